@@ -1,0 +1,227 @@
+//! Raw file and flags -> checked [`Config`]: every option, its default, limit and unit in one place.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where to listen or to connect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// `192.0.2.1:8080` or `[2001:db8::1]:8080`
+    Inet(SocketAddr),
+    /// `unix:/run/chat.sock`
+    Unix(PathBuf),
+}
+
+/// Everything Ringway may be told, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub listeners: Vec<Address>,
+    pub pools: Vec<Pool>,
+    /// The pool that every request goes to: an index into `pools`.
+    pub default_pool: usize,
+    /// `None`: one worker per CPU the process may use.
+    pub workers: Option<usize>,
+    /// The CPUs to pin the workers to, in turn. `None`: those the process may use.
+    pub cpus: Option<Vec<usize>>,
+    pub log_level: LogLevel,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub forward: Forward,
+    pub tcp: Tcp,
+    pub buffers: Buffers,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    pub name: String,
+    pub backends: Vec<Address>,
+    pub balance: Balance,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    #[default]
+    RoundRobin,
+    LeastConnections,
+    Random,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Sizes and counts. Every one is a bound that holds per connection unless it says otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Sessions per worker; beyond it clients hear 503. `None`: what RLIMIT_NOFILE allows.
+    pub sessions_max: Option<usize>,
+    /// Request or response head, request line included.
+    pub head_bytes_max: usize,
+    pub headers_max: usize,
+    pub target_bytes_max: usize,
+    /// Bytes a client may send behind its request before the backend has answered 101.
+    pub early_bytes_max: usize,
+    /// 1xx responses skipped before the final one.
+    pub informational_max: u32,
+    /// Body of a response other than 101.
+    pub response_body_bytes_max: u64,
+    /// Payload of one frame, as on the wire. `None`: no limit.
+    pub frame_bytes_max: Option<u64>,
+    /// Payload of all frames of one message, as on the wire (compressed, if the peers compress). `None`: no limit.
+    pub message_bytes_max: Option<u64>,
+    /// Fragments of one message. `None`: no limit.
+    pub message_fragments_max: Option<u32>,
+    /// Pings and pongs per second and direction. `None`: no limit.
+    pub control_frames_per_second_max: Option<u32>,
+    /// Per direction: bytes received and not yet sent, beyond which reading stops.
+    pub window_bytes: usize,
+}
+
+/// Every wait has one. `None` where the option says `off`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timeouts {
+    /// From accept to the end of the request head. 408.
+    pub head: Duration,
+    /// One connect to one backend; then the next is tried. 504 after the last.
+    pub connect: Duration,
+    /// From the forwarded request to the end of the backend's response head. 504.
+    pub answer: Duration,
+    /// A send that makes no progress for this long ends the session.
+    pub send_stall: Duration,
+    /// An open session without a byte either way for this long is ended with 1001.
+    pub idle: Option<Duration>,
+    /// From the first Close (or FIN) to the end of both TCP connections.
+    pub close: Duration,
+    /// How long a refused client may go on sending before the connection is closed.
+    pub linger: Duration,
+    /// From SIGTERM to the end, whatever is still open then.
+    pub drain: Duration,
+    /// SIGTERM's Close frames are spread over this time. Zero: all at once.
+    pub drain_spread: Duration,
+    /// How long a backend that refused a connection is tried last.
+    pub backend_down: Duration,
+}
+
+/// The headers that tell the backend who the client is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forward {
+    pub x_forwarded_for: ForwardMode,
+    pub x_forwarded_proto: ForwardMode,
+    pub x_forwarded_host: ForwardMode,
+    pub forwarded: ForwardMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardMode {
+    /// Add ours behind what the client sent. For a relay behind another trusted proxy.
+    Append,
+    /// Drop what the client sent, set ours.
+    Replace,
+    /// Drop what the client sent, set nothing.
+    Off,
+}
+
+/// Socket options, on both sides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tcp {
+    pub backlog: u32,
+    /// Idle time before the first keep-alive probe. `None`: keep-alive off.
+    pub keepalive: Option<Duration>,
+    /// Between two probes.
+    pub keepalive_interval: Duration,
+    /// Probes without an answer before the connection is given up.
+    pub keepalive_probes: u32,
+    /// TCP_USER_TIMEOUT. `None`: the kernel's default.
+    pub user_timeout: Option<Duration>,
+    /// TCP_NOTSENT_LOWAT: unsent bytes the kernel may queue per socket. `None`: the kernel's default.
+    pub notsent_bytes_max: Option<u32>,
+    /// SO_SNDBUF. `None`: the kernel sizes it.
+    pub send_buffer_bytes: Option<u32>,
+    /// SO_RCVBUF. `None`: the kernel sizes it.
+    pub receive_buffer_bytes: Option<u32>,
+}
+
+/// Receive buffers of one worker. They are reserved at start and touched when first used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buffers {
+    pub small_bytes: usize,
+    /// `None`: derived from the number of sessions.
+    pub small_count: Option<usize>,
+    pub bulk_bytes: usize,
+    pub bulk_count: usize,
+}
+
+/// What one worker may use, derived from the config and RLIMIT_NOFILE. Sized once, at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Sessions that are served.
+    pub sessions_max: usize,
+    /// Further slots in which a client is told 503 instead of being left to wonder.
+    pub refusals_max: usize,
+    pub small_count: usize,
+    pub bulk_count: usize,
+}
+
+impl Default for Config {
+    /// The defaults of every option; no listener and no backend yet.
+    fn default() -> Self {
+        Config {
+            listeners: Vec::new(),
+            pools: Vec::new(),
+            default_pool: 0,
+            workers: None,
+            cpus: None,
+            log_level: LogLevel::Info,
+            limits: Limits {
+                sessions_max: None,
+                head_bytes_max: 16 << 10,
+                headers_max: 100,
+                target_bytes_max: 8 << 10,
+                early_bytes_max: 16 << 10,
+                informational_max: 10,
+                response_body_bytes_max: 1 << 20,
+                frame_bytes_max: None,
+                message_bytes_max: None,
+                message_fragments_max: None,
+                control_frames_per_second_max: Some(1000),
+                window_bytes: 128 << 10,
+            },
+            timeouts: Timeouts {
+                head: Duration::from_secs(10),
+                connect: Duration::from_secs(5),
+                answer: Duration::from_secs(10),
+                send_stall: Duration::from_secs(30),
+                idle: None,
+                close: Duration::from_secs(5),
+                linger: Duration::from_secs(2),
+                drain: Duration::from_secs(30),
+                drain_spread: Duration::ZERO,
+                backend_down: Duration::from_secs(5),
+            },
+            forward: Forward {
+                x_forwarded_for: ForwardMode::Replace,
+                x_forwarded_proto: ForwardMode::Replace,
+                x_forwarded_host: ForwardMode::Replace,
+                forwarded: ForwardMode::Off,
+            },
+            tcp: Tcp {
+                backlog: 4096,
+                keepalive: Some(Duration::from_secs(60)),
+                keepalive_interval: Duration::from_secs(10),
+                keepalive_probes: 6,
+                user_timeout: None,
+                notsent_bytes_max: Some(128 << 10),
+                send_buffer_bytes: None,
+                receive_buffer_bytes: None,
+            },
+            buffers: Buffers { small_bytes: 4 << 10, small_count: None, bulk_bytes: 128 << 10, bulk_count: 64 },
+        }
+    }
+}

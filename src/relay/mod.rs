@@ -1,0 +1,2 @@
+//! State: values in, operations out.
+#![forbid(unsafe_code)]
