@@ -1,1 +1,408 @@
-//! (in the making)
+//! Frames (RFC 6455, 5): a [`Scanner`] follows one direction of a session over arbitrary pieces of the byte stream. It
+//! reads headers and Close frames, never other payloads, and says which bytes may go out.
+//!
+//! A header's bytes are withheld until the whole header is known to be right, a Close frame's until all of it is. So
+//! whatever has gone out ends either between two frames or inside the payload of a valid one.
+
+use super::close::{self, CONTROL_PAYLOAD_MAX, CloseFault, code};
+
+/// The longest header: 2 bytes, 8 of length, 4 of mask.
+pub const HEADER_MAX: usize = 14;
+
+/// Limits on what a peer may send; `MAX` of the type where there is none. They count bytes on the wire: a compressed
+/// message is not inflated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameLimits {
+    pub frame_bytes_max: u64,
+    pub message_bytes_max: u64,
+    pub message_fragments_max: u32,
+}
+
+impl FrameLimits {
+    pub const NONE: FrameLimits =
+        FrameLimits { frame_bytes_max: u64::MAX, message_bytes_max: u64::MAX, message_fragments_max: u32::MAX };
+}
+
+/// Why a peer's frame cannot be relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    ReservedBits,
+    ReservedOpcode,
+    Unmasked,
+    Masked,
+    FragmentedControl,
+    LongControl,
+    LengthNotMinimal,
+    LengthOutOfRange,
+    NothingToContinue,
+    MessageInterrupted,
+    Close(CloseFault),
+    FrameTooBig,
+    MessageTooBig,
+    TooManyFragments,
+}
+
+impl Fault {
+    /// The close code that the peer hears.
+    pub fn code(self) -> u16 {
+        match self {
+            Fault::FrameTooBig | Fault::MessageTooBig => code::TOO_BIG,
+            Fault::TooManyFragments => code::POLICY,
+            _ => code::PROTOCOL_ERROR,
+        }
+    }
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Fault::ReservedBits => "reserved bit set without an extension that defines it",
+            Fault::ReservedOpcode => "reserved opcode",
+            Fault::Unmasked => "client frame without a mask",
+            Fault::Masked => "backend frame with a mask",
+            Fault::FragmentedControl => "fragmented control frame",
+            Fault::LongControl => "control frame longer than 125 bytes",
+            Fault::LengthNotMinimal => "payload length not in its shortest form",
+            Fault::LengthOutOfRange => "payload length of more than 63 bits",
+            Fault::NothingToContinue => "continuation frame without a message to continue",
+            Fault::MessageInterrupted => "new message inside a fragmented one",
+            Fault::Close(fault) => fault.text(),
+            Fault::FrameTooBig => "frame larger than the limit",
+            Fault::MessageTooBig => "message larger than the limit",
+            Fault::TooManyFragments => "message of more fragments than the limit",
+        }
+    }
+}
+
+/// A Close frame, whole and valid.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Close {
+    /// As it came, header and mask included.
+    pub frame: Box<[u8]>,
+    pub code: Option<u16>,
+}
+
+/// What one piece of the stream turned out to hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// Header bytes withheld earlier that go out now, before this piece.
+    pub head: Kept,
+    /// This many bytes of the piece, from its start, go out.
+    pub pass: usize,
+    /// Data messages that ended.
+    pub messages: u32,
+    /// Pings and pongs that began.
+    pub controls: u32,
+    /// What ended the scan before the end of the piece, if anything. Nothing behind it is looked at.
+    pub end: Option<ScanEnd>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum ScanEnd {
+    /// Not among the bytes of `head` and `pass`: the caller sends `frame`. Nothing may follow it (RFC 6455, 5.5.1).
+    Close(Close),
+    /// None of the offending frame's bytes are among those of `head` and `pass`.
+    Fault(Fault),
+}
+
+/// The first bytes of a header whose rest has not come yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    bytes: [u8; HEADER_MAX],
+    len: u8,
+}
+
+impl Kept {
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// Follows one direction of a session. Small, because every idle connection has two.
+#[derive(Debug)]
+pub struct Scanner {
+    /// Payload bytes of the current frame still to come; they may pass.
+    payload_left: u64,
+    /// Payload of the current message so far, the current frame's included.
+    message_bytes: u64,
+    message_fragments: u32,
+    /// Frames carry a mask: true exactly for those from clients.
+    masked: bool,
+    /// permessage-deflate was agreed on: RSV1 may mark the first frame of a message (RFC 7692, 6).
+    deflate: bool,
+    /// A message has begun and its final frame has not.
+    in_message: bool,
+    /// The current frame is the last one of a data message.
+    last_of_message: bool,
+    kept: Kept,
+    /// A Close frame whose header is right and whose payload has not all come.
+    close: Option<Box<PartialClose>>,
+}
+
+#[derive(Debug)]
+struct PartialClose {
+    bytes: [u8; HEADER_MAX + CONTROL_PAYLOAD_MAX],
+    len: usize,
+    header_len: usize,
+    frame_len: usize,
+}
+
+struct Header {
+    len: usize,
+    payload: u64,
+    opcode: u8,
+    fin: bool,
+}
+
+const CONTINUATION: u8 = 0x0;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xA;
+
+impl Scanner {
+    pub fn new(masked: bool, deflate: bool) -> Self {
+        Scanner {
+            payload_left: 0,
+            message_bytes: 0,
+            message_fragments: 0,
+            masked,
+            deflate,
+            in_message: false,
+            last_of_message: false,
+            kept: Kept::default(),
+            close: None,
+        }
+    }
+
+    /// May a frame of Ringway's own be put behind what has gone out so far?
+    pub fn is_between_frames(&self) -> bool {
+        self.payload_left == 0
+    }
+
+    /// Payload bytes of the current frame still to come: the next boundary is this far away.
+    pub fn payload_left(&self) -> u64 {
+        self.payload_left
+    }
+
+    /// Looks at the next piece of the stream. After an `end` the scanner is done with.
+    pub fn scan(&mut self, bytes: &[u8], limits: &FrameLimits) -> Scan {
+        let mut scan = Scan::default();
+        let mut at = 0;
+        if self.kept.len > 0 || self.close.is_some() {
+            match self.resume(bytes, limits, &mut scan) {
+                Some(next) => at = next,
+                None => return scan,
+            }
+        }
+        loop {
+            at += self.skip_payload(bytes.len() - at, &mut scan);
+            scan.pass = at;
+            let rest = &bytes[at..];
+            if rest.is_empty() {
+                return scan;
+            }
+            match self.header(rest) {
+                Ok(Some(header)) if header.opcode == CLOSE => {
+                    self.begin_close(rest, &header, &mut scan);
+                    return scan;
+                }
+                Ok(Some(header)) => match self.enter(&header, limits, &mut scan) {
+                    Ok(()) => at += header.len,
+                    Err(fault) => return scan.ended(ScanEnd::Fault(fault)),
+                },
+                Ok(None) => {
+                    self.keep(rest);
+                    return scan;
+                }
+                Err(fault) => return scan.ended(ScanEnd::Fault(fault)),
+            }
+        }
+    }
+
+    /// Completes a header or Close frame that began in an earlier piece. Returns where the scan goes on.
+    #[cold]
+    fn resume(&mut self, bytes: &[u8], limits: &FrameLimits, scan: &mut Scan) -> Option<usize> {
+        if self.close.is_some() {
+            self.extend_close(bytes, scan);
+            return None;
+        }
+        let before = self.kept;
+        for (i, &byte) in bytes.iter().enumerate() {
+            self.keep(&[byte]);
+            let kept = self.kept;
+            let header = match self.header(kept.as_slice()) {
+                Ok(None) => continue,
+                Ok(Some(header)) => header,
+                Err(fault) => {
+                    scan.end = Some(ScanEnd::Fault(fault));
+                    return None;
+                }
+            };
+            self.kept = Kept::default();
+            if header.opcode == CLOSE {
+                self.begin_close(kept.as_slice(), &header, scan);
+                if scan.end.is_none() {
+                    self.extend_close(&bytes[i + 1..], scan);
+                }
+                return None;
+            }
+            if let Err(fault) = self.enter(&header, limits, scan) {
+                scan.end = Some(ScanEnd::Fault(fault));
+                return None;
+            }
+            scan.head = before;
+            return Some(i + 1);
+        }
+        None
+    }
+
+    fn keep(&mut self, rest: &[u8]) {
+        let from = usize::from(self.kept.len);
+        self.kept.bytes[from..from + rest.len()].copy_from_slice(rest);
+        self.kept.len += rest.len() as u8;
+    }
+
+    fn skip_payload(&mut self, available: usize, scan: &mut Scan) -> usize {
+        let skipped = self.payload_left.min(available as u64);
+        self.payload_left -= skipped;
+        if self.payload_left == 0 && self.last_of_message {
+            self.last_of_message = false;
+            scan.messages += 1;
+        }
+        skipped as usize
+    }
+
+    /// Reads the header at the start of `bytes`: whole and right, not whole yet, or wrong.
+    fn header(&self, bytes: &[u8]) -> Result<Option<Header>, Fault> {
+        let first = bytes[0];
+        let opcode = first & 0x0F;
+        let fin = first & 0x80 != 0;
+        self.check_first(first, opcode, fin)?;
+        let Some(&second) = bytes.get(1) else { return Ok(None) };
+        if (second & 0x80 != 0) != self.masked {
+            return Err(if self.masked { Fault::Unmasked } else { Fault::Masked });
+        }
+        let short = second & 0x7F;
+        if opcode >= CLOSE && usize::from(short) > CONTROL_PAYLOAD_MAX {
+            return Err(Fault::LongControl);
+        }
+        let length_len = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let len = 2 + length_len + if self.masked { 4 } else { 0 };
+        let Some(length) = bytes.get(2..2 + length_len) else { return Ok(None) };
+        let payload = match length_len {
+            0 => u64::from(short),
+            2 => u64::from(u16::from_be_bytes([length[0], length[1]])),
+            _ => length.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)),
+        };
+        // "the minimal number of bytes MUST be used to encode the length" (RFC 6455, 5.2)
+        match length_len {
+            2 if payload < 126 => return Err(Fault::LengthNotMinimal),
+            8 if payload >> 63 != 0 => return Err(Fault::LengthOutOfRange),
+            8 if payload <= 0xFFFF => return Err(Fault::LengthNotMinimal),
+            _ => {}
+        }
+        if bytes.len() < len {
+            return Ok(None);
+        }
+        Ok(Some(Header { len, payload, opcode, fin }))
+    }
+
+    fn check_first(&self, first: u8, opcode: u8, fin: bool) -> Result<(), Fault> {
+        let begins_message = matches!(opcode, TEXT | BINARY);
+        match first & 0x70 {
+            0 => {}
+            0x40 if self.deflate && begins_message => {}
+            _ => return Err(Fault::ReservedBits),
+        }
+        match opcode {
+            CONTINUATION if !self.in_message => Err(Fault::NothingToContinue),
+            TEXT | BINARY if self.in_message => Err(Fault::MessageInterrupted),
+            CONTINUATION | TEXT | BINARY => Ok(()),
+            CLOSE | PING | PONG if fin => Ok(()),
+            CLOSE | PING | PONG => Err(Fault::FragmentedControl),
+            _ => Err(Fault::ReservedOpcode),
+        }
+    }
+
+    /// Steps behind a valid header that is not a Close.
+    fn enter(&mut self, header: &Header, limits: &FrameLimits, scan: &mut Scan) -> Result<(), Fault> {
+        if header.opcode >= CLOSE {
+            scan.controls += 1;
+            self.payload_left = header.payload;
+            return Ok(());
+        }
+        if header.opcode != CONTINUATION {
+            self.message_bytes = 0;
+            self.message_fragments = 0;
+        }
+        self.message_bytes = self.message_bytes.saturating_add(header.payload);
+        self.message_fragments = self.message_fragments.saturating_add(1);
+        if header.payload > limits.frame_bytes_max {
+            return Err(Fault::FrameTooBig);
+        }
+        if self.message_bytes > limits.message_bytes_max {
+            return Err(Fault::MessageTooBig);
+        }
+        if self.message_fragments > limits.message_fragments_max {
+            return Err(Fault::TooManyFragments);
+        }
+        self.in_message = !header.fin;
+        self.last_of_message = header.fin;
+        self.payload_left = header.payload;
+        Ok(())
+    }
+
+    #[cold]
+    fn begin_close(&mut self, bytes: &[u8], header: &Header, scan: &mut Scan) {
+        self.close = Some(Box::new(PartialClose {
+            bytes: [0; HEADER_MAX + CONTROL_PAYLOAD_MAX],
+            len: 0,
+            header_len: header.len,
+            frame_len: header.len + header.payload as usize,
+        }));
+        self.extend_close(bytes, scan);
+    }
+
+    #[cold]
+    fn extend_close(&mut self, bytes: &[u8], scan: &mut Scan) {
+        let Some(partial) = &mut self.close else { return };
+        let taken = bytes.len().min(partial.frame_len - partial.len);
+        partial.bytes[partial.len..partial.len + taken].copy_from_slice(&bytes[..taken]);
+        partial.len += taken;
+        if partial.len == partial.frame_len {
+            scan.end = Some(partial.judge(self.masked));
+            self.close = None;
+        }
+    }
+}
+
+impl PartialClose {
+    fn judge(&self, masked: bool) -> ScanEnd {
+        let frame = &self.bytes[..self.frame_len];
+        let (header, payload) = frame.split_at(self.header_len);
+        let mut plain = [0; CONTROL_PAYLOAD_MAX];
+        let plain = &mut plain[..payload.len()];
+        plain.copy_from_slice(payload);
+        if masked && let [.., a, b, c, d] = *header {
+            close::unmask(plain, [a, b, c, d]);
+        }
+        match close::decode(plain) {
+            Ok(code) => ScanEnd::Close(Close { frame: frame.into(), code }),
+            Err(fault) => ScanEnd::Fault(Fault::Close(fault)),
+        }
+    }
+}
+
+impl Scan {
+    fn ended(mut self, end: ScanEnd) -> Self {
+        self.end = Some(end);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;
