@@ -1,0 +1,19 @@
+//! End to end: the real process, raw bytes, foreign clients and foreign backends.
+//!
+//! Tests that answer to a row of the wire cases carry its id in their name (`h04_...`); `tests/tidy.rs` sees to it that
+//! none is missing. Every wait has a deadline, and no outcome depends on how long anything takes.
+
+mod autobahn;
+mod browser;
+mod config;
+mod foreign;
+mod frames;
+mod handshake_backend;
+mod handshake_client;
+mod handshake_flow;
+mod harness;
+mod integrity;
+mod leaks;
+mod lifecycle;
+mod signals;
+mod wire;
