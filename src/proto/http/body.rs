@@ -1,0 +1,220 @@
+//! Where a response's body ends (RFC 9112, 6.3). The bytes themselves are relayed as they are, chunk headers included.
+
+use super::{FIELD, Fault, is};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    None,
+    /// This many bytes are still to come.
+    Length(u64),
+    Chunked(Chunked),
+    /// Ends with the connection, and with nothing else.
+    UntilClose,
+}
+
+impl Body {
+    /// How many of these bytes, the next that came, belong to the body, and whether it is complete with them.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(usize, bool), Fault> {
+        let taken = match self {
+            Body::None => 0,
+            Body::Length(left) => {
+                let taken = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= taken as u64;
+                taken
+            }
+            Body::Chunked(chunked) => chunked.take(bytes)?,
+            Body::UntilClose => bytes.len(),
+        };
+        Ok((taken, self.is_complete()))
+    }
+
+    /// Whether nothing more can belong to the body. Never true for [`Body::UntilClose`]: there the connection's end is
+    /// the body's.
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Body::None => true,
+            Body::Length(left) => *left == 0,
+            Body::Chunked(chunked) => chunked.state == State::Done,
+            Body::UntilClose => false,
+        }
+    }
+}
+
+/// A chunked body (RFC 9112, 7.1), as far as it has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chunked {
+    state: State,
+    /// Of the chunk's data.
+    left: u64,
+    /// Of the chunk header or of the trailer section, against a peer that never ends it.
+    line_bytes: u16,
+}
+
+/// What comes next.
+///
+/// ```text
+///   Size --;--> Extension --CR--> SizeLf --LF--> Data --> DataCr --CR--> DataLf --LF--> Size
+///     +-----------CR----------------^  |
+///                                      +-- size 0 --> TrailerStart --CR--> EndLf --LF--> Done
+///                                                        |      ^--LF-- TrailerLf <--CR-- Trailer <--+
+///                                                        +-------------------------------------------+
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+/// RFC 9112, 7.1.1: "A server ought to limit the total length of chunk extensions received"; here for each chunk, and for
+/// all trailers together.
+const LINE_BYTES_MAX: u16 = 8 << 10;
+
+impl Chunked {
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let mut at = 0;
+        while at < bytes.len() && self.state != State::Done {
+            if self.state == State::Data {
+                let run = usize::try_from(self.left).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
+                self.left -= run as u64;
+                at += run;
+                if self.left == 0 {
+                    self.state = State::DataCr;
+                }
+            } else {
+                self.step(bytes[at])?;
+                at += 1;
+            }
+        }
+        Ok(at)
+    }
+
+    /// One byte of everything but data.
+    fn step(&mut self, byte: u8) -> Result<(), Fault> {
+        self.line_bytes += 1;
+        if self.line_bytes > LINE_BYTES_MAX {
+            return Err(Fault::backend("has a chunk header or trailers without end"));
+        }
+        self.state = match (self.state, byte) {
+            (State::Size, b'\r') if self.line_bytes > 1 => State::SizeLf,
+            // Some servers pad the size; RFC 9112, 7.1.1 has "bad" whitespace before an extension.
+            (State::Size, b';' | b' ' | b'\t') if self.line_bytes > 1 => State::Extension,
+            (State::Size, _) => self.digit(byte)?,
+            (State::Extension, b'\r') => State::SizeLf,
+            (State::Extension, _) if is(FIELD, byte) => State::Extension,
+            (State::SizeLf, b'\n') => {
+                self.line_bytes = 0;
+                if self.left == 0 { State::TrailerStart } else { State::Data }
+            }
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => {
+                self.line_bytes = 0;
+                State::Size
+            }
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerStart | State::Trailer, _) if is(FIELD, byte) => State::Trailer,
+            (State::Trailer, b'\r') => State::TrailerLf,
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::EndLf, b'\n') => State::Done,
+            _ => return Err(Fault::backend("has a malformed chunk")),
+        };
+        Ok(())
+    }
+
+    fn digit(&mut self, byte: u8) -> Result<State, Fault> {
+        let digit = char::from(byte).to_digit(16).ok_or_else(|| Fault::backend("has a malformed chunk size"))?;
+        // RFC 9112, 7.1: "a recipient MUST anticipate potentially large hexadecimal numerals".
+        let room = self.left.leading_zeros() >= 4;
+        self.left = self.left << 4 | u64::from(digit);
+        if room { Ok(State::Size) } else { Err(Fault::backend("has a chunk size beyond 64 bits")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &[u8] =
+        b"5\r\nhello\r\n1A;name=\"v; w\"\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nTrailer: one\r\nOther: two\r\n\r\n";
+
+    fn chunked() -> Body {
+        Body::Chunked(Chunked::default())
+    }
+
+    #[test]
+    fn chunks_at_every_split() {
+        let behind = [BODY, b"HTTP/1.1 101 "].concat();
+        for first in 0..=behind.len() {
+            for second in [first, first + 1, first + 7, behind.len()].map(|at| at.clamp(first, behind.len())) {
+                let mut body = chunked();
+                let mut taken = 0;
+                for piece in [&behind[..first], &behind[first..second], &behind[second..]] {
+                    let (count, complete) = body.take(piece).unwrap();
+                    taken += count;
+                    assert_eq!(complete, taken == BODY.len(), "split at {first} and {second}");
+                }
+                assert_eq!(taken, BODY.len());
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_byte_by_byte() {
+        let mut body = chunked();
+        for (at, byte) in BODY.iter().enumerate() {
+            assert_eq!(body.take(&[*byte]).unwrap(), (1, at + 1 == BODY.len()));
+        }
+        assert_eq!(body.take(b"more").unwrap(), (0, true));
+    }
+
+    #[test]
+    fn malformed_chunks_are_refused() {
+        let long = [b"1;".as_slice(), &[b'x'; 9000]].concat();
+        let trailers = [b"0\r\n".as_slice(), &b"a: b\r\n".repeat(2000)].concat();
+        let cases: [&[u8]; 14] = [
+            b"\r\n",
+            b";x\r\n",
+            b"0x5\r\n",
+            b"-1\r\n",
+            b"+1\r\n",
+            b"5\nhello",
+            b"5\r\rhello",
+            b"5\r\nhelloX",
+            b"5\r\nhello\n",
+            b"10000000000000000\r\n",
+            b"5;\0\r\n",
+            b"0\r\n\n",
+            &long,
+            &trailers,
+        ];
+        for bytes in cases {
+            assert_eq!(
+                chunked().take(bytes).map_err(|fault| fault.status),
+                Err(502),
+                "{:?}",
+                bytes.escape_ascii().to_string()
+            );
+        }
+        assert_eq!(chunked().take(b"FFFFFFFFFFFFFFFF\r\nx").unwrap(), (19, false));
+    }
+
+    #[test]
+    fn other_bodies() {
+        assert_eq!(Body::None.take(b"x").unwrap(), (0, true));
+        assert_eq!(Body::UntilClose.take(b"xyz").unwrap(), (3, false));
+        let mut body = Body::Length(5);
+        assert_eq!(body.take(b"abc").unwrap(), (3, false));
+        assert_eq!(body.take(b"defg").unwrap(), (2, true));
+        assert!(body.is_complete());
+        assert_eq!(Body::Length(u64::MAX).take(b"abc").unwrap(), (3, false));
+    }
+}

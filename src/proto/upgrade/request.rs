@@ -1,0 +1,141 @@
+//! Is this a valid upgrade? Everything that another parser might read differently is refused, before anything else is
+//! looked at.
+
+use crate::proto::http::{Fault, Fields, HeadKind, HeadLimits, head_end, is_token};
+
+use super::extensions::{self, Deflate};
+use super::forward::Lines;
+use super::target::{Host, origin_form};
+use super::{Offer, accept, is_key};
+
+/// A checked upgrade request, ready to be forwarded.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// As the client spelled it: a name or an address, and perhaps a port.
+    pub host: Box<str>,
+    /// Path and query, as they are forwarded.
+    pub target: Box<str>,
+    pub offer: Offer,
+    pub(super) lines: Lines,
+}
+
+/// Checks a head that [`head_end`] has found, and exactly that.
+///
+/// The order is that of certainty: what is no HTTP, or two requests to two readers, is a 400 whatever else it says; then
+/// the method and the version; then what the upgrade itself needs.
+pub fn request(head: &[u8], limits: &HeadLimits) -> Result<Request, Fault> {
+    // Again, though the caller has been there: the checks below stand on it, and a head is read once per connection.
+    if head_end(head, 0, HeadKind::Request, limits)? != Some(head.len()) {
+        return Err(Fault::request(400, "has a head with more than one end, or none"));
+    }
+    let fields = Fields::of(head, HeadKind::Request, limits)?;
+    check_framing(&fields)?;
+    let (method, target, version) = request_line(head);
+    if method != b"GET" {
+        return Err(Fault::request(405, "has a method other than GET"));
+    }
+    if version != b"HTTP/1.1" {
+        // RFC 9110, 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request."
+        return Err(Fault::request(505, "is not HTTP/1.1"));
+    }
+    if fields.only("Content-Length").is_some_and(|length| length != b"0") {
+        return Err(Fault::request(400, "has a body, which an upgrade cannot have"));
+    }
+
+    let host = host(&fields)?;
+    let target = origin_form(target, &host)?;
+    check_upgrade(&fields)?;
+    check_version(&fields)?;
+    let key = fields.only("Sec-WebSocket-Key").filter(|key| is_key(key));
+    let key =
+        key.ok_or_else(|| Fault::request(400, "has no Sec-WebSocket-Key that is base64 of 16 bytes, or several"))?;
+    let offer = Offer { accept: accept(key), subprotocols: subprotocols(&fields)?, deflate: deflate(&fields) };
+    Ok(Request { host: host.text.into(), target, offer, lines: Lines::of(&fields) })
+}
+
+/// The three parts of a request line that `head_end` has checked.
+fn request_line(head: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let mut parts = line.splitn(3, |&byte| byte == b' ');
+    let mut part = || parts.next().unwrap_or_default();
+    (part(), part(), part())
+}
+
+/// Nothing that two readers could frame in two ways (RFC 9112, 6.3 and 11.2). Whether there is a body is asked later.
+fn check_framing(fields: &Fields<'_>) -> Result<(), Fault> {
+    if fields.has("Transfer-Encoding") {
+        return Err(Fault::request(400, "has a Transfer-Encoding, which an upgrade cannot have"));
+    }
+    let length = fields.only("Content-Length");
+    let is_number = length.is_some_and(|length| !length.is_empty() && length.iter().all(u8::is_ascii_digit));
+    if fields.has("Content-Length") && !is_number {
+        return Err(Fault::request(400, "has a Content-Length that is not one number"));
+    }
+    Ok(())
+}
+
+/// RFC 9112, 3.2: "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a Host header
+/// field and to any request message that contains more than one Host header field line or a Host header field with an
+/// invalid field value."
+fn host<'a>(fields: &Fields<'a>) -> Result<Host<'a>, Fault> {
+    let value = fields.only("Host").ok_or_else(|| Fault::request(400, "has no Host header, or several"))?;
+    Host::parse(value).ok_or_else(|| Fault::request(400, "has a Host that is not a name or an address"))
+}
+
+/// `Upgrade` and `Connection` (RFC 6455, 4.2.1, 3 and 4).
+fn check_upgrade(fields: &Fields<'_>) -> Result<(), Fault> {
+    let mut protocols = fields.elements("Upgrade");
+    let protocol = protocols.next();
+    // RFC 9110, 7.8 has a list here, in order of preference. Only we could choose from it, and there is but one choice.
+    if protocols.next().is_some() {
+        return Err(Fault::request(400, "asks for more than one protocol in its Upgrade header"));
+    }
+    if !protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+        return Err(Fault::request(426, "is no WebSocket upgrade: its Upgrade header is not websocket"));
+    }
+    if !fields.lists("Connection", "upgrade") {
+        return Err(Fault::request(400, "has no Connection header with the option upgrade"));
+    }
+    // What Connection names is removed on the way. These may not be, and nobody means it honestly.
+    let is_needed = |name: &[u8]| {
+        let name = name.to_ascii_lowercase();
+        name == b"host" || name.starts_with(b"sec-websocket-")
+    };
+    if fields.elements("Connection").any(is_needed) {
+        return Err(Fault::request(400, "names a header in Connection that the upgrade needs"));
+    }
+    Ok(())
+}
+
+/// RFC 6455, 4.4: "the server MUST respond with ... HTTP response code (such as 426 Upgrade Required)" and the version it
+/// can speak.
+fn check_version(fields: &Fields<'_>) -> Result<(), Fault> {
+    match fields.only("Sec-WebSocket-Version") {
+        Some(b"13") => Ok(()),
+        _ => Err(Fault::request(426, "has a Sec-WebSocket-Version other than 13, or none")),
+    }
+}
+
+/// RFC 6455, 4.1: "non-empty strings with characters in the range U+0021 to U+007E not including separator characters
+/// ... and MUST all be unique strings."
+fn subprotocols(fields: &Fields<'_>) -> Result<Box<str>, Fault> {
+    let mut tokens: Vec<&str> = Vec::new();
+    for element in fields.elements("Sec-WebSocket-Protocol") {
+        match str::from_utf8(element) {
+            Ok(token) if is_token(element) && !tokens.contains(&token) => tokens.push(token),
+            _ => return Err(Fault::request(400, "has a Sec-WebSocket-Protocol that is no list of different tokens")),
+        }
+    }
+    Ok(tokens.join(",").into())
+}
+
+/// Offers that are right. Wrong ones must be declined (RFC 7692, 7.1), so the backend need not see them.
+fn deflate(fields: &Fields<'_>) -> Box<[Deflate]> {
+    fields.all("Sec-WebSocket-Extensions").flat_map(extensions::elements).filter_map(Deflate::offer).collect()
+}
+
+/// The offers of one `Sec-WebSocket-Extensions` line that are forwarded: those that [`deflate`] keeps.
+pub(super) fn forwarded_offers(value: &[u8]) -> Vec<u8> {
+    let offers: Vec<&[u8]> = extensions::elements(value).filter(|offer| Deflate::offer(offer).is_some()).collect();
+    offers.join(b", ".as_slice())
+}

@@ -1,0 +1,164 @@
+//! Is the backend's answer the right one for this client (RFC 6455, 4.1)? If it is no upgrade, it is rebuilt for the client,
+//! whose connection ends with it.
+
+use crate::proto::http::{Body, Chunked, Fault, Fields, HeadKind, HeadLimits, head_end};
+
+use super::Offer;
+use super::extensions::{self, Deflate};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A 1xx other than 101: not the last word.
+    Informational,
+    /// A 101, right in every point: the client gets it as it came.
+    Switched(Agreement),
+    /// No upgrade. `head` is what the client gets, then the body follows, as it comes.
+    Response { head: Vec<u8>, body: Body },
+}
+
+/// What client and backend agreed on, as far as it changes the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    pub deflate: bool,
+}
+
+/// Holds a head that [`head_end`] has found, and exactly that, against the offer. Every fault is a 502 for the client.
+pub fn answer(head: &[u8], offer: &Offer, limits: &HeadLimits) -> Result<Answer, Fault> {
+    if head_end(head, 0, HeadKind::Response, limits)? != Some(head.len()) {
+        return Err(Fault::backend("has a head with more than one end, or none"));
+    }
+    let fields = Fields::of(head, HeadKind::Response, limits)?;
+    let line = StatusLine::of(head);
+    if !matches!(line.version, b"HTTP/1.1" | b"HTTP/1.0") {
+        return Err(Fault::backend("is neither HTTP/1.1 nor HTTP/1.0"));
+    }
+    match line.status {
+        101 => Ok(Answer::Switched(switched(&line, &fields, offer)?)),
+        100..=199 => Ok(Answer::Informational),
+        200..=599 => {
+            let body = body(&line, &fields)?;
+            Ok(Answer::Response { head: rebuilt(&line, &fields, body), body })
+        }
+        // RFC 9110, 15: "Values outside the range 100..599 are invalid."
+        _ => Err(Fault::backend("has a status that does not exist")),
+    }
+}
+
+/// A status line that `head_end` has checked.
+struct StatusLine<'a> {
+    version: &'a [u8],
+    status: u16,
+    reason: &'a [u8],
+}
+
+impl<'a> StatusLine<'a> {
+    fn of(head: &'a [u8]) -> Self {
+        let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+        let status = line[9..12].iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
+        StatusLine { version: &line[..8], status, reason: &line[13..] }
+    }
+}
+
+fn switched(line: &StatusLine<'_>, fields: &Fields<'_>, offer: &Offer) -> Result<Agreement, Fault> {
+    let wrong = |what| Err(Fault::backend(what));
+    if line.version != b"HTTP/1.1" {
+        return wrong("is a 101 in HTTP/1.0");
+    }
+    // RFC 9110, 8.6 and RFC 9112, 6.1: neither may be in a 1xx, and a client that believed them would lose frames.
+    if fields.has("Content-Length") || fields.has("Transfer-Encoding") {
+        return wrong("is a 101 with a body");
+    }
+    let mut protocols = fields.elements("Upgrade");
+    let is_websocket = protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+    if !is_websocket || protocols.next().is_some() {
+        return wrong("is a 101 whose Upgrade is not websocket");
+    }
+    if !fields.lists("Connection", "upgrade") {
+        return wrong("is a 101 whose Connection does not list upgrade");
+    }
+    if fields.only("Sec-WebSocket-Accept") != Some(&offer.accept) {
+        return wrong("is a 101 whose Sec-WebSocket-Accept does not belong to the key");
+    }
+    if fields.has("Sec-WebSocket-Protocol") && !is_offered(fields.only("Sec-WebSocket-Protocol"), offer) {
+        return wrong("is a 101 with a subprotocol that was not offered, or several");
+    }
+    Ok(Agreement { deflate: deflate(fields, offer)? })
+}
+
+/// RFC 6455, 4.1: "if ... the value is not present in the client's handshake ... MUST Fail". Case counts.
+fn is_offered(subprotocol: Option<&[u8]>, offer: &Offer) -> bool {
+    subprotocol.is_some_and(|chosen| {
+        !chosen.is_empty() && offer.subprotocols.split(',').any(|offered| offered.as_bytes() == chosen)
+    })
+}
+
+/// Whether permessage-deflate was agreed on. Anything else in the answer's extensions is a fault.
+fn deflate(fields: &Fields<'_>, offer: &Offer) -> Result<bool, Fault> {
+    if !fields.has("Sec-WebSocket-Extensions") {
+        return Ok(false);
+    }
+    let mut extensions = fields.all("Sec-WebSocket-Extensions").flat_map(extensions::elements);
+    let agreed = extensions.next().and_then(Deflate::answer);
+    match agreed {
+        Some(agreed) if extensions.next().is_none() && offer.deflate.iter().any(|offer| offer.allows(&agreed)) => {
+            Ok(true)
+        }
+        _ => Err(Fault::backend("is a 101 with extensions that were not offered like this")),
+    }
+}
+
+/// RFC 9112, 6.3, but for what it lets a recipient mend.
+fn body(line: &StatusLine<'_>, fields: &Fields<'_>) -> Result<Body, Fault> {
+    let length = match fields.only("Content-Length") {
+        Some(value) => Some(decimal(value).ok_or_else(|| Fault::backend("has an invalid Content-Length"))?),
+        None if fields.has("Content-Length") => return Err(Fault::backend("has more than one Content-Length")),
+        None => None,
+    };
+    let chunked = match fields.only("Transfer-Encoding") {
+        // RFC 9112, 6.1: no other coding may be used unless it was asked for (TE), and it was not.
+        Some(value) if value.eq_ignore_ascii_case(b"chunked") && line.version == b"HTTP/1.1" => true,
+        None if !fields.has("Transfer-Encoding") => false,
+        _ => return Err(Fault::backend("has a Transfer-Encoding other than chunked")),
+    };
+    match (line.status, length, chunked) {
+        (_, Some(_), true) => Err(Fault::backend("has a Content-Length and a Transfer-Encoding")),
+        (204 | 304, _, _) => Ok(Body::None),
+        (_, Some(length), false) => Ok(Body::Length(length)),
+        (_, None, true) => Ok(Body::Chunked(Chunked::default())),
+        (_, None, false) => Ok(Body::UntilClose),
+    }
+}
+
+/// Digits only; `None` also if it does not fit.
+fn decimal(value: &[u8]) -> Option<u64> {
+    let digits = str::from_utf8(value).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
+/// The head for the client: ours in version and connection, the backend's in everything else.
+fn rebuilt(line: &StatusLine<'_>, fields: &Fields<'_>, body: Body) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} ", line.status).into_bytes();
+    head.extend_from_slice(line.reason);
+    head.extend_from_slice(b"\r\n");
+    // RFC 9110, 15.5.22: a 426 "MUST send an Upgrade header field", and 7.8: with it the connection option.
+    let upgrade = line.status == 426 && fields.has("Upgrade");
+    for header in fields.iter() {
+        let name = header.name;
+        let is_framing = name.eq_ignore_ascii_case("Content-Length") || name.eq_ignore_ascii_case("Transfer-Encoding");
+        let keep = match is_framing {
+            true => body != Body::None || line.status == 304 && name.eq_ignore_ascii_case("Content-Length"),
+            false if name.eq_ignore_ascii_case("Upgrade") => upgrade,
+            false => !HOP_BY_HOP.iter().any(|hop| hop.eq_ignore_ascii_case(name)) && !fields.lists("Connection", name),
+        };
+        if keep {
+            for part in [name.as_bytes(), b": ", header.value, b"\r\n"] {
+                head.extend_from_slice(part);
+            }
+        }
+    }
+    head.extend_from_slice(if upgrade { b"Connection: close, Upgrade\r\n\r\n" } else { b"Connection: close\r\n\r\n" });
+    head
+}
+
+/// RFC 9110, 7.6.1. Framing headers are not among them: the body goes on as it is, chunks and all.
+const HOP_BY_HOP: [&str; 6] = ["Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "TE", "Trailer"];
