@@ -1,16 +1,64 @@
 //! Raw file and flags -> checked [`Config`]: every option, its default, limit and unit in one place.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod address;
+mod check;
+mod draft;
+mod effective;
+mod fault;
+mod file;
+mod flags;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
-/// Where to listen or to connect.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// `192.0.2.1:8080` or `[2001:db8::1]:8080`
-    Inet(SocketAddr),
-    /// `unix:/run/chat.sock`
-    Unix(PathBuf),
+use draft::Draft;
+
+pub use address::{Address, Target};
+pub use check::{DEFAULT_LISTENER, Machine};
+pub use fault::{Fault, Faults, Place};
+pub use flags::{Cpus, Flags};
+
+/// A file of more is no configuration.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads the file, lets the flags win over it, and checks the whole.
+pub fn load(file: Option<&Path>, flags: &Flags, machine: &Machine) -> Result<Config, Faults> {
+    let draft = match file.map(read_text) {
+        None => Ok(Draft::default()),
+        Some(Ok(text)) => Ok(file::read(&text)),
+        Some(Err(fault)) => Err(vec![fault]),
+    };
+    let checked = draft.and_then(|mut draft| {
+        draft.apply(flags);
+        check::check(draft, machine)
+    });
+    checked.map_err(|list| Faults { file: file.map(|path| path.display().to_string()), list })
+}
+
+fn read_text(path: &Path) -> Result<String, Fault> {
+    let fault = |place, message| Fault { place, option: String::new(), message };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| fault(Place::Whole, format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(fault(Place::Whole, format!("has more than {FILE_BYTES_MAX} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        fault(file::place_of(&valid, valid.len()), "is not UTF-8 from here on".into())
+    })
+}
+
+/// The configuration as a file: every option, the defaults included.
+pub fn print(config: &Config) -> String {
+    effective::print(config)
 }
 
 /// Everything Ringway may be told, checked.

@@ -1,0 +1,51 @@
+//! `-T`: the effective configuration as a file that, read back, gives the same [`Config`].
+
+use std::fmt::Write;
+
+use super::Config;
+use super::settings::SETTINGS;
+
+pub(super) fn print(config: &Config) -> String {
+    let mut text = format!("# The effective configuration of ringway {}\n", env!("CARGO_PKG_VERSION"));
+    let mut line =
+        |line: std::fmt::Arguments<'_>| text.write_fmt(format_args!("{line}\n")).expect("a String takes all");
+    // Root keys must come before the first table.
+    for setting in SETTINGS.iter().filter(|setting| !setting.path.contains('.')) {
+        line(format_args!("{} = {}", setting.path, setting.print(&setting.read(config))));
+    }
+    if let Some(pool) = config.pools.get(config.default_pool) {
+        line(format_args!("default_pool = {}", quote(&pool.name)));
+    }
+    for listener in &config.listeners {
+        line(format_args!("\n[[listeners]]\naddress = {}", quote(&listener.to_string())));
+    }
+    for pool in &config.pools {
+        let backends: Vec<String> = pool.backends.iter().map(|backend| quote(&backend.to_string())).collect();
+        line(format_args!("\n[[pools]]\nname = {}\nbalance = \"{}\"", quote(&pool.name), pool.balance.word()));
+        line(format_args!("backends = [{}]", backends.join(", ")));
+    }
+    let mut section_before = "";
+    for setting in SETTINGS {
+        let Some((section, key)) = setting.path.split_once('.') else { continue };
+        if section != section_before {
+            line(format_args!("\n[{section}]"));
+            section_before = section;
+        }
+        line(format_args!("{key} = {}", setting.print(&setting.read(config))));
+    }
+    text
+}
+
+/// A TOML basic string.
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => write!(quoted, "\\u{:04x}", u32::from(c)).expect("a String takes all"),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

@@ -1,0 +1,57 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+
+/// Where a value was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Both count from 1; the column counts characters.
+    File { line: usize, column: usize },
+    /// On the command line: `--cpus`.
+    Flag(&'static str),
+    /// Nowhere: without a file something is missing, or the file as a whole is at fault.
+    #[default]
+    Whole,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub place: Place,
+    /// The option's path, `limits.window_bytes`. Empty if the file is no TOML there.
+    pub option: String,
+    pub message: String,
+}
+
+/// Everything that is wrong, in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// The file as it was named on the command line, if one was.
+    pub file: Option<String>,
+    pub list: Vec<Fault>,
+}
+
+/// One line per fault: `ringway.toml:12:9: timeouts.head: 0 is not allowed; ...`.
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.as_deref().unwrap_or("command line");
+        for (index, fault) in self.list.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            match fault.place {
+                Place::File { line, column } => write!(f, "{file}:{line}:{column}: ")?,
+                Place::Flag(flag) => write!(f, "{flag}: ")?,
+                Place::Whole => write!(f, "{file}: ")?,
+            }
+            // A flag says already what it is about.
+            if !fault.option.is_empty() && !matches!(fault.place, Place::Flag(_)) {
+                write!(f, "{}: ", fault.option)?;
+            }
+            f.write_str(&fault.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
