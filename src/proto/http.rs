@@ -10,7 +10,7 @@ mod fields;
 
 pub use body::{Body, Chunked};
 pub use fault::Fault;
-pub(super) use fields::{Fields, is_token, trim};
+pub(super) use fields::{Connection, Fields, is_token, trim};
 
 /// What a head may be at most. All counts are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,3 +185,6 @@ const fn contains(bytes: &[u8], byte: u8) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

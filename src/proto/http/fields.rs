@@ -52,9 +52,24 @@ impl<'a> Fields<'a> {
             .filter(|element| !element.is_empty())
     }
 
-    /// Whether the list has this element, in any case.
-    pub fn lists(&self, name: &str, element: &str) -> bool {
-        self.elements(name).any(|listed| listed.eq_ignore_ascii_case(element.as_bytes()))
+    /// What `Connection` lists. `None` beyond any reasonable number, as every header is held against every option.
+    pub fn connection(&self) -> Option<Connection<'a>> {
+        const OPTIONS_MAX: usize = 32;
+        let options: Vec<_> = self.elements("Connection").take(OPTIONS_MAX + 1).collect();
+        (options.len() <= OPTIONS_MAX).then_some(Connection(options))
+    }
+}
+
+/// The options of all `Connection` lines: `upgrade`, `close` and the like, and names of headers meant for the next hop only.
+pub(in crate::proto) struct Connection<'a>(Vec<&'a [u8]>);
+
+impl Connection<'_> {
+    pub fn lists(&self, option: &str) -> bool {
+        self.0.iter().any(|listed| listed.eq_ignore_ascii_case(option.as_bytes()))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().copied()
     }
 }
 

@@ -2,9 +2,8 @@
 //! with what the relay has to say about the client.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
-use crate::proto::http::Fields;
+use crate::proto::http::{Connection, Fields};
 
 use super::request::{Request, forwarded_offers};
 
@@ -40,7 +39,7 @@ impl Request {
             let name = self.lines.name(line);
             match edits.iter().find(|edit| edit.name().eq_ignore_ascii_case(name)) {
                 None if is_untrusted(name, edits) => {}
-                None => head.extend_from_slice(&self.lines.text[line.start..line.end]),
+                None => head.extend_from_slice(self.lines.whole(line)),
                 Some(edit) if self.lines.is_first(line) => self.write(edit, &mut head),
                 Some(_) => {}
             }
@@ -95,10 +94,10 @@ struct Line {
 }
 
 impl Lines {
-    pub fn of(fields: &Fields<'_>) -> Self {
+    pub fn of(fields: &Fields<'_>, connection: &Connection<'_>) -> Self {
         let mut text = Vec::new();
         let mut index = Vec::new();
-        for header in fields.iter().filter(|header| is_forwarded(header.name, fields)) {
+        for header in fields.iter().filter(|header| is_forwarded(header.name, connection)) {
             let value = match header.name.eq_ignore_ascii_case("Sec-WebSocket-Extensions") {
                 true => Cow::Owned(forwarded_offers(header.value)),
                 false => Cow::Borrowed(header.value),
@@ -117,13 +116,18 @@ impl Lines {
         Lines { text: text.into(), index: index.into() }
     }
 
+    /// Name, colon, value and line end.
+    fn whole(&self, line: &Line) -> &[u8] {
+        &self.text[line.start..line.end]
+    }
+
     fn name(&self, line: &Line) -> &str {
         str::from_utf8(&self.text[line.start..line.name_end]).expect("names are tokens")
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let named = self.index.iter().filter(move |line| self.name(line).eq_ignore_ascii_case(name));
-        named.map(|line| &self.text[Range { start: line.name_end + 2, end: line.end - 2 }])
+        named.map(|line| &self.text[line.name_end + ": ".len()..line.end - "\r\n".len()])
     }
 
     fn is_first(&self, line: &Line) -> bool {
@@ -151,8 +155,8 @@ const NOT_FORWARDED: [&str; 13] = [
 
 /// Names with an underscore are dropped as well: a backend that reads headers as CGI variables could not tell
 /// `X_Forwarded_For` from `X-Forwarded-For`.
-fn is_forwarded(name: &str, fields: &Fields<'_>) -> bool {
+fn is_forwarded(name: &str, connection: &Connection<'_>) -> bool {
     !name.contains('_')
         && !NOT_FORWARDED.iter().any(|other| other.eq_ignore_ascii_case(name))
-        && !fields.lists("Connection", name)
+        && !connection.lists(name)
 }

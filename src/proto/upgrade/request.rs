@@ -1,7 +1,7 @@
 //! Is this a valid upgrade? Everything that another parser might read differently is refused, before anything else is
 //! looked at.
 
-use crate::proto::http::{Fault, Fields, HeadKind, HeadLimits, head_end, is_token};
+use crate::proto::http::{Connection, Fault, Fields, HeadKind, HeadLimits, head_end, is_token};
 
 use super::extensions::{self, Deflate};
 use super::forward::Lines;
@@ -44,13 +44,13 @@ pub fn request(head: &[u8], limits: &HeadLimits) -> Result<Request, Fault> {
 
     let host = host(&fields)?;
     let target = origin_form(target, &host)?;
-    check_upgrade(&fields)?;
+    let connection = check_upgrade(&fields)?;
     check_version(&fields)?;
     let key = fields.only("Sec-WebSocket-Key").filter(|key| is_key(key));
     let key =
         key.ok_or_else(|| Fault::request(400, "has no Sec-WebSocket-Key that is base64 of 16 bytes, or several"))?;
     let offer = Offer { accept: accept(key), subprotocols: subprotocols(&fields)?, deflate: deflate(&fields) };
-    Ok(Request { host: host.text.into(), target, offer, lines: Lines::of(&fields) })
+    Ok(Request { host: host.text.into(), target, offer, lines: Lines::of(&fields, &connection) })
 }
 
 /// The three parts of a request line that `head_end` has checked.
@@ -83,7 +83,7 @@ fn host<'a>(fields: &Fields<'a>) -> Result<Host<'a>, Fault> {
 }
 
 /// `Upgrade` and `Connection` (RFC 6455, 4.2.1, 3 and 4).
-fn check_upgrade(fields: &Fields<'_>) -> Result<(), Fault> {
+fn check_upgrade<'a>(fields: &Fields<'a>) -> Result<Connection<'a>, Fault> {
     let mut protocols = fields.elements("Upgrade");
     let protocol = protocols.next();
     // RFC 9110, 7.8 has a list here, in order of preference. Only we could choose from it, and there is but one choice.
@@ -93,7 +93,9 @@ fn check_upgrade(fields: &Fields<'_>) -> Result<(), Fault> {
     if !protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
         return Err(Fault::request(426, "is no WebSocket upgrade: its Upgrade header is not websocket"));
     }
-    if !fields.lists("Connection", "upgrade") {
+    let connection = fields.connection();
+    let connection = connection.ok_or_else(|| Fault::request(400, "has a Connection header with too many options"))?;
+    if !connection.lists("upgrade") {
         return Err(Fault::request(400, "has no Connection header with the option upgrade"));
     }
     // What Connection names is removed on the way. These may not be, and nobody means it honestly.
@@ -101,10 +103,10 @@ fn check_upgrade(fields: &Fields<'_>) -> Result<(), Fault> {
         let name = name.to_ascii_lowercase();
         name == b"host" || name.starts_with(b"sec-websocket-")
     };
-    if fields.elements("Connection").any(is_needed) {
+    if connection.iter().any(is_needed) {
         return Err(Fault::request(400, "names a header in Connection that the upgrade needs"));
     }
-    Ok(())
+    Ok(connection)
 }
 
 /// RFC 6455, 4.4: "the server MUST respond with ... HTTP response code (such as 426 Upgrade Required)" and the version it
@@ -119,10 +121,13 @@ fn check_version(fields: &Fields<'_>) -> Result<(), Fault> {
 /// RFC 6455, 4.1: "non-empty strings with characters in the range U+0021 to U+007E not including separator characters
 /// ... and MUST all be unique strings."
 fn subprotocols(fields: &Fields<'_>) -> Result<Box<str>, Fault> {
+    const SUBPROTOCOLS_MAX: usize = 100;
     let mut tokens: Vec<&str> = Vec::new();
     for element in fields.elements("Sec-WebSocket-Protocol") {
         match str::from_utf8(element) {
-            Ok(token) if is_token(element) && !tokens.contains(&token) => tokens.push(token),
+            Ok(token) if tokens.len() < SUBPROTOCOLS_MAX && is_token(element) && !tokens.contains(&token) => {
+                tokens.push(token);
+            }
             _ => return Err(Fault::request(400, "has a Sec-WebSocket-Protocol that is no list of different tokens")),
         }
     }

@@ -1,7 +1,7 @@
 //! Is the backend's answer the right one for this client (RFC 6455, 4.1)? If it is no upgrade, it is rebuilt for the client,
 //! whose connection ends with it.
 
-use crate::proto::http::{Body, Chunked, Fault, Fields, HeadKind, HeadLimits, head_end};
+use crate::proto::http::{Body, Chunked, Connection, Fault, Fields, HeadKind, HeadLimits, head_end};
 
 use super::Offer;
 use super::extensions::{self, Deflate};
@@ -32,12 +32,14 @@ pub fn answer(head: &[u8], offer: &Offer, limits: &HeadLimits) -> Result<Answer,
     if !matches!(line.version, b"HTTP/1.1" | b"HTTP/1.0") {
         return Err(Fault::backend("is neither HTTP/1.1 nor HTTP/1.0"));
     }
+    let connection = fields.connection();
+    let connection = connection.ok_or_else(|| Fault::backend("has a Connection header with too many options"))?;
     match line.status {
-        101 => Ok(Answer::Switched(switched(&line, &fields, offer)?)),
+        101 => Ok(Answer::Switched(switched(&line, &fields, &connection, offer)?)),
         100..=199 => Ok(Answer::Informational),
         200..=599 => {
             let body = body(&line, &fields)?;
-            Ok(Answer::Response { head: rebuilt(&line, &fields, body), body })
+            Ok(Answer::Response { head: rebuilt(&line, &fields, &connection, body), body })
         }
         // RFC 9110, 15: "Values outside the range 100..599 are invalid."
         _ => Err(Fault::backend("has a status that does not exist")),
@@ -59,7 +61,12 @@ impl<'a> StatusLine<'a> {
     }
 }
 
-fn switched(line: &StatusLine<'_>, fields: &Fields<'_>, offer: &Offer) -> Result<Agreement, Fault> {
+fn switched(
+    line: &StatusLine<'_>,
+    fields: &Fields<'_>,
+    connection: &Connection<'_>,
+    offer: &Offer,
+) -> Result<Agreement, Fault> {
     let wrong = |what| Err(Fault::backend(what));
     if line.version != b"HTTP/1.1" {
         return wrong("is a 101 in HTTP/1.0");
@@ -73,7 +80,7 @@ fn switched(line: &StatusLine<'_>, fields: &Fields<'_>, offer: &Offer) -> Result
     if !is_websocket || protocols.next().is_some() {
         return wrong("is a 101 whose Upgrade is not websocket");
     }
-    if !fields.lists("Connection", "upgrade") {
+    if !connection.lists("upgrade") {
         return wrong("is a 101 whose Connection does not list upgrade");
     }
     if fields.only("Sec-WebSocket-Accept") != Some(&offer.accept) {
@@ -136,7 +143,7 @@ fn decimal(value: &[u8]) -> Option<u64> {
 }
 
 /// The head for the client: ours in version and connection, the backend's in everything else.
-fn rebuilt(line: &StatusLine<'_>, fields: &Fields<'_>, body: Body) -> Vec<u8> {
+fn rebuilt(line: &StatusLine<'_>, fields: &Fields<'_>, connection: &Connection<'_>, body: Body) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {} ", line.status).into_bytes();
     head.extend_from_slice(line.reason);
     head.extend_from_slice(b"\r\n");
@@ -148,7 +155,7 @@ fn rebuilt(line: &StatusLine<'_>, fields: &Fields<'_>, body: Body) -> Vec<u8> {
         let keep = match is_framing {
             true => body != Body::None || line.status == 304 && name.eq_ignore_ascii_case("Content-Length"),
             false if name.eq_ignore_ascii_case("Upgrade") => upgrade,
-            false => !HOP_BY_HOP.iter().any(|hop| hop.eq_ignore_ascii_case(name)) && !fields.lists("Connection", name),
+            false => !HOP_BY_HOP.iter().any(|hop| hop.eq_ignore_ascii_case(name)) && !connection.lists(name),
         };
         if keep {
             for part in [name.as_bytes(), b": ", header.value, b"\r\n"] {
