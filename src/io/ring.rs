@@ -1,0 +1,222 @@
+//! [`Ring`]: operations in, completions out.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use io_uring::types::{CancelBuilder, Fd, Timespec};
+use io_uring::{cqueue, opcode, squeue};
+use socket2::SockAddr;
+
+use super::buffers::{Layout, Pool};
+use super::entry::{self, Kind, Tag};
+use super::probe::{Features, SetupError};
+use super::queue::Queue;
+use super::sends::Sends;
+use super::socket;
+use crate::config::{Config, Plan, Tcp};
+use crate::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece, ReceiveEnd};
+
+/// One worker's engine: its ring, sockets and buffers. It never leaves the thread that made it.
+///
+/// Calling order: [`Ring::push`] what the relay wants, [`Ring::submit_and_wait`], then [`Ring::next`] until `None`.
+pub struct Ring {
+    queue: Queue,
+    pools: [Pool; 2],
+    sends: Sends,
+    sockets: Vec<Socket>,
+    listeners: Vec<Listener>,
+    wake: Wake,
+    /// Completions that the engine itself has to give, before those in the queue.
+    ready: VecDeque<Completion<'static>>,
+    /// Completions of this batch not yet handed over.
+    batch: usize,
+    /// Why the ring can no longer be used.
+    broken: Option<io::Error>,
+    tcp: Tcp,
+    features: Features,
+}
+
+/// What the engine knows of a socket, found by [`ConnId::index`].
+#[derive(Clone, Copy)]
+struct Socket {
+    /// -1: none.
+    fd: i32,
+    /// The slot in `Sends`, while `in_flight` has `SEND`.
+    send: u32,
+    generation: u16,
+    in_flight: u8,
+}
+
+const CONNECT: u8 = 1;
+const SEND: u8 = 2;
+const RECEIVE_SMALL: u8 = 4;
+const RECEIVE_BULK: u8 = 8;
+const RECEIVE: u8 = RECEIVE_SMALL | RECEIVE_BULK;
+
+fn receive_flag(group: Group) -> u8 {
+    match group {
+        Group::Small => RECEIVE_SMALL,
+        Group::Bulk => RECEIVE_BULK,
+    }
+}
+
+const NO_SOCKET: Socket = Socket { fd: -1, send: 0, generation: 0, in_flight: 0 };
+
+struct Listener {
+    fd: Option<OwnedFd>,
+    /// True exactly when an accept is in flight.
+    armed: bool,
+    /// StopAccept was asked; the next end of the accept is final.
+    stopping: bool,
+}
+
+/// The eventfd by which another thread wakes this one, and what is read from it.
+struct Wake {
+    fd: OwnedFd,
+    armed: bool,
+    /// Boxed: the kernel writes here, wherever the ring moves.
+    count: Box<u64>,
+}
+
+impl Ring {
+    /// Sets up the engine of this thread. `listeners` are in the config's order; whoever adds to `wake` (an eventfd)
+    /// makes [`Completion::Woken`].
+    pub fn new(
+        config: &Config,
+        plan: &Plan,
+        features: Features,
+        listeners: Vec<OwnedFd>,
+        wake: OwnedFd,
+    ) -> Result<Self, SetupError> {
+        let queue = Queue::new().map_err(SetupError::ring)?;
+        let buffers = &config.buffers;
+        let pools = [
+            Pool::new(Group::Small, Layout::small(buffers.small_bytes, plan.small_count))
+                .map_err(SetupError::memory)?,
+            Pool::new(Group::Bulk, Layout::bulk(buffers.bulk_bytes, plan.bulk_count)).map_err(SetupError::memory)?,
+        ];
+        for pool in &pools {
+            // SAFETY: the pool moves into the ring (its mappings stay where they are), and the ring's Drop ends all that
+            // is in flight before any field goes.
+            unsafe { pool.register(&queue.submitter()) }.map_err(SetupError::buffers)?;
+        }
+        Ok(Ring {
+            queue,
+            pools,
+            sends: Sends::new(),
+            // Reserved, not filled: what is never used is never touched, and what is used never moves.
+            sockets: Vec::with_capacity(2 * (plan.sessions_max + plan.refusals_max)),
+            listeners: listeners
+                .into_iter()
+                .map(|fd| Listener { fd: Some(fd), armed: false, stopping: false })
+                .collect(),
+            wake: Wake { fd: wake, armed: false, count: Box::new(0) },
+            ready: VecDeque::with_capacity(64),
+            batch: 0,
+            broken: None,
+            tcp: config.tcp.clone(),
+            features,
+        })
+    }
+
+    /// Buffers on loan to the relay.
+    pub fn leases(&self) -> usize {
+        self.pools[0].lent() + self.pools[1].lent()
+    }
+
+    /// Carries out or queues the operations, in order.
+    pub fn push(&mut self, ops: impl IntoIterator<Item = Op>) {
+        for op in ops {
+            match op {
+                Op::Receive { conn, group, credit } => self.receive(conn, group, credit),
+                Op::Send { conn, pieces } => self.send(conn, pieces),
+                Op::Recycle { lease } => self.recycle(lease),
+                Op::Connect { conn, address } => self.connect(conn, address),
+                Op::Cancel { conn, what } => self.cancel(conn, what),
+                Op::Shutdown { conn, how } => self.shutdown(conn, how),
+                Op::Close { conn } => self.close(conn),
+                Op::Adopt { conn, socket } => self.adopt(conn, socket.0),
+                Op::Refuse { socket } => socket::close(socket.0),
+                Op::Accept { listener } => self.accept(listener),
+                Op::StopAccept { listener } => self.stop_accept(listener),
+                Op::CloseListener { listener } => self.close_listener(listener),
+            }
+        }
+    }
+
+    /// Submits everything and waits until something has completed or `deadline` has come. The only system call of a
+    /// worker that has nothing to accept, connect or close.
+    pub fn submit_and_wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.arm_wake();
+        self.offer_buffers();
+        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let idle = self.ready.is_empty() && !timeout.is_some_and(|timeout| timeout.is_zero());
+        let (want, timeout) = if idle { (1, timeout) } else { (0, None) };
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        self.queue.submit_and_wait(want, timeout)?;
+        self.note_submitted();
+        self.batch = self.queue.completed();
+        Ok(())
+    }
+
+    /// The next completion of this batch. A batch ends where it ended when the wait returned, however much has
+    /// completed since.
+    #[allow(clippy::should_implement_trait)] // it lends
+    pub fn next(&mut self) -> Option<Completion<'_>> {
+        if let Some(completion) = self.ready.pop_front() {
+            return Some(completion);
+        }
+        while self.batch > 0 {
+            self.batch -= 1;
+            let cqe = self.queue.pop()?;
+            match self.complete(&cqe) {
+                Some(Answer::Plain(completion)) => return Some(completion),
+                Some(Answer::Data { conn, lease, more }) => {
+                    let bytes = self.pools[usize::from(Pool::id(lease.group()))].bytes(&lease);
+                    return Some(Completion::Received { conn, lease, bytes, more });
+                }
+                None => {}
+            }
+        }
+        None
+    }
+}
+
+/// A completion, before the bytes are lent out with it.
+enum Answer {
+    Plain(Completion<'static>),
+    Data { conn: ConnId, lease: Lease, more: bool },
+}
+
+mod complete;
+mod operate;
+
+impl Drop for Ring {
+    /// Ends everything in flight before the memory it uses goes, then closes what is still open.
+    fn drop(&mut self) {
+        let patience = Timespec::new().sec(5);
+        match self.queue.submitter().register_sync_cancel(Some(patience), CancelBuilder::any()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            // Never seen. Then aborting is the only way left to keep the kernel from writing into freed memory.
+            Err(error) => {
+                tracing::error!(%error, "the ring's operations cannot be cancelled");
+                std::process::abort();
+            }
+        }
+        for piece in self.sends.drain() {
+            if let Piece::Lease(lease) = piece {
+                lease.end();
+            }
+        }
+        for socket in self.sockets.iter().filter(|socket| socket.fd >= 0) {
+            socket::close(socket.fd);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! [`Op`] to submission queue entry, or to a plain system call where that is cheaper or where order demands it.
+
+use super::*;
+
+impl Ring {
+    pub(super) fn receive(&mut self, conn: ConnId, group: Group, credit: u32) {
+        debug_assert!(credit > 0, "a receive without credit");
+        let Some(fd) = self.begin(conn, RECEIVE, receive_flag(group)) else { return };
+        let credit = if self.features.byte_credit { credit } else { 0 };
+        let entry = entry::receive(fd, Pool::id(group), credit);
+        self.queue(entry, Tag::socket(Kind::Receive(group), conn));
+    }
+
+    pub(super) fn send(&mut self, conn: ConnId, pieces: Vec<Piece>) {
+        let Some(fd) = self.begin(conn, SEND, SEND) else {
+            let result = Err(io::Error::from_raw_os_error(libc::EBADF));
+            return self.ready.push_back(Completion::Sent { conn, result, pieces });
+        };
+        self.make_scratch();
+        let (slot, entry) = self.sends.start(fd, pieces, &self.pools);
+        self.sockets[conn.index()].send = slot;
+        self.queue(entry, Tag::socket(Kind::Send, conn));
+    }
+
+    pub(super) fn recycle(&mut self, lease: Lease) {
+        let (group, buffer) = lease.end();
+        self.pools[usize::from(Pool::id(group))].recycle(buffer);
+    }
+
+    pub(super) fn connect(&mut self, conn: ConnId, address: Arc<SockAddr>) {
+        let fd = match socket::for_connect(&address, &self.tcp) {
+            Ok(fd) => fd.into_raw_fd(),
+            Err(error) => {
+                return self.ready.push_back(Completion::Connected { conn, result: Err(error) });
+            }
+        };
+        self.adopt(conn, fd);
+        self.begin(conn, CONNECT, CONNECT);
+        self.make_scratch();
+        let entry = self.sends.connect(fd, address);
+        self.queue(entry, Tag::socket(Kind::Connect, conn));
+    }
+
+    /// The cancelled operation answers for itself; the cancel's own completion is asked for only if it failed, which
+    /// says that the operation has already ended, and is ignored.
+    pub(super) fn cancel(&mut self, conn: ConnId, what: InFlight) {
+        let Some(socket) = self.socket(conn) else { return };
+        let (kind, flag) = match what {
+            InFlight::Connect => (Kind::Connect, CONNECT),
+            InFlight::Send => (Kind::Send, SEND),
+            InFlight::Receive if socket.in_flight & RECEIVE_BULK != 0 => (Kind::Receive(Group::Bulk), RECEIVE_BULK),
+            InFlight::Receive => (Kind::Receive(Group::Small), RECEIVE_SMALL),
+        };
+        if socket.in_flight & flag != 0 {
+            self.queue_cancel(Tag::socket(kind, conn));
+        }
+    }
+
+    /// A plain system call: IORING_OP_SHUTDOWN always takes a detour through a worker thread of the kernel.
+    pub(super) fn shutdown(&mut self, conn: ConnId, how: Shutdown) {
+        let Some(socket) = self.socket(conn) else { return };
+        // It is done at once, so a send queued before it would be cut off.
+        debug_assert!(how != Shutdown::Write || socket.in_flight & SEND == 0, "{conn:?} is shut down before its send");
+        socket::shutdown(socket.fd, how);
+    }
+
+    pub(super) fn close(&mut self, conn: ConnId) {
+        // A socket that could not even be created has nothing to close.
+        let Some(socket) = self.socket(conn) else { return };
+        debug_assert_eq!(socket.in_flight, 0, "{conn:?} is closed with operations in flight");
+        if socket.in_flight != 0 {
+            tracing::error!(?conn, in_flight = socket.in_flight, "closed with operations in flight");
+        }
+        self.sockets[conn.index()].fd = -1;
+        socket::close(socket.fd);
+    }
+
+    pub(super) fn adopt(&mut self, conn: ConnId, fd: i32) {
+        let index = conn.index();
+        if self.sockets.len() <= index {
+            debug_assert!(index < self.sockets.capacity(), "{conn:?} is beyond the plan");
+            self.sockets.resize(index + 1, NO_SOCKET);
+        }
+        let socket = &mut self.sockets[index];
+        debug_assert!(socket.fd < 0 && socket.in_flight == 0, "{conn:?} has a socket already");
+        *socket = Socket { fd, generation: conn.generation(), ..NO_SOCKET };
+    }
+
+    pub(super) fn accept(&mut self, listener: u16) {
+        let Listener { fd: Some(fd), armed, stopping } = &mut self.listeners[usize::from(listener)] else {
+            debug_assert!(false, "accept on closed listener {listener}");
+            return;
+        };
+        debug_assert!(!*armed, "listener {listener} accepts already");
+        (*armed, *stopping) = (true, false);
+        let entry = opcode::AcceptMulti::new(Fd(fd.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+        self.queue(entry, Tag::listener(listener));
+    }
+
+    pub(super) fn stop_accept(&mut self, listener: u16) {
+        let state = &mut self.listeners[usize::from(listener)];
+        debug_assert!(state.armed, "listener {listener} does not accept");
+        if state.armed {
+            state.stopping = true;
+            self.queue_cancel(Tag::listener(listener));
+        }
+    }
+
+    pub(super) fn close_listener(&mut self, listener: u16) {
+        let state = &mut self.listeners[usize::from(listener)];
+        debug_assert!(!state.armed, "listener {listener} is closed while it accepts");
+        state.fd = None;
+    }
+
+    pub(super) fn arm_wake(&mut self) {
+        if !self.wake.armed {
+            self.wake.armed = true;
+            let fd = Fd(self.wake.fd.as_raw_fd());
+            let entry = opcode::Read::new(fd, std::ptr::from_mut(&mut *self.wake.count).cast(), 8).build();
+            self.queue(entry, Tag::alone(Kind::Wake));
+        }
+    }
+
+    pub(super) fn offer_buffers(&mut self) {
+        for pool in &mut self.pools {
+            pool.top_up();
+        }
+    }
+
+    /// Forgets what only had to live until it was submitted.
+    pub(super) fn note_submitted(&mut self) {
+        if self.queue.unsubmitted() == 0 {
+            self.sends.submitted();
+        }
+    }
+
+    /// The socket, if it is there and this generation's.
+    pub(super) fn socket(&self, conn: ConnId) -> Option<Socket> {
+        let socket = *self.sockets.get(conn.index())?;
+        (socket.fd >= 0 && socket.generation == conn.generation()).then_some(socket)
+    }
+
+    /// Notes that an operation is in flight, unless one of `excluded` is, and says on which fd.
+    fn begin(&mut self, conn: ConnId, excluded: u8, flag: u8) -> Option<i32> {
+        let Some(socket) = self.socket(conn).filter(|socket| socket.in_flight & excluded == 0) else {
+            debug_assert!(false, "{conn:?} has no socket, or this operation is in flight already");
+            tracing::error!(?conn, flag, "an operation on a socket that cannot take it");
+            return None;
+        };
+        self.sockets[conn.index()].in_flight |= flag;
+        Some(socket.fd)
+    }
+
+    fn queue_cancel(&mut self, target: Tag) {
+        let entry = opcode::AsyncCancel::new(target.pack()).build().flags(squeue::Flags::SKIP_SUCCESS);
+        self.queue(entry, Tag::alone(Kind::Cancel));
+    }
+
+    fn make_scratch(&mut self) {
+        if !self.sends.has_room() {
+            self.submit();
+        }
+    }
+
+    fn queue(&mut self, mut entry: squeue::Entry, tag: Tag) {
+        entry.set_user_data(tag.pack());
+        if self.queue.is_full() {
+            self.submit();
+        }
+        // SAFETY: of the entries built here only four have pointers. Send and SendMsg point to pieces that lie in `sends`
+        // until their completion, SendMsg and Connect to scratch memory there, which is kept until submitted (see
+        // `Sends`); Read points to the wake-up's count, boxed, which lives until Drop has ended everything in flight.
+        let queued = unsafe { self.queue.push(&entry) };
+        debug_assert!(queued || self.broken.is_some(), "the queue was just emptied");
+    }
+
+    /// Empties the submission queue now.
+    fn submit(&mut self) {
+        self.offer_buffers();
+        while self.queue.unsubmitted() > 0 && self.broken.is_none() {
+            self.broken = self.queue.submit().err();
+        }
+        self.note_submitted();
+    }
+}

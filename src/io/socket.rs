@@ -1,0 +1,261 @@
+//! Sockets: made, bound and given their options here; used through the ring.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::{Address, Tcp};
+
+/// Every listening socket of every worker, as opened by the starting thread.
+///
+/// Opened all at once, before any worker runs, so that what cannot be bound is told before anything has started. A unix
+/// socket's file is removed when this is dropped.
+#[derive(Debug)]
+pub struct Listeners {
+    listeners: Vec<Listener>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    address: Address,
+    /// One per worker; of a unix socket just one, which they share.
+    sockets: Vec<Socket>,
+    _file: Option<UnixFile>,
+}
+
+#[derive(Debug)]
+struct UnixFile(PathBuf);
+
+impl Drop for UnixFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug)]
+pub struct ListenError {
+    address: Address,
+    cause: io::Error,
+}
+
+impl Listeners {
+    /// Binds `addresses` for so many workers. Clients are queued from here on, and served once a worker accepts.
+    pub fn bind(addresses: &[Address], tcp: &Tcp, workers: usize) -> Result<Self, ListenError> {
+        let bind = |address: &Address| {
+            match address {
+                Address::Inet(address) => bind_inet(*address, tcp, workers),
+                Address::Unix(path) => bind_unix(path, tcp),
+            }
+            .map_err(|cause| ListenError { address: address.clone(), cause })
+        };
+        Ok(Listeners { listeners: addresses.iter().map(bind).collect::<Result<_, _>>()? })
+    }
+
+    /// The real addresses, with the port that the kernel chose instead of 0.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.listeners.iter().map(|listener| listener.address.clone()).collect()
+    }
+
+    /// The descriptors of one worker, in the config's order.
+    pub fn of_worker(&self, worker: usize) -> Vec<RawFd> {
+        let socket = |listener: &Listener| listener.sockets[worker % listener.sockets.len()].as_raw_fd();
+        self.listeners.iter().map(socket).collect()
+    }
+
+    /// Closes this thread's descriptors, now that every worker has its own. The unix sockets' files stay.
+    pub fn hand_over(&mut self) {
+        for listener in &mut self.listeners {
+            listener.sockets.clear();
+        }
+    }
+}
+
+fn bind_inet(address: SocketAddr, tcp: &Tcp, workers: usize) -> io::Result<Listener> {
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(workers);
+    for worker in 0..workers {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // Connections of an earlier run that are still closing do not stand in the way.
+        socket.set_reuse_address(true)?;
+        // The first binds alone, so that another process that listens here is an error even if it would share.
+        if worker > 0 {
+            share_port(&socket)?;
+        }
+        socket.bind(&address.into())?;
+        if worker == 0 {
+            share_port(&socket)?;
+            address = socket.local_addr()?.as_socket().unwrap_or(address);
+        }
+        // Accepted sockets inherit all of them.
+        set_options(&socket, tcp)?;
+        sockets.push(socket);
+    }
+    for socket in &sockets {
+        socket.listen(backlog(tcp))?;
+    }
+    Ok(Listener { address: Address::Inet(address), sockets, _file: None })
+}
+
+fn bind_unix(path: &Path, tcp: &Tcp) -> io::Result<Listener> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(&address) => {
+            std::fs::remove_file(path)?;
+            socket.bind(&address)?;
+        }
+        bound => bound?,
+    }
+    let file = UnixFile(path.to_owned());
+    socket.listen(backlog(tcp))?;
+    Ok(Listener { address: Address::Unix(path.to_owned()), sockets: vec![socket], _file: Some(file) })
+}
+
+/// Whether a socket file is left over from a process that is gone. Files that are no sockets refuse as well, but with
+/// another error than ECONNREFUSED only if they cannot be opened: so ask first.
+fn is_stale(address: &SockAddr) -> bool {
+    let is_socket = address.as_pathname().is_some_and(|path| {
+        use std::os::unix::fs::FileTypeExt;
+        std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
+    });
+    let refused = || {
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        probe.set_nonblocking(true)?; // a live one whose backlog is full must not hold us up
+        probe.connect(address)
+    };
+    is_socket && refused().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn backlog(tcp: &Tcp) -> i32 {
+    i32::try_from(tcp.backlog).unwrap_or(i32::MAX)
+}
+
+/// A socket to connect to `address` with. Not bound: the kernel picks a port per connection, and ports are used for as
+/// many connections as differ in the other end. Blocking, as the ring wants it: it answers EAGAIN instead of waiting for
+/// sockets that are not.
+pub(super) fn for_connect(address: &SockAddr, tcp: &Tcp) -> io::Result<OwnedFd> {
+    let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+    if !address.is_unix() {
+        set_options(&socket, tcp)?;
+    }
+    Ok(socket.into())
+}
+
+fn set_options(socket: &Socket, tcp: &Tcp) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    if let Some(idle) = tcp.keepalive {
+        socket.set_keepalive(true)?;
+        set(socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds(idle))?;
+        set(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds(tcp.keepalive_interval))?;
+        set(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, tcp.keepalive_probes as i32)?;
+    }
+    if let Some(timeout) = tcp.user_timeout {
+        let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        set(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms)?;
+    }
+    if let Some(bytes) = tcp.notsent_bytes_max {
+        set(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes as i32)?;
+    }
+    if let Some(bytes) = tcp.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes as usize)?;
+    }
+    if let Some(bytes) = tcp.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
+    Ok(())
+}
+
+/// Whole seconds, as the keep-alive options take them; at least one.
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX).max(1)
+}
+
+fn share_port(socket: &Socket) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
+}
+
+fn set(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: `value` is readable and `len` long, and outlives the call.
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(&value).cast(), len) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Who is at the other end of an accepted socket; `None` on unix sockets, and if it is gone already.
+pub(super) fn peer(fd: RawFd) -> Option<IpAddr> {
+    let mut address = SockAddr::unix("").ok()?;
+    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: `SockAddr` holds a whole `sockaddr_storage`, whose size `len` gives.
+    let done = unsafe { libc::getpeername(fd, address.as_ptr().cast_mut().cast(), &mut len) };
+    // SAFETY: the kernel has written `len` bytes of an address.
+    unsafe { address.set_length(len) };
+    if done < 0 { None } else { address.as_socket().map(|peer| peer.ip()) }
+}
+
+pub(super) fn shutdown(fd: RawFd, how: Shutdown) {
+    let how = match how {
+        Shutdown::Read => libc::SHUT_RD,
+        Shutdown::Write => libc::SHUT_WR,
+        Shutdown::Both => libc::SHUT_RDWR,
+    };
+    // It fails only if the connection is gone, which its receive tells. SAFETY: no memory is passed.
+    unsafe { libc::shutdown(fd, how) };
+}
+
+/// Closes a descriptor that the engine owns by number.
+pub(super) fn close(fd: RawFd) {
+    debug_assert!(fd >= 0);
+    // SAFETY: the engine gets each number from accept or connect, keeps it in one place (an `Accepted` or a socket slot),
+    // and clears that place when it passes the number here. So this is its only owner.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.cause)?;
+        match (self.cause.kind(), &self.address) {
+            (io::ErrorKind::AddrInUse, Address::Inet(address)) => {
+                write!(f, ". Another process listens there; `ss -ltnp 'sport = :{}'` names it", address.port())
+            }
+            (io::ErrorKind::AddrInUse, Address::Unix(path)) => {
+                write!(f, ". A process listens there, or the file is no socket; see `ss -lxp src {}`", path.display())
+            }
+            (io::ErrorKind::PermissionDenied, Address::Inet(address)) => write!(
+                f,
+                ". Ports below {} need CAP_NET_BIND_SERVICE; `setcap cap_net_bind_service=+ep` on the program, or \
+                 `sysctl net.ipv4.ip_unprivileged_port_start={}`",
+                unprivileged_port_start(),
+                address.port()
+            ),
+            (io::ErrorKind::PermissionDenied, Address::Unix(path)) => {
+                let directory = path.parent().unwrap_or(Path::new("."));
+                write!(f, ". The user must be able to write to {}", directory.display())
+            }
+            (io::ErrorKind::AddrNotAvailable, _) => {
+                write!(f, ". This machine has no such address; `ip address` lists its own")
+            }
+            (io::ErrorKind::NotFound, Address::Unix(_)) => write!(f, ". The directory does not exist"),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unprivileged_port_start() -> String {
+    let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    std::fs::read_to_string(path).map_or_else(|_| "1024".into(), |value| value.trim().into())
+}
