@@ -391,7 +391,7 @@ fn f23_nothing_is_relayed_after_a_close() {
         let (mut client, mut backend) = stage.open();
         let bytes: Vec<_> = ends.iter().map(|(first, payload)| frame(*first, Some(MASK), payload)).collect();
         match together {
-            true => drop(client.send(bytes.concat())),
+            true => _ = client.send(bytes.concat()),
             false => bytes.iter().for_each(|b| client.send_in_pieces(b, b.len())),
         }
         backend.expect_close(&[1000]);
@@ -492,7 +492,7 @@ fn f28_flood_of_empty_fragments() {
     let (client, mut backend) = stage.open();
     let bytes = [frame(TEXT, Some(MASK), b""), frame(0, Some(MASK), b"").repeat(200_000)].concat();
     let (mut writer, sent) = (client.split(), bytes.clone());
-    let writing = std::thread::spawn(move || drop(writer.send(sent)));
+    let writing = std::thread::spawn(move || _ = writer.send(sent));
     assert!(backend.bytes(bytes.len()) == bytes);
     writing.join().unwrap();
     assert!(stage.relay.peak_kib() < before + (2 << 10), "memory grew");

@@ -231,7 +231,7 @@ fn b11_informational_responses_before_the_101() {
             let mut backend = stage.backend.accept();
             backend.head();
             match together {
-                true => drop(backend.send(before.clone() + &right(&[]))),
+                true => _ = backend.send(before.clone() + &right(&[])),
                 false => {
                     backend.send_in_pieces(before, hint.len());
                     backend.send(right(&[]));

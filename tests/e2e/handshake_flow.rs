@@ -1,7 +1,7 @@
 //! Rows H of the wire cases, second part: early bytes, limits, deadlines and clients that go away before the 101.
 
 use crate::handshake_client::accepted;
-use crate::harness::{Ringway, Setup, Stage, close, refusal, scratch};
+use crate::harness::{Ringway, Setup, Stage, close, refusal, ringway, scratch};
 use crate::wire::*;
 
 #[test]
@@ -61,7 +61,7 @@ fn h50_more_early_bytes_than_are_held() {
     client.send(request(&[]));
     let mut writer = client.split();
     let early = frames.clone();
-    let writing = std::thread::spawn(move || drop(writer.send(early)));
+    let writing = std::thread::spawn(move || _ = writer.send(early));
     let mut backend = stage.backend.accept();
     let head = backend.head();
     // A second session runs its course meanwhile: the relay is neither stuck nor busy with the first.
@@ -152,17 +152,23 @@ fn h55_client_resets_before_the_101() {
 }
 
 #[test]
-fn h62_the_relay_is_its_own_backend() {
-    let socket = format!("unix:{}", scratch("loop.sock").display());
-    let setup = Setup {
-        listen: vec!["127.0.0.1:0".into(), socket.clone()],
-        backends: vec![socket],
-        settings: "[timeouts]\nanswer = \"2s\"\n".into(),
-        ..Setup::default()
+fn h62_loops_of_relays() {
+    // To itself: refused at start.
+    let socket = |name| format!("unix:{}", scratch(name).display());
+    let own = socket("own.sock");
+    let (code, _, errors) = ringway(&["--listen", &own, "--backend", &own]);
+    assert!(code == Some(1) && errors.contains("itself"), "{code:?} {errors}");
+
+    // Through another relay: one request may cost no more sessions than the limit allows, and both go on serving.
+    let (one, two) = (socket("one.sock"), socket("two.sock"));
+    let relay = |listen: Vec<String>, backend: &str| {
+        let settings = "[limits]\nsessions_max = 20\n[timeouts]\nanswer = \"3s\"\n".into();
+        Ringway::start(&Setup { listen, backends: vec![backend.into()], settings, ..Setup::default() })
     };
-    let relay = Ringway::start(&setup);
+    let first = relay(vec!["127.0.0.1:0".into(), one.clone()], &two);
+    let _second = relay(vec![two], &one);
     for _ in 0..3 {
-        let mut client = relay.client();
+        let mut client = first.client();
         client.send(request(&[]));
         let status = client.head().status();
         assert!([502, 503, 504, 508].contains(&status), "{status}");

@@ -1,5 +1,6 @@
 //! The real process on ephemeral ports, its log, and what it must look like when it ends.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,12 @@ pub fn send_signal(pid: u32, name: &str) {
     assert!(status.unwrap().success(), "kill -{name} {pid}");
 }
 
+/// To all processes of a pipeline that `setsid` started.
+pub fn send_signal_to_group(leader: u32, name: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} -{leader}")]).status();
+    assert!(status.unwrap().success(), "kill -{name} -{leader}");
+}
+
 /// Polls until `what` holds.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -58,30 +65,18 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// A child process whose output lines can be waited for.
 pub struct Process {
     child: Child,
-    lines: Arc<(Mutex<Vec<String>>, Condvar)>,
+    lines: Lines,
 }
 
+type Lines = Arc<(Mutex<Vec<String>>, Condvar)>;
+
 impl Process {
-    /// `of_stderr`: the log of `ringway` is on stderr, the helpers speak on stdout.
-    pub fn start(mut command: Command, of_stderr: bool) -> Process {
-        command.stdin(Stdio::null());
-        match of_stderr {
-            true => command.stderr(Stdio::piped()),
-            false => command.stdout(Stdio::piped()),
-        };
+    pub fn start(mut command: Command) -> Process {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{:?}: {e}", command.get_program()));
-        let source: Box<dyn std::io::Read + Send> = match of_stderr {
-            true => Box::new(child.stderr.take().unwrap()),
-            false => Box::new(child.stdout.take().unwrap()),
-        };
         let lines = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
-        let sink = lines.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(source).lines().map_while(Result::ok) {
-                sink.0.lock().unwrap().push(line);
-                sink.1.notify_all();
-            }
-        });
+        collect(child.stdout.take().unwrap(), lines.clone());
+        collect(child.stderr.take().unwrap(), lines.clone());
         Process { child, lines }
     }
 
@@ -95,6 +90,10 @@ impl Process {
 
     /// The first line with all these parts, now or later.
     pub fn line(&mut self, parts: &[&str]) -> String {
+        self.line_within(DEADLINE, parts)
+    }
+
+    pub fn line_within(&mut self, limit: Duration, parts: &[&str]) -> String {
         let start = Instant::now();
         loop {
             let exited = self.child.try_wait().unwrap();
@@ -102,7 +101,7 @@ impl Process {
             if let Some(line) = lines.iter().find(|l| parts.iter().all(|p| l.contains(p))) {
                 return line.clone();
             }
-            let late = start.elapsed() > DEADLINE;
+            let late = start.elapsed() > limit;
             // After the exit its last lines may still be on their way here.
             let gone = exited.is_some() && start.elapsed() > Duration::from_secs(1);
             assert!(!late && !gone, "no line with {parts:?} (exit: {exited:?}) in:\n{}", tail(&lines));
@@ -136,9 +135,31 @@ impl Drop for Process {
     }
 }
 
+fn collect(source: impl std::io::Read + Send + 'static, lines: Lines) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(source).lines().map_while(Result::ok) {
+            lines.0.lock().unwrap().push(line);
+            lines.1.notify_all();
+        }
+    });
+}
+
 fn tail(lines: &[String]) -> String {
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
+
+/// A helper program of tests/peers, with the libraries that scripts/env.sh installed.
+pub fn peer(script: &str, arguments: &[&str]) -> Process {
+    let interpreter = if script.ends_with(".py") { repository(PYTHON) } else { PathBuf::from("node") };
+    assert!(repository(PYTHON).exists() && repository(NODE_PATH).exists(), "run scripts/env.sh first");
+    let mut command = Command::new(interpreter);
+    command.arg(repository("tests/peers").join(script)).args(arguments);
+    command.env("NODE_PATH", repository(NODE_PATH)).env("PYTHONUNBUFFERED", "1");
+    Process::start(command)
+}
+
+const PYTHON: &str = ".deps/venv/bin/python";
+const NODE_PATH: &str = ".deps/node/node_modules";
 
 /// How a relay is started: settings are config file text, for instance `[timeouts]\nanswer = "300ms"`.
 #[derive(Default, Clone)]
@@ -174,7 +195,7 @@ impl Ringway {
         for backend in &setup.backends {
             command.args(["--backend", backend]);
         }
-        let mut process = Process::start(command, true);
+        let mut process = Process::start(command);
         process.line(&["ready"]);
         let address = listening(&process.log()).unwrap_or("127.0.0.1:0".parse().unwrap());
         Ringway { process, address, stopped: false }
@@ -203,18 +224,32 @@ impl Ringway {
         assert!(bad.is_none(), "in the log: {}", bad.unwrap());
     }
 
-    /// Open file descriptors of all threads: the workers' tables are their own.
+    /// The descriptor tables of all threads: the workers' are their own, shared ones count once.
+    fn tables(&self) -> BTreeSet<BTreeMap<usize, PathBuf>> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.pid())).unwrap();
+        let files = tasks.flatten().filter_map(|task| std::fs::read_dir(task.path().join("fd")).ok());
+        let entry = |file: std::fs::DirEntry| {
+            Some((file.file_name().to_str()?.parse().ok()?, std::fs::read_link(file.path()).ok()?))
+        };
+        files.map(|files| files.flatten().filter_map(entry).collect()).collect()
+    }
+
     pub fn descriptors(&self) -> usize {
-        let mut tables = std::collections::BTreeMap::new();
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.pid())).unwrap() {
-            let Ok(files) = std::fs::read_dir(task.unwrap().path().join("fd")) else { continue };
-            let mut table: Vec<_> =
-                files.flatten().filter_map(|f| std::fs::read_link(f.path()).ok().map(|l| (f.file_name(), l))).collect();
-            table.sort();
-            // Threads that share a table show the same list, which must count once.
-            tables.insert(table.clone(), table.len());
-        }
-        tables.values().sum()
+        self.tables().iter().map(BTreeMap::len).sum()
+    }
+
+    /// The lowest number that leaves this many descriptors free, as a limit, to the worker (of a relay that has one).
+    pub fn limit_that_leaves(&self, free: usize) -> usize {
+        let is_socket = |link: &&PathBuf| link.to_string_lossy().starts_with("socket:");
+        let tables = self.tables();
+        let worker = tables.iter().max_by_key(|table| table.values().filter(is_socket).count()).unwrap();
+        (0..).filter(|number| !worker.contains_key(number)).nth(free).unwrap()
+    }
+
+    /// Sets a resource limit of the running process.
+    pub fn limit(&self, resource: &str, value: usize) {
+        let (pid, limit) = (self.process.pid().to_string(), format!("--{resource}={value}"));
+        assert!(run(Path::new("prlimit"), &["--pid", &pid, &limit]).status.success(), "prlimit {limit}");
     }
 
     pub fn resident_kib(&self) -> usize {
@@ -262,7 +297,7 @@ fn assert_balanced(line: &str) {
 
 pub enum Verdict {
     Forwarded { request: Head, client: Wire, backend: Wire },
-    Refused(Head),
+    Refused,
 }
 
 /// A relay in front of a backend that the test plays itself.
@@ -323,7 +358,10 @@ impl Stage {
         client.send(bytes.as_ref());
         match self.forwarded(&client) {
             Some(mut backend) => Verdict::Forwarded { request: backend.head(), client, backend },
-            None => Verdict::Refused(refusal(&mut client, &[400])),
+            None => {
+                refusal(&mut client, &[400]);
+                Verdict::Refused
+            }
         }
     }
 

@@ -41,6 +41,14 @@ impl Wire {
         Wire::new(TcpStream::connect_timeout(&address, DEADLINE).expect("connect"), false)
     }
 
+    /// From a local address other than the usual one.
+    pub fn connect_from(local: std::net::IpAddr, address: SocketAddr) -> Wire {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(local, 0).into()).unwrap();
+        socket.connect_timeout(&address.into(), DEADLINE).expect("connect");
+        Wire::new(socket.into(), false)
+    }
+
     pub fn new(stream: TcpStream, hears_masked: bool) -> Wire {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -61,6 +69,11 @@ impl Wire {
     /// For bytes the other side may refuse to take: it may have answered and closed before it saw them all.
     pub fn send_or_lose(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// Writes on and tells whether that still goes.
+    pub fn stream_is_writable(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
     }
 
     /// In pieces of `size`, each a segment of its own.
@@ -197,11 +210,6 @@ impl Wire {
     /// RST.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
-    }
-
-    /// A small receive window, set before the first byte comes, so that a slow reader is slow soon.
-    pub fn shrink(&self) {
-        socket2::SockRef::from(&self.stream).set_recv_buffer_size(4096).unwrap();
     }
 }
 

@@ -1,0 +1,276 @@
+//! The repository's own rules, as a test. Each failure names the file and the rule.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const LINES_MAX: usize = 600;
+
+/// Import rule: the module on the left may name those on the right, and itself.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("main", &["config", "control", "io", "metrics", "op", "relay", "worker"]),
+    ("control", &["config", "metrics", "worker"]),
+    ("worker", &["config", "io", "metrics", "op", "relay"]),
+    ("relay", &["config", "metrics", "op", "proto"]),
+    ("io", &["config", "op"]),
+    ("config", &[]),
+    ("metrics", &[]),
+    ("op", &[]),
+    ("proto", &[]),
+];
+
+/// Rows of the wire cases: the ids of each group.
+const ROWS: &[(char, &[u32])] = &[
+    (
+        'h',
+        &[
+            1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14, 15, 16, 17, 18, 19, 22, 23, 25, 26, 27, 28, 29, 30, 31, 32, 34, 35,
+            36, 38, 39, 40, 42, 44, 45, 46, 47, 48, 50, 51, 52, 53, 54, 55, 58, 59, 60, 61, 62, 63, 64,
+        ],
+    ),
+    ('b', &[1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 18, 19, 20, 21, 22, 24, 26]),
+    (
+        'f',
+        &[
+            1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14, 15, 16, 18, 19, 20, 22, 23, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34,
+            35, 37,
+        ],
+    ),
+    (
+        'l',
+        &[
+            1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 30, 31, 32, 33, 34,
+            35, 36, 37,
+        ],
+    ),
+];
+
+/// Rows without an end-to-end test, and why. Whoever builds the feature moves the row out of here.
+const NOT_YET: &[(&str, &str)] = &[
+    ("h59", "an Origin allow-list comes with authentication"),
+    ("h60", "authentication is not built"),
+    ("h61", "authentication is not built"),
+    ("h64", "PROXY protocol is not built"),
+    ("f31", "heartbeats are not built: Ringway sends no pings"),
+    ("f32", "heartbeats are not built"),
+    ("f33", "heartbeats are not built"),
+    ("f37", "65536 x 4 sessions are too many for sockets: src/proto/frame does it in memory"),
+    ("l07", "a minimum rate comes with rate limits; no progress at all is l05"),
+    ("l10", "health checks are not built"),
+    ("l12", "handshake rate limits are not built"),
+    ("l15", "what the kernel may answer is played by tests/sim"),
+    ("l17", "what the kernel may answer is played by tests/sim"),
+    ("l24", "reload is not built"),
+    ("l25", "reload is not built"),
+    ("l26", "binary upgrade is not built"),
+    ("l27", "TLS is not built"),
+    ("l30", "a watchdog is not built"),
+    ("l32", "an admin endpoint is not built"),
+    ("l34", "names are resolved at start; following DNS is not built"),
+    ("l36", "rate limits are not built"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The files of ours, those not yet added included.
+fn files(endings: &[&str]) -> Vec<PathBuf> {
+    let listed =
+        Command::new("git").current_dir(root()).args(["ls-files", "-co", "--exclude-standard"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let ours = listed.lines().filter(|f| endings.iter().any(|e| f.ends_with(e)) && root().join(f).exists());
+    let files: Vec<_> = ours.map(PathBuf::from).collect();
+    assert!(!files.is_empty(), "no file ends in {endings:?}");
+    files
+}
+
+/// Fails with the whole list.
+fn none(rule: &str, broken: Vec<String>) {
+    assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
+}
+
+/// The lines of code, with their numbers and without comments. (A `//` inside a string hides what is behind it.)
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().map(|(i, line)| (i + 1, line.split("//").next().unwrap()))
+}
+
+/// The words of a line, as identifiers.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty())
+}
+
+#[test]
+fn unsafe_only_in_io() {
+    let mut broken = Vec::new();
+    for file in files(&[".rs"]).iter().filter(|f| !f.starts_with("src/io") && !f.ends_with("tidy.rs")) {
+        let text = text(file);
+        let lines = code(&text).filter(|(_, line)| words(line).any(|w| w == "unsafe"));
+        broken.extend(lines.map(|(n, line)| format!("{}:{n}: {line}", file.display())));
+    }
+    none("`unsafe` lives in src/io", broken);
+}
+
+#[test]
+fn modules_import_what_they_may() {
+    let mut broken = Vec::new();
+    for file in files(&[".rs"]) {
+        let Ok(path) = file.strip_prefix("src") else { continue };
+        let module = path.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
+        if module == "lib" {
+            continue;
+        }
+        let (_, allowed) =
+            MAY_IMPORT.iter().find(|(m, _)| *m == module).unwrap_or_else(|| panic!("{module}: not in the import rule"));
+        let text = text(&file);
+        // The library's modules name each other through `crate`, the program names them through `ringway`.
+        let prefix = if module == "main" { "ringway::" } else { "crate::" };
+        for (number, line) in code(&text) {
+            let named = line.match_indices(prefix).flat_map(|(at, _)| first_segments(&line[at + prefix.len()..]));
+            for name in named.filter(|name| *name != module && !allowed.contains(name)) {
+                if MAY_IMPORT.iter().any(|(m, _)| m == &name) {
+                    broken.push(format!("{}:{number}: {module} may not import {name}", file.display()));
+                }
+            }
+        }
+    }
+    none("import rule of src/lib.rs", broken);
+}
+
+/// `a::B` gives a; `{a::B, c}` gives a and c.
+fn first_segments(path: &str) -> Vec<&str> {
+    let Some(list) = path.strip_prefix('{') else { return words(path).take(1).collect() };
+    let mut depth = 0;
+    let pieces = list.split(move |c| {
+        depth += (c == '{') as i32 - (c == '}') as i32;
+        depth == 0 && c == ','
+    });
+    pieces.filter_map(|piece| words(piece).next()).collect()
+}
+
+#[test]
+fn the_pure_parts_forbid_unsafe_and_do_no_input_or_output() {
+    let mut broken = Vec::new();
+    for module in ["proto", "relay"] {
+        let file = PathBuf::from(format!("src/{module}/mod.rs"));
+        if !text(&file).contains("#![forbid(unsafe_code)]") {
+            broken.push(format!("{}: #![forbid(unsafe_code)] is missing", file.display()));
+        }
+    }
+    for file in files(&[".rs"]).iter().filter(|f| f.starts_with("src/proto") || f.starts_with("src/relay")) {
+        let text = text(file);
+        for (number, line) in code(&text) {
+            for name in
+                ["Instant::now", "SystemTime::now", "TcpStream", "io_uring", "libc::", "std::fs", "std::thread::sleep"]
+            {
+                if line.contains(name) {
+                    broken.push(format!("{}:{number}: {name}", file.display()));
+                }
+            }
+        }
+    }
+    none("proto and relay read no clock and touch no kernel", broken);
+}
+
+#[test]
+fn files_are_short() {
+    let mut broken = Vec::new();
+    for file in files(&[".rs", ".py", ".js", ".sh", ".html"]) {
+        let lines = text(&file).lines().count();
+        if lines > LINES_MAX {
+            broken.push(format!("{}: {lines} lines", file.display()));
+        }
+    }
+    none("no file has more than 600 lines", broken);
+}
+
+#[test]
+fn every_dependency_has_a_reason() {
+    let mut broken = Vec::new();
+    for file in files(&["Cargo.toml"]) {
+        let text = text(&file);
+        let mut in_dependencies = false;
+        for (number, line) in text.lines().enumerate() {
+            if line.starts_with('[') {
+                in_dependencies = line.contains("dependencies");
+            } else if in_dependencies && line.contains('=') && !line.starts_with('#') && !line.contains("# ") {
+                broken.push(format!("{}:{}: {line}", file.display(), number + 1));
+            }
+        }
+    }
+    none("every dependency has a comment that says why", broken);
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    let mut broken = Vec::new();
+    for file in files(&[".rs"]).iter().filter(|f| !f.ends_with("tidy.rs")) {
+        let text = text(file);
+        for (number, line) in code(&text) {
+            if ["todo!", "unimplemented!", "dbg!"].iter().any(|word| line.contains(word)) {
+                broken.push(format!("{}:{number}: {line}", file.display()));
+            }
+        }
+    }
+    none("no unfinished code", broken);
+}
+
+/// What looks like a file of this repository in the README, in backticks or as a link, is one.
+#[test]
+fn the_readme_names_files_that_exist() {
+    let readme = text(Path::new("README.md"));
+    let quoted = readme.split('`').skip(1).step_by(2);
+    let linked = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let looks_like_ours = |name: &&str| {
+        let folders = ["src/", "tests/", "scripts/", "benches/", "loadtest/", "docs/"];
+        let endings = [".md", ".toml", ".rs", ".sh"];
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "._/-".contains(c));
+        plain && (folders.iter().any(|f| name.starts_with(f)) || endings.iter().any(|e| name.ends_with(e)))
+    };
+    let missing = quoted.chain(linked).filter(looks_like_ours).filter(|name| !root().join(name).exists());
+    // The file that a user writes.
+    none(
+        "the README names files that exist",
+        missing.filter(|name| *name != "ringway.toml").map(str::to_string).collect(),
+    );
+}
+
+#[test]
+fn every_wire_case_has_its_test() {
+    let mut tests = BTreeSet::new();
+    for file in files(&[".rs"]).iter().filter(|f| f.starts_with("tests/e2e")) {
+        let text = text(file);
+        let names = text.lines().filter_map(|line| line.trim().strip_prefix("fn "));
+        tests.extend(names.filter_map(|name| name.split('_').next().map(str::to_string)));
+    }
+    let rows = ROWS.iter().flat_map(|(group, ids)| ids.iter().map(move |id| format!("{group}{id:02}")));
+    let mut broken = Vec::new();
+    for row in rows {
+        let reason = NOT_YET.iter().find(|(id, _)| *id == row);
+        match (tests.contains(&row), reason) {
+            (false, None) => broken.push(format!("{row}: no test has this name")),
+            (true, Some(_)) => broken.push(format!("{row}: has a test, so it is no longer out of scope")),
+            _ => {}
+        }
+    }
+    none("every row of the wire cases has an end-to-end test of its name", broken);
+}
+
+#[test]
+fn scripts_are_executable_and_strict() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut broken = Vec::new();
+    for file in files(&[".sh"]) {
+        if !text(&file).contains("set -euo pipefail") {
+            broken.push(format!("{}: no `set -euo pipefail`", file.display()));
+        }
+        if root().join(&file).metadata().unwrap().permissions().mode() & 0o100 == 0 {
+            broken.push(format!("{}: not executable", file.display()));
+        }
+    }
+    none("scripts stop at the first error", broken);
+}
