@@ -5,7 +5,7 @@
 //!                |  accept, receive, send                connect, receive, send  |
 //!   io           v                                                               v
 //!   -----------------------------  op: Op / Completion  ---------------------------------
-//!   relay     listener -> handshake -> route -> balance -> pipe (each way) -> close
+//!   relay     listener -> handshake -> balance -> pipe (each way) -> close
 //!   proto          http, upgrade                            frame              close
 //! ```
 //!

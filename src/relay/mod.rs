@@ -1,28 +1,373 @@
-//! State: values in, operations out.
+//! State: values in, operations out. No I/O, no clock, no dice of its own.
+//!
+//! The files in data-path order: [`listener`] admits, [`handshake`] reads both heads, [`balance`] picks the backend,
+//! [`respond`] relays an answer other than 101, [`pipe`] moves frames, [`close`] ends; [`session`] is what they all change.
 #![forbid(unsafe_code)]
 
+mod balance;
+mod close;
+mod handshake;
+mod listener;
+mod pipe;
+mod respond;
+mod session;
+mod shared;
+mod timers;
+
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use close::{Notice, name};
+use handshake::Handshake;
+use listener::Listeners;
+use session::{Link, Receiving, Session, State};
+use shared::{Context, Shared, millis};
 
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;
-use crate::op::{Completion, Op};
+use crate::op::{Accepted, Completion, ConnId, Group, Lease, Op, Piece, ReceiveEnd, Side};
+use crate::proto::http::Fault;
 
-pub struct Relay {}
+/// One worker's sessions.
+///
+/// Calling order: [`start`](Relay::start) once; then for each batch of completions [`handle`](Relay::handle) each and
+/// [`handle_timeout`](Relay::handle_timeout) last, which also asks for what the batch has made necessary, so that what
+/// arrived together leaves together. Wait no longer than [`poll_timeout`](Relay::poll_timeout).
+/// [`drain`](Relay::drain) and [`stop`](Relay::stop) count as completions.
+#[derive(Debug)]
+pub struct Relay {
+    sessions: Vec<Session>,
+    /// Slots that are free, most recently used last.
+    free: Vec<u32>,
+    occupied: usize,
+    plan: Plan,
+    listeners: Listeners,
+    shared: Shared,
+    /// Time is counted in milliseconds from here.
+    epoch: Instant,
+    last_seen: Instant,
+    now: u64,
+    /// When draining ends, whatever is still open.
+    drain_until: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slots {
+    Free,
+    Taken,
+}
 
 impl Relay {
-    pub fn new(_config: Arc<Config>, _plan: Plan, _metrics: Arc<Metrics>, _seed: u64, _now: Instant) -> Relay {
-        Relay {}
+    pub fn new(config: Arc<Config>, plan: Plan, metrics: Arc<Metrics>, seed: u64, now: Instant) -> Relay {
+        let slots = plan.sessions_max + plan.refusals_max;
+        assert!(slots <= ConnId::SESSIONS_MAX, "the plan names more sessions than a ConnId can");
+        Relay {
+            // Reserved, not touched: memory is used as sessions come.
+            sessions: Vec::with_capacity(slots),
+            free: Vec::new(),
+            occupied: 0,
+            plan,
+            listeners: Listeners::new(config.listeners.len()),
+            shared: Shared::new(config, plan, metrics, seed),
+            epoch: now,
+            last_seen: now,
+            now: 0,
+            drain_until: u64::MAX,
+        }
     }
-    pub fn start(&mut self, _ops: &mut Vec<Op>) {}
-    pub fn handle(&mut self, _completion: Completion<'_>, _now: Instant, _ops: &mut Vec<Op>) {}
-    pub fn handle_timeout(&mut self, _now: Instant, _ops: &mut Vec<Op>) {}
+
+    pub fn start(&mut self, ops: &mut Vec<Op>) {
+        self.listeners.accept(ops);
+    }
+
+    /// Takes in what the kernel answered.
+    pub fn handle(&mut self, completion: Completion<'_>, now: Instant, ops: &mut Vec<Op>) {
+        self.set_clock(now);
+        match completion {
+            Completion::Received { conn, lease, bytes, more } => self.received(conn, lease, bytes, more, ops),
+            Completion::Sent { conn, result, pieces } => self.sent(conn, result, pieces, ops),
+            Completion::ReceiveEnded { conn, why } => self.receive_ended(conn, why, ops),
+            Completion::Connected { conn, result } => self.connected(conn, result, ops),
+            Completion::Accepted { socket, peer, .. } => self.accepted(socket, peer, ops),
+            Completion::AcceptEnded { listener, error } => {
+                let slots = self.slots();
+                let mut cx = Context { shared: &mut self.shared, ops, now: self.now };
+                self.listeners.ended(listener, error, slots, &mut cx);
+            }
+            Completion::Woken => {}
+        }
+    }
+
+    /// Lets deadlines come, and asks for everything that this batch has made necessary.
+    pub fn handle_timeout(&mut self, now: Instant, ops: &mut Vec<Op>) {
+        self.set_clock(now);
+        while let Some(index) = self.shared.timers.pop(self.now) {
+            let (session, mut cx) = self.enter(index, ops);
+            session.handle_timeout(&mut cx);
+            cx.unsettle(session);
+        }
+        if self.listeners.retry_at <= self.now && !self.shared.draining {
+            self.listeners.accept(ops);
+        }
+        if self.drain_until <= self.now {
+            self.terminate_all(ops);
+        }
+        self.feed_starved(ops);
+        self.settle(ops);
+    }
+
+    /// When `handle_timeout` is due, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let listeners = if self.shared.draining { u64::MAX } else { self.listeners.retry_at };
+        let next = self.shared.timers.next().unwrap_or(u64::MAX).min(listeners).min(self.drain_until);
+        (next != u64::MAX).then(|| self.epoch + Duration::from_millis(next))
     }
-    pub fn drain(&mut self, _now: Instant, _ops: &mut Vec<Op>) {}
-    pub fn stop(&mut self, _now: Instant, _ops: &mut Vec<Op>) {}
+
+    /// SIGTERM: accept no more, tell everybody, and end when the last has gone or time is up.
+    pub fn drain(&mut self, now: Instant, ops: &mut Vec<Op>) {
+        self.set_clock(now);
+        if self.shared.draining {
+            return;
+        }
+        self.shared.draining = true;
+        self.drain_until = self.now + millis(self.shared.config.timeouts.drain);
+        self.listeners.pause(true, ops);
+        for index in 0..self.sessions.len() as u32 {
+            let (session, mut cx) = self.enter(index, ops);
+            session.drain(&mut cx);
+        }
+    }
+
+    /// SIGINT, or a second SIGTERM: everything ends now.
+    pub fn stop(&mut self, now: Instant, ops: &mut Vec<Op>) {
+        self.drain(now, ops);
+        self.terminate_all(ops);
+    }
+
+    /// Nothing is left to do: the worker may end.
     pub fn is_drained(&self) -> bool {
-        true
+        self.shared.draining && self.occupied == 0 && self.listeners.all_closed()
+    }
+
+    /// Buffers that are the engine's and not yet back with it.
+    pub fn leases(&self) -> usize {
+        self.shared.loans.total()
+    }
+
+    fn received(&mut self, conn: ConnId, lease: Lease, bytes: &[u8], more: bool, ops: &mut Vec<Op>) {
+        let small_bytes = self.shared.config.buffers.small_bytes;
+        let side = conn.side();
+        let (session, mut cx) = self.enter_conn(conn, ops);
+        cx.lent(&lease);
+        session.active_at = cx.now;
+        let end = session.end(side);
+        end.learn(bytes.len(), small_bytes);
+        if !more {
+            end.receiving = Receiving::Idle;
+        }
+        cx.unsettle(session);
+        let copied = match (&session.state, side) {
+            (State::Open | State::Closing(_), _) => return session.absorb(side, bytes, Some(lease), &mut cx),
+            (State::Responding(_), Side::Backend) => return session.response_body(bytes, Some(lease), &mut cx),
+            _ => lease,
+        };
+        match (&session.state, side) {
+            (State::Head(_), Side::Client) => session.client_head(bytes, &mut cx),
+            (State::Connecting(_) | State::Answering(_), Side::Client) => session.client_early(bytes),
+            (State::Answering(_), Side::Backend) => session.backend_answer(bytes, &mut cx),
+            // Whatever still comes on a connection that is being given up.
+            _ => {}
+        }
+        cx.recycle(Some(copied));
+    }
+
+    fn sent(&mut self, conn: ConnId, result: std::io::Result<usize>, pieces: Vec<Piece>, ops: &mut Vec<Op>) {
+        let side = conn.side();
+        let (session, mut cx) = self.enter_conn(conn, ops);
+        let end = session.end(side);
+        end.sending = false;
+        let probing = std::mem::replace(&mut end.probing, false);
+        let retiring = end.link != Link::Live || end.broken;
+        let sent = *result.as_ref().unwrap_or(&0);
+        session.pipe_to(side).sent(pieces, sent, &mut cx);
+        cx.unsettle(session);
+        match result {
+            _ if retiring => {}
+            Ok(1..) => {}
+            _ if probing => session.send_failed(side, "send made no progress", &mut cx),
+            Ok(_) => session.send_failed(side, "send accepted nothing", &mut cx),
+            Err(_) => session.send_failed(side, "connection reset", &mut cx),
+        }
+    }
+
+    fn receive_ended(&mut self, conn: ConnId, why: ReceiveEnd, ops: &mut Vec<Op>) {
+        let side = conn.side();
+        let (session, mut cx) = self.enter_conn(conn, ops);
+        cx.unsettle(session);
+        let end = session.end(side);
+        end.receiving = Receiving::Idle;
+        let live = end.link == Link::Live && !end.finished;
+        let error = match why {
+            ReceiveEnd::Cancelled => return,
+            ReceiveEnd::NoBuffers => {
+                cx.shared.metrics.buffer_starvations.add(1);
+                if live && end.group == Group::Small && cx.shared.loans.small_is_out() {
+                    end.receiving = Receiving::Starved;
+                    cx.shared.loans.starved.push_back(conn);
+                }
+                return;
+            }
+            ReceiveEnd::Eof => None,
+            ReceiveEnd::Failed(error) => Some(error),
+        };
+        if !live {
+            return;
+        }
+        end.finished = true;
+        end.broken |= error.is_some();
+        match (&session.state, side) {
+            (State::Open | State::Closing(_), _) => {
+                let reason = if error.is_some() { "connection reset" } else { "connection closed" };
+                session.lost(side, reason, &mut cx);
+            }
+            (State::Head(_) | State::Connecting(_) | State::Answering(_), _) => {
+                session.lost_in_handshake(side, error, &mut cx);
+            }
+            (State::Responding(_), Side::Backend) => session.linger(&mut cx),
+            (State::Responding(_) | State::Lingering, Side::Client) if error.is_some() => {
+                session.outcome.set(name(side), "connection reset");
+                session.terminate(&mut cx);
+            }
+            _ => {}
+        }
+    }
+
+    fn connected(&mut self, conn: ConnId, result: std::io::Result<()>, ops: &mut Vec<Op>) {
+        let (session, mut cx) = self.enter_conn(conn, ops);
+        cx.unsettle(session);
+        match session.backend.link {
+            Link::Connecting => session.connected(result, &mut cx),
+            Link::Retiring { .. } => session.backend.link = Link::Retiring { connecting: false },
+            Link::Absent | Link::Live => debug_assert!(false, "a connect completed that was not in flight"),
+        }
+    }
+
+    fn begin_session(
+        &mut self,
+        index: u32,
+        socket: Accepted,
+        peer: Option<IpAddr>,
+        over_limit: bool,
+        ops: &mut Vec<Op>,
+    ) {
+        self.shared.metrics.accepted.add(1);
+        self.shared.metrics.sessions.add(1);
+        let (session, mut cx) = self.enter(index, ops);
+        session.begin(Handshake::new(over_limit), peer, cx.now);
+        session.deadline = cx.now + cx.shared.waits.head;
+        cx.ops.push(Op::Adopt { conn: session.conn(Side::Client), socket });
+        cx.unsettle(session);
+    }
+
+    fn take_slot(&mut self) -> Option<u32> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.sessions.len() < self.plan.sessions_max + self.plan.refusals_max => {
+                self.sessions.push(Session::new(self.sessions.len() as u32));
+                self.sessions.len() as u32 - 1
+            }
+            None => return None,
+        };
+        self.occupied += 1;
+        Some(index)
+    }
+
+    fn slots(&self) -> Slots {
+        if self.occupied < self.plan.sessions_max + self.plan.refusals_max { Slots::Free } else { Slots::Taken }
+    }
+
+    /// Those who found no buffer try again, as many as there are buffers back.
+    fn feed_starved(&mut self, ops: &mut Vec<Op>) {
+        let mut room = self.shared.loans.small_left();
+        while room > 0
+            && let Some(conn) = self.shared.loans.starved.pop_front()
+        {
+            let (session, mut cx) = self.enter(conn.session(), ops);
+            let same = session.generation == conn.generation();
+            let end = session.end(conn.side());
+            if same && end.receiving == Receiving::Starved {
+                end.receiving = Receiving::Idle;
+                cx.unsettle(session);
+                room -= 1;
+            }
+        }
+    }
+
+    fn settle(&mut self, ops: &mut Vec<Op>) {
+        while let Some(index) = self.shared.unsettled.pop() {
+            let (session, mut cx) = self.enter(index, ops);
+            session.unsettled = false;
+            if session.settle(&mut cx) {
+                self.free_slot(index, ops);
+            }
+        }
+    }
+
+    fn free_slot(&mut self, index: u32, ops: &mut Vec<Op>) {
+        self.shared.metrics.ended.add(1);
+        self.shared.metrics.sessions.sub(1);
+        let was_full = self.slots() == Slots::Taken;
+        self.free.push(index);
+        self.occupied -= 1;
+        if was_full && !self.shared.draining {
+            self.listeners.accept(ops);
+        }
+    }
+
+    fn terminate_all(&mut self, ops: &mut Vec<Op>) {
+        self.drain_until = u64::MAX;
+        for index in 0..self.sessions.len() as u32 {
+            let (session, mut cx) = self.enter(index, ops);
+            session.outcome.set("ringway", "stopped");
+            session.terminate(&mut cx);
+        }
+    }
+
+    fn set_clock(&mut self, now: Instant) {
+        if now != self.last_seen {
+            self.last_seen = now;
+            self.now = millis(now.saturating_duration_since(self.epoch)).max(self.now);
+        }
+    }
+
+    fn enter<'a>(&'a mut self, index: u32, ops: &'a mut Vec<Op>) -> (&'a mut Session, Context<'a>) {
+        (&mut self.sessions[index as usize], Context { shared: &mut self.shared, ops, now: self.now })
+    }
+
+    fn enter_conn<'a>(&'a mut self, conn: ConnId, ops: &'a mut Vec<Op>) -> (&'a mut Session, Context<'a>) {
+        let (session, cx) = self.enter(conn.session(), ops);
+        assert!(session.generation == conn.generation(), "completion for {conn:?}, a socket that was closed");
+        (session, cx)
+    }
+}
+
+impl Session {
+    /// SIGTERM has come.
+    fn drain(&mut self, cx: &mut Context<'_>) {
+        match &self.state {
+            State::Free | State::Responding(_) | State::Closing(_) | State::Lingering | State::Ending => {}
+            State::Head(_) | State::Connecting(_) | State::Answering(_) => {
+                self.refuse(Fault::new(503, "relay is shutting down"), cx);
+            }
+            State::Open => {
+                let spread = millis(cx.shared.config.timeouts.drain_spread);
+                if spread == 0 {
+                    return self.go_away(Notice::Draining, cx);
+                }
+                self.deadline = cx.now + cx.shared.random() % spread;
+                cx.unsettle(self);
+            }
+        }
     }
 }

@@ -1,0 +1,239 @@
+//! Ending a session: who began it, what the other side hears, and in which order TCP ends.
+//!
+//! RFC 6455, 7.1.1: "in most normal cases, the server closes the TCP connection first". To the client Ringway is the
+//! server, so it sends FIN once both Closes are through; to the backend it is the client, so it waits for the FIN.
+
+use std::borrow::Cow;
+use std::net::Shutdown;
+
+use super::session::{Grace, Receiving, Session, State};
+use super::shared::Context;
+use crate::op::{InFlight, Op, Side};
+use crate::proto::close::code;
+use crate::proto::frame::Fault;
+
+/// How long a backend may go on answering valid messages after its client has failed.
+const FAIL_GRACE_MS: u64 = 1000;
+
+/// Why Ringway sends a Close of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// To both: SIGTERM.
+    Draining,
+    /// To both: the idle timeout.
+    Idle,
+    /// To the backend.
+    ClientLost,
+    /// To the client.
+    BackendLost,
+    /// To whoever sent the bad frame, and to the backend if that was the client.
+    Fault(Fault),
+    /// To whoever sent too many pings and pongs, likewise.
+    ControlFlood,
+    /// To the client, when the bad frame was the backend's.
+    BackendFault,
+}
+
+impl Notice {
+    pub fn code(self) -> u16 {
+        match self {
+            Notice::Draining | Notice::Idle | Notice::ClientLost => code::GOING_AWAY,
+            Notice::BackendLost | Notice::BackendFault => code::BAD_GATEWAY,
+            Notice::Fault(fault) => fault.code(),
+            Notice::ControlFlood => code::POLICY,
+        }
+    }
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Notice::Draining => "relay is shutting down",
+            Notice::Idle => "idle for too long",
+            Notice::ClientLost => "client is gone",
+            Notice::BackendLost => "backend is gone",
+            Notice::Fault(fault) => fault.text(),
+            Notice::ControlFlood => "too many control frames",
+            Notice::BackendFault => "backend broke the protocol",
+        }
+    }
+
+    /// What the peer of a vanished `side` hears.
+    fn lost(side: Side) -> Self {
+        match side {
+            Side::Client => Notice::ClientLost,
+            Side::Backend => Notice::BackendLost,
+        }
+    }
+}
+
+/// How a session ended, for the log. The first cause counts.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub ended_by: Option<&'static str>,
+    pub reason: Cow<'static, str>,
+    /// The status that Ringway itself answered with; 0: none.
+    pub status: u16,
+}
+
+impl Outcome {
+    pub fn set(&mut self, ended_by: &'static str, reason: impl Into<Cow<'static, str>>) {
+        if self.ended_by.is_none() {
+            self.ended_by = Some(ended_by);
+            self.reason = reason.into();
+        }
+    }
+}
+
+pub(super) fn name(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Backend => "backend",
+    }
+}
+
+impl Session {
+    /// A Close frame of this side has come.
+    pub fn closed_by(&mut self, side: Side, cx: &mut Context<'_>) {
+        self.outcome.set(name(side), "close");
+        self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
+    }
+
+    /// This side has sent FIN or RST, or cannot be reached.
+    pub fn lost(&mut self, side: Side, reason: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
+        self.end(side).finished = true;
+        self.outcome.set(name(side), reason);
+        self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
+    }
+
+    /// This side has broken a rule. What it sent before has been forwarded; a client's backend may still answer that.
+    pub fn fail(&mut self, side: Side, notice: Notice, cx: &mut Context<'_>) {
+        self.outcome.set(name(side), notice.text());
+        cx.shared.metrics.frame_faults.add(1);
+        self.up.tell(notice, cx);
+        match side {
+            Side::Client if !self.down.told => {
+                self.down.instead = Some(notice);
+                self.begin_close(Grace::Backend, FAIL_GRACE_MS.min(cx.shared.waits.close), cx);
+            }
+            Side::Client => self.begin_close(Grace::Peers, cx.shared.waits.close, cx),
+            Side::Backend => {
+                self.down.tell(Notice::BackendFault, cx);
+                self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
+            }
+        }
+    }
+
+    /// Ringway ends the session: both sides hear why at their next frame boundary, and may answer.
+    pub fn go_away(&mut self, notice: Notice, cx: &mut Context<'_>) {
+        self.outcome.set("ringway", notice.text());
+        self.up.tell(notice, cx);
+        self.down.tell(notice, cx);
+        self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
+    }
+
+    /// A send has been under way for a long time: cancelling it tells whether it got any further.
+    pub fn probe_send(&mut self, side: Side, cx: &mut Context<'_>) {
+        let conn = self.conn(side);
+        let end = self.end(side);
+        end.sending_since = cx.now;
+        end.probing = true;
+        cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
+    }
+
+    /// Nothing more can go to this side.
+    pub fn send_failed(&mut self, side: Side, reason: &'static str, cx: &mut Context<'_>) {
+        let conn = self.conn(side);
+        self.end(side).broken = true;
+        match &self.state {
+            State::Open | State::Closing(_) => {
+                self.outcome.set(name(side), reason);
+                // Ends an armed receive too, and with it the session.
+                cx.ops.push(Op::Shutdown { conn, how: Shutdown::Both });
+                self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
+            }
+            State::Answering(_) if side == Side::Backend => {
+                self.bad_gateway("backend closed the connection while the request was sent", cx);
+            }
+            _ => {
+                self.outcome.set(name(side), reason);
+                self.terminate(cx);
+            }
+        }
+    }
+
+    fn begin_close(&mut self, grace: Grace, wait: u64, cx: &mut Context<'_>) {
+        let sooner = matches!(self.state, State::Closing(Grace::Peers)) && grace == Grace::Backend;
+        if matches!(self.state, State::Open) || sooner {
+            self.state = State::Closing(grace);
+            self.deadline = cx.now + wait;
+        }
+        cx.unsettle(self);
+    }
+
+    /// Draws the consequences of what has been heard and told so far.
+    pub fn progress_close(&mut self, cx: &mut Context<'_>) {
+        for side in [Side::Client, Side::Backend] {
+            let end = self.end(side);
+            if end.broken && matches!(end.receiving, Receiving::Idle | Receiving::Starved) {
+                end.finished = true;
+            }
+            if end.finished {
+                let pipe = self.pipe_from(side);
+                let notice = pipe.instead.take().or(pipe.pending).unwrap_or(Notice::lost(side));
+                pipe.tell_or_cut(notice, cx);
+            }
+        }
+        let client_done = self.client.finished || self.up.heard.is_some() || self.up.deaf;
+        self.down.finish |= self.backend.finished || self.down.told && client_done;
+        let client_vanished = self.client.finished && self.up.heard.is_none();
+        self.up.finish |= self.up.told && (self.backend.finished || self.down.deaf || client_vanished);
+        let flushed = (self.up.is_empty() || self.backend.broken) && (self.down.is_empty() || self.client.broken);
+        if self.client.finished && self.backend.finished && flushed {
+            self.terminate(cx);
+        }
+    }
+
+    pub fn close_timed_out(&mut self, cx: &mut Context<'_>) {
+        match self.state {
+            State::Closing(Grace::Backend) => {
+                if let Some(notice) = self.down.instead.take() {
+                    self.down.tell(notice, cx);
+                }
+                self.state = State::Closing(Grace::Peers);
+                self.deadline = cx.now + cx.shared.waits.close;
+            }
+            State::Closing(Grace::Peers) => {
+                self.up.tell_or_cut(Notice::ClientLost, cx);
+                self.down.tell_or_cut(Notice::BackendLost, cx);
+                self.up.finish = true;
+                self.down.finish = true;
+                self.state = State::Closing(Grace::None);
+                self.deadline = cx.now + cx.shared.waits.linger;
+            }
+            _ => self.terminate(cx),
+        }
+    }
+
+    /// The session's line in the log.
+    pub fn report(&self, cx: &Context<'_>) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let backend = self.backend_number.map(|number| cx.shared.balancer.name(number));
+        let close_code = |heard: Option<Option<u16>>| heard.map(|code| code.unwrap_or(1005));
+        tracing::debug!(
+            client = self.client_ip.map(tracing::field::display),
+            backend = backend.map(tracing::field::display),
+            ended_by = self.outcome.ended_by.unwrap_or("ringway"),
+            reason = %self.outcome.reason,
+            status = (self.outcome.status != 0).then_some(self.outcome.status),
+            client_close = close_code(self.up.heard),
+            backend_close = close_code(self.down.heard),
+            messages_in = self.up.messages,
+            messages_out = self.down.messages,
+            bytes_in = self.up.bytes,
+            bytes_out = self.down.bytes,
+            duration_ms = cx.now - self.began_at,
+            "session ended"
+        );
+    }
+}

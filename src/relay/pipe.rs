@@ -1,0 +1,294 @@
+//! One direction of a session: scan what came, forward the leases, bound what is held.
+
+use super::close::Notice;
+use super::shared::{Context, Shared};
+use crate::op::{Group, Lease, Piece, Side};
+use crate::proto::close;
+use crate::proto::frame::{Scan, ScanEnd, Scanner};
+
+/// From one side's socket to the other's.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    from: Side,
+    scanner: Scanner,
+    /// What waits behind the send in flight, in order.
+    pub queue: Vec<Piece>,
+    /// Bytes queued or in flight.
+    held_bytes: u32,
+    /// Buffers queued or in flight, counted in small ones: a slow reader is charged for the room its bytes take.
+    held_buffers: u16,
+    /// Data messages that have ended, and frame bytes relayed.
+    pub messages: u64,
+    pub bytes: u64,
+    /// The second that `controls` is about, and the pings and pongs in it.
+    control_second: u32,
+    controls: u32,
+    /// The source's Close frame has come, with this code.
+    pub heard: Option<Option<u16>>,
+    /// The source has broken the protocol: nothing it still sends is looked at.
+    pub deaf: bool,
+    /// Nothing more is relayed: the sink has been sent a Close, or can be sent none.
+    pub told: bool,
+    /// To be told at the next frame boundary.
+    pub pending: Option<Notice>,
+    /// To be told in place of the source's own Close.
+    pub instead: Option<Notice>,
+    /// Send FIN to the sink when all is sent.
+    pub finish: bool,
+}
+
+/// What the bytes that came mean for the session.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    None,
+    /// The source has sent its Close.
+    Close,
+    /// The source has to be failed.
+    Fault(Notice),
+}
+
+/// A bulk buffer is charged as this many small ones, so that one connection cannot hold many of them.
+const BULK_WEIGHT: u16 = 8;
+
+impl Pipe {
+    pub fn new(from: Side, deflate: bool) -> Self {
+        Pipe {
+            from,
+            scanner: Scanner::new(from == Side::Client, deflate),
+            queue: Vec::new(),
+            held_bytes: 0,
+            held_buffers: 0,
+            messages: 0,
+            bytes: 0,
+            control_second: 0,
+            controls: 0,
+            heard: None,
+            deaf: false,
+            told: false,
+            pending: None,
+            instead: None,
+            finish: false,
+        }
+    }
+
+    /// The 101 has been checked: from here on there are frames.
+    pub fn open(&mut self, deflate: bool) {
+        self.scanner = Scanner::new(self.from == Side::Client, deflate);
+    }
+
+    /// How many more bytes may be read; 0: stop reading. `slow`: the sink has not taken the last send at once.
+    pub fn credit(&self, slow: bool, shared: &Shared) -> u32 {
+        let window = shared.config.limits.window_bytes as u32;
+        if self.told || self.deaf {
+            return window;
+        }
+        let room = window.saturating_sub(self.held_bytes);
+        let buffers = usize::from(self.held_buffers);
+        let buffers_max = (window as usize / shared.config.buffers.small_bytes).max(usize::from(BULK_WEIGHT));
+        if !slow {
+            // What is held leaves with this batch; only a flood that came all at once can be too much.
+            let flooded = self.held_bytes >= 2 * window || buffers >= 2 * buffers_max;
+            return if flooded { 0 } else { room.max(1) };
+        }
+        let scarce = buffers > 0 && shared.loans.small_is_scarce();
+        if buffers >= buffers_max || scarce { 0 } else { room }
+    }
+
+    /// Takes in what the source sent: `bytes`, and the lease they lie in. Bytes without a lease are copied.
+    pub fn absorb(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) -> Event {
+        if self.deaf || self.told {
+            cx.recycle(lease);
+            return self.listen(bytes, cx);
+        }
+        let Some(notice) = self.pending else { return self.relay(bytes, lease, cx) };
+        // In the middle of a frame: the rest of it still passes.
+        let (rest_of_frame, behind) = bytes.split_at(self.scanner.payload_left().min(bytes.len() as u64) as usize);
+        let event = self.relay(rest_of_frame, lease, cx);
+        debug_assert_eq!(event, Event::None, "a payload holds no faults");
+        self.tell(notice, cx);
+        self.listen(behind, cx)
+    }
+
+    fn relay(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) -> Event {
+        let scan = self.scanner.scan(bytes, &cx.shared.frame_limits);
+        self.count(&scan, cx);
+        if !scan.head.as_slice().is_empty() {
+            self.push(Piece::inline(scan.head.as_slice()), cx);
+        }
+        self.forward(&bytes[..scan.pass], lease, cx);
+        match scan.end {
+            None if self.is_flooding(scan.controls, cx) => Event::Fault(Notice::ControlFlood),
+            None => Event::None,
+            Some(ScanEnd::Fault(fault)) => {
+                self.deaf = true;
+                Event::Fault(Notice::Fault(fault))
+            }
+            Some(ScanEnd::Close(close)) => {
+                self.heard = Some(close.code);
+                match self.instead.take() {
+                    Some(notice) => self.tell(notice, cx),
+                    None => {
+                        self.told = true;
+                        self.bytes += close.frame.len() as u64;
+                        self.push(Piece::owned(close.frame), cx);
+                    }
+                }
+                Event::Close
+            }
+        }
+    }
+
+    /// Relays nothing any more, but still wants to know whether the source answers with its Close.
+    fn listen(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Event {
+        if self.deaf || self.heard.is_some() || bytes.is_empty() {
+            return Event::None;
+        }
+        match self.scanner.scan(bytes, &cx.shared.frame_limits).end {
+            None => Event::None,
+            Some(ScanEnd::Fault(_)) => {
+                self.deaf = true;
+                Event::None
+            }
+            Some(ScanEnd::Close(close)) => {
+                self.heard = Some(close.code);
+                Event::Close
+            }
+        }
+    }
+
+    /// Tells the sink why the session ends: now, if it is between two frames, else at the end of the current one.
+    pub fn tell(&mut self, notice: Notice, cx: &mut Context<'_>) {
+        if self.told {
+            return;
+        }
+        if !self.scanner.is_between_frames() {
+            self.pending = Some(notice);
+            return;
+        }
+        let mask = (self.from == Side::Client).then(|| (cx.shared.random() as u32).to_ne_bytes());
+        self.push(Piece::owned(close::encode(notice.code(), notice.text(), mask)), cx);
+        self.pending = None;
+        self.told = true;
+    }
+
+    /// Tells the sink for the last time: the source will not complete the frame it is in.
+    pub fn tell_or_cut(&mut self, notice: Notice, cx: &mut Context<'_>) {
+        if self.scanner.is_between_frames() {
+            self.tell(notice, cx);
+        }
+        self.pending = None;
+        self.told = true;
+    }
+
+    fn count(&mut self, scan: &Scan, cx: &mut Context<'_>) {
+        let bytes = (scan.head.as_slice().len() + scan.pass) as u64;
+        self.messages += u64::from(scan.messages);
+        self.bytes += bytes;
+        let metrics = &cx.shared.metrics;
+        let (messages_counter, bytes_counter) = match self.from {
+            Side::Client => (&metrics.messages_in, &metrics.bytes_in),
+            Side::Backend => (&metrics.messages_out, &metrics.bytes_out),
+        };
+        messages_counter.add(u64::from(scan.messages));
+        bytes_counter.add(bytes);
+        if scan.controls > 0 {
+            metrics.control_frames.add(u64::from(scan.controls));
+        }
+    }
+
+    fn is_flooding(&mut self, controls: u32, cx: &Context<'_>) -> bool {
+        let Some(budget) = cx.shared.config.limits.control_frames_per_second_max else { return false };
+        if controls == 0 {
+            return false;
+        }
+        let second = (cx.now / 1000) as u32;
+        if second != self.control_second {
+            self.control_second = second;
+            self.controls = 0;
+        }
+        self.controls = self.controls.saturating_add(controls);
+        self.controls > budget
+    }
+
+    /// Queues the first bytes of what came: in their lease, narrowed to them, or copied.
+    pub fn forward(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) {
+        match lease {
+            lease if bytes.is_empty() => cx.recycle(lease),
+            Some(mut lease) => {
+                lease.truncate(bytes.len());
+                self.push(Piece::Lease(lease), cx);
+            }
+            None => self.push(Piece::owned(bytes), cx),
+        }
+    }
+
+    pub fn push(&mut self, piece: Piece, cx: &mut Context<'_>) {
+        self.held_bytes += piece.len() as u32;
+        self.held_buffers += weight(&piece);
+        if self.queue.capacity() == 0 {
+            self.queue = cx.shared.spare.pop().unwrap_or_default();
+        }
+        self.queue.push(piece);
+    }
+
+    /// The pieces of a send come home; the first `sent` bytes are on their way, the rest goes back to the front.
+    pub fn sent(&mut self, mut pieces: Vec<Piece>, sent: usize, cx: &mut Context<'_>) {
+        let mut left = sent;
+        let mut whole = 0;
+        for piece in &mut pieces {
+            let len = piece.len().min(left);
+            left -= len;
+            self.held_bytes -= len as u32;
+            if len < piece.len() {
+                piece.advance(len);
+                break;
+            }
+            whole += 1;
+        }
+        for piece in pieces.drain(..whole) {
+            self.held_buffers -= weight(&piece);
+            release(piece, cx);
+        }
+        if pieces.is_empty() {
+            cx.keep_spare(pieces);
+        } else {
+            pieces.append(&mut self.queue);
+            let emptied = std::mem::replace(&mut self.queue, pieces);
+            cx.keep_spare(emptied);
+        }
+    }
+
+    /// Drops what is queued: it cannot be delivered any more.
+    pub fn discard(&mut self, cx: &mut Context<'_>) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let mut pieces = std::mem::take(&mut self.queue);
+        for piece in pieces.drain(..) {
+            self.held_bytes -= piece.len() as u32;
+            self.held_buffers -= weight(&piece);
+            release(piece, cx);
+        }
+        cx.keep_spare(pieces);
+    }
+
+    /// Nothing queued, nothing in flight.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.held_bytes == 0 && self.held_buffers == 0
+    }
+}
+
+fn weight(piece: &Piece) -> u16 {
+    match piece {
+        Piece::Lease(lease) if lease.group() == Group::Bulk => BULK_WEIGHT,
+        Piece::Lease(_) => 1,
+        Piece::Inline { .. } | Piece::Owned { .. } => 0,
+    }
+}
+
+fn release(piece: Piece, cx: &mut Context<'_>) {
+    match piece {
+        Piece::Lease(lease) => cx.recycle(Some(lease)),
+        Piece::Inline { .. } | Piece::Owned { .. } => {}
+    }
+}

@@ -1,0 +1,49 @@
+//! A backend's answer other than 101: relayed with its body, then both connections end.
+
+use super::session::{Session, State};
+use super::shared::Context;
+use crate::config::Limits;
+use crate::op::{Lease, Piece};
+use crate::proto::http::Body;
+
+#[derive(Debug)]
+pub(super) struct Response {
+    body: Body,
+    /// Bytes of the body, framing included, that may still pass.
+    room: u64,
+}
+
+impl Response {
+    pub fn new(body: Body, limits: &Limits) -> Box<Self> {
+        Box::new(Response { body, room: limits.response_body_bytes_max })
+    }
+}
+
+impl Session {
+    /// The head has been rebuilt for the client; `rest` came behind it.
+    pub fn respond(&mut self, head: Vec<u8>, rest: &[u8], cx: &mut Context<'_>) {
+        self.outcome.set("backend", "answered with another status than 101");
+        self.deadline = cx.now + cx.shared.waits.answer;
+        self.down.push(Piece::owned(head), cx);
+        self.response_body(rest, None, cx);
+    }
+
+    /// Bytes of the backend in state `Responding`.
+    pub fn response_body(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) {
+        let State::Responding(response) = &mut self.state else { unreachable!("asked in state Responding only") };
+        let (taken, complete) = response.body.take(bytes).unwrap_or_else(|fault| {
+            self.outcome.reason = fault.text;
+            (0, true)
+        });
+        let passed = (taken as u64).min(response.room);
+        response.room -= passed;
+        let over = passed < taken as u64 || response.room == 0 && !complete;
+        self.down.forward(&bytes[..passed as usize], lease, cx);
+        if over {
+            self.outcome.reason = "response body larger than the limit".into();
+        }
+        if over || complete {
+            self.linger(cx);
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! One session: two sockets, two pipes, one state.
+//!
+//! ```text
+//!   Free --accept--> Head --head ok--> Connecting --connected--> Answering --101 ok--> Open --Close / EOF / fault--> Closing
+//!                     |  400..431, 408    | ^ refused: next one     | \                                             |
+//!                     |                   | +-+  502 503 504        |  +-- other status --> Responding              |
+//!                     +-------------------+-----------------------+-----------------------> Lingering              |
+//!                                                                                                v                   v
+//!                                                     Free <-- nothing in flight, both closed -- Ending <------------+
+//! ```
+//!
+//! Events only change state; [`Session::settle`], once per batch, asks the kernel for what the state now wants.
+
+use std::net::{IpAddr, Shutdown};
+
+use super::close::{Notice, Outcome};
+use super::handshake::Handshake;
+use super::pipe::Pipe;
+use super::respond::Response;
+use super::shared::Context;
+use crate::op::{ConnId, Group, InFlight, Op, Side};
+
+/// Small: an idle connection has one, and nothing else in user space.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub index: u32,
+    pub generation: u16,
+    pub state: State,
+    pub client: End,
+    pub backend: End,
+    /// Client to backend.
+    pub up: Pipe,
+    /// Backend to client.
+    pub down: Pipe,
+    /// What the current state waits for at most, in milliseconds since the relay's start. `u64::MAX`: for ever.
+    pub deadline: u64,
+    /// When the last byte came, from either side.
+    pub active_at: u64,
+    pub began_at: u64,
+    pub client_ip: Option<IpAddr>,
+    /// Where in the config the backend stands, once one is chosen.
+    pub backend_number: Option<u16>,
+    /// True exactly when the session is on the list of those to settle.
+    pub unsettled: bool,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Free,
+    /// Reading the client's request head.
+    Head(Box<Handshake>),
+    /// Connecting to a backend, or between two attempts.
+    Connecting(Box<Handshake>),
+    /// The request is on its way; reading the backend's response head.
+    Answering(Box<Handshake>),
+    /// Relaying a response other than 101.
+    Responding(Box<Response>),
+    /// Relaying frames.
+    Open,
+    /// Relaying the last frames, until both sides have had a Close and TCP has ended.
+    Closing(Grace),
+    /// The client's last bytes are on their way; whatever it still sends is dropped.
+    Lingering,
+    /// Both sockets are being given up.
+    Ending,
+}
+
+/// What happens when the deadline of a closing session comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grace {
+    /// The backend has had its second to finish: tell the client why the session failed.
+    Backend,
+    /// Both have had their time: tell those who heard nothing yet, and give that a moment to arrive.
+    Peers,
+    /// Over.
+    None,
+}
+
+/// One socket of a session.
+#[derive(Debug)]
+pub(super) struct End {
+    pub link: Link,
+    pub receiving: Receiving,
+    /// True exactly while a Send is in flight.
+    pub sending: bool,
+    /// When that Send was asked for or last got some bytes through.
+    pub sending_since: u64,
+    /// That Send has been cancelled to see how far it got.
+    pub probing: bool,
+    /// No more bytes will come from it: FIN, RST, or given up.
+    pub finished: bool,
+    /// No more bytes can go to it.
+    pub broken: bool,
+    /// FIN has been sent to it.
+    pub shut: bool,
+    /// This peer sends more at a time than fits into a small buffer.
+    bulk: bool,
+    /// How sure that is.
+    score: i8,
+    /// The group of the armed receive.
+    pub group: Group,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// No socket.
+    Absent,
+    /// Exactly while a Connect is in flight and still wanted.
+    Connecting,
+    Live,
+    /// Shut down; closed as soon as nothing is in flight. `connecting`: a cancelled Connect is.
+    Retiring {
+        connecting: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receiving {
+    Idle,
+    Armed,
+    /// Armed, and a Cancel is on its way.
+    Cancelling,
+    /// Not armed: no buffer was free. On the list of those who wait for one.
+    Starved,
+}
+
+impl Session {
+    pub fn new(index: u32) -> Self {
+        Session {
+            index,
+            generation: 0,
+            state: State::Free,
+            client: End::absent(),
+            backend: End::absent(),
+            up: Pipe::new(Side::Client, false),
+            down: Pipe::new(Side::Backend, false),
+            deadline: u64::MAX,
+            active_at: 0,
+            began_at: 0,
+            client_ip: None,
+            backend_number: None,
+            unsettled: false,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Takes the slot for a client that has just been accepted.
+    pub fn begin(&mut self, handshake: Box<Handshake>, client_ip: Option<IpAddr>, now: u64) {
+        debug_assert!(matches!(self.state, State::Free));
+        *self = Session { generation: self.generation.wrapping_add(1), ..Session::new(self.index) };
+        self.state = State::Head(handshake);
+        self.client.link = Link::Live;
+        self.client_ip = client_ip;
+        self.began_at = now;
+        self.active_at = now;
+    }
+
+    pub fn conn(&self, side: Side) -> ConnId {
+        ConnId::new(self.index, side, self.generation)
+    }
+
+    pub fn end(&mut self, side: Side) -> &mut End {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Backend => &mut self.backend,
+        }
+    }
+
+    pub fn pipe_from(&mut self, side: Side) -> &mut Pipe {
+        match side {
+            Side::Client => &mut self.up,
+            Side::Backend => &mut self.down,
+        }
+    }
+
+    pub fn pipe_to(&mut self, side: Side) -> &mut Pipe {
+        self.pipe_from(side.other())
+    }
+
+    /// Asks the kernel for everything that the state now wants. Returns whether the slot has become free.
+    pub fn settle(&mut self, cx: &mut Context<'_>) -> bool {
+        if matches!(self.state, State::Closing(_)) {
+            self.progress_close(cx);
+        }
+        // Receives first: a send that is in flight now was not finished at once, so its peer is slow.
+        self.settle_receive(Side::Client, cx);
+        self.settle_receive(Side::Backend, cx);
+        for side in [Side::Client, Side::Backend] {
+            self.settle_send(side, cx);
+            self.settle_retirement(side, cx);
+        }
+        if matches!(self.state, State::Lingering) && self.client.finished && self.down.is_empty() {
+            self.terminate(cx);
+        }
+        if matches!(self.state, State::Connecting(_)) && self.backend.link == Link::Absent {
+            self.connect_next(cx);
+        }
+        if matches!(self.state, State::Ending) && self.client.link == Link::Absent && self.backend.link == Link::Absent
+        {
+            self.free(cx);
+            return true;
+        }
+        self.arm_timer(cx);
+        false
+    }
+
+    fn settle_send(&mut self, to: Side, cx: &mut Context<'_>) {
+        let conn = self.conn(to);
+        let (end, pipe) = match to {
+            Side::Client => (&mut self.client, &mut self.down),
+            Side::Backend => (&mut self.backend, &mut self.up),
+        };
+        if end.link != Link::Live || end.sending {
+            return;
+        }
+        if end.broken {
+            pipe.discard(cx);
+        } else if !pipe.queue.is_empty() {
+            end.sending = true;
+            end.sending_since = cx.now;
+            cx.ops.push(Op::Send { conn, pieces: std::mem::take(&mut pipe.queue) });
+        } else if pipe.finish && !end.shut {
+            end.shut = true;
+            cx.ops.push(Op::Shutdown { conn, how: Shutdown::Write });
+            if matches!(self.state, State::Lingering) {
+                self.deadline = cx.now + cx.shared.waits.linger;
+            }
+        }
+    }
+
+    fn settle_receive(&mut self, from: Side, cx: &mut Context<'_>) {
+        let conn = self.conn(from);
+        let credit = self.receive_credit(from, cx);
+        let end = self.end(from);
+        if end.link != Link::Live || end.finished {
+            return;
+        }
+        match (end.receiving, credit) {
+            (Receiving::Idle, credit @ 1..) => {
+                end.group = if end.bulk && cx.shared.loans.bulk_is_plentiful() { Group::Bulk } else { Group::Small };
+                end.receiving = Receiving::Armed;
+                cx.ops.push(Op::Receive { conn, group: end.group, credit });
+            }
+            (Receiving::Armed, 0) => self.cancel_receive(from, cx),
+            (Receiving::Armed, _) if end.bulk != (end.group == Group::Bulk) => {
+                if !end.bulk || cx.shared.loans.bulk_is_plentiful() {
+                    self.cancel_receive(from, cx);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn cancel_receive(&mut self, from: Side, cx: &mut Context<'_>) {
+        self.end(from).receiving = Receiving::Cancelling;
+        cx.ops.push(Op::Cancel { conn: self.conn(from), what: InFlight::Receive });
+    }
+
+    /// How many bytes of this side are wanted now; 0: stop reading.
+    fn receive_credit(&self, from: Side, cx: &Context<'_>) -> u32 {
+        let (pipe, to) = match from {
+            Side::Client => (&self.up, &self.backend),
+            Side::Backend => (&self.down, &self.client),
+        };
+        let limits = &cx.shared.config.limits;
+        match &self.state {
+            State::Free | State::Ending => 0,
+            State::Head(handshake) | State::Connecting(handshake) | State::Answering(handshake) => match from {
+                Side::Client => handshake.client_credit(limits),
+                Side::Backend => handshake.backend_credit(limits),
+            },
+            State::Lingering => match from {
+                Side::Client => limits.window_bytes as u32,
+                Side::Backend => 0,
+            },
+            State::Responding(_) | State::Open | State::Closing(_) => pipe.credit(to.sending, cx.shared),
+        }
+    }
+
+    /// Gives up one socket: its operations are made to end, and it is closed once they have.
+    pub fn retire(&mut self, side: Side, cx: &mut Context<'_>) {
+        let conn = self.conn(side);
+        let end = self.end(side);
+        end.finished = true;
+        match end.link {
+            Link::Absent | Link::Retiring { .. } => return,
+            Link::Connecting => {
+                end.link = Link::Retiring { connecting: true };
+                cx.ops.push(Op::Cancel { conn, what: InFlight::Connect });
+            }
+            Link::Live => {
+                end.link = Link::Retiring { connecting: false };
+                cx.ops.push(Op::Shutdown { conn, how: Shutdown::Both });
+                if matches!(end.receiving, Receiving::Armed) {
+                    end.receiving = Receiving::Cancelling;
+                    cx.ops.push(Op::Cancel { conn, what: InFlight::Receive });
+                }
+                if end.sending {
+                    cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
+                }
+            }
+        }
+        if end.receiving == Receiving::Starved {
+            end.receiving = Receiving::Idle;
+        }
+        cx.unsettle(self);
+    }
+
+    fn settle_retirement(&mut self, side: Side, cx: &mut Context<'_>) {
+        if self.end(side).is_ready_to_close() {
+            self.pipe_to(side).discard(cx);
+            *self.end(side) = End::absent();
+            cx.ops.push(Op::Close { conn: self.conn(side) });
+        }
+    }
+
+    /// Gives up both sockets.
+    pub fn terminate(&mut self, cx: &mut Context<'_>) {
+        if matches!(self.state, State::Free | State::Ending) {
+            return;
+        }
+        self.state = State::Ending;
+        self.deadline = u64::MAX;
+        self.retire(Side::Client, cx);
+        self.retire(Side::Backend, cx);
+        cx.unsettle(self);
+    }
+
+    fn free(&mut self, cx: &mut Context<'_>) {
+        self.report(cx);
+        cx.shared.timers.clear(self.index);
+        self.state = State::Free;
+        debug_assert!(self.up.is_empty() && self.down.is_empty());
+        if let Some(number) = self.backend_number {
+            cx.shared.balancer.release(number);
+        }
+    }
+
+    fn arm_timer(&mut self, cx: &mut Context<'_>) {
+        // An armed timer that comes too early is looked at again when it fires: no work per message.
+        let wanted = self.next_deadline(cx);
+        if wanted != u64::MAX && cx.shared.timers.armed_at(self.index) > wanted {
+            cx.shared.timers.set(self.index, wanted);
+        }
+    }
+
+    /// The earliest of all that this session waits for.
+    pub fn next_deadline(&self, cx: &Context<'_>) -> u64 {
+        let mut earliest = self.deadline;
+        if matches!(self.state, State::Responding(_) | State::Open | State::Closing(_)) {
+            for end in [&self.client, &self.backend] {
+                if end.sending {
+                    earliest = earliest.min(end.sending_since + cx.shared.waits.send_stall);
+                }
+            }
+        }
+        if matches!(self.state, State::Open) {
+            earliest = earliest.min(self.active_at.saturating_add(cx.shared.waits.idle));
+        }
+        earliest
+    }
+
+    /// A deadline may have come.
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now;
+        if self.next_deadline(cx) > now {
+            return;
+        }
+        if self.deadline <= now {
+            self.deadline = u64::MAX;
+            match &self.state {
+                State::Free | State::Ending => {}
+                State::Head(_) => self.head_timed_out(cx),
+                State::Connecting(_) => self.connect_timed_out(cx),
+                State::Answering(_) => self.answer_timed_out(cx),
+                State::Responding(_) | State::Lingering => self.terminate(cx),
+                State::Open => self.go_away(Notice::Draining, cx),
+                State::Closing(_) => self.close_timed_out(cx),
+            }
+            return;
+        }
+        for side in [Side::Client, Side::Backend] {
+            if self.end(side).sending && self.end(side).sending_since + cx.shared.waits.send_stall <= now {
+                return self.probe_send(side, cx);
+            }
+        }
+        if matches!(self.state, State::Open) {
+            self.go_away(Notice::Idle, cx);
+        }
+    }
+}
+
+impl End {
+    pub fn absent() -> Self {
+        End {
+            link: Link::Absent,
+            receiving: Receiving::Idle,
+            sending: false,
+            sending_since: 0,
+            probing: false,
+            finished: false,
+            broken: false,
+            shut: false,
+            bulk: false,
+            score: 0,
+            group: Group::Small,
+        }
+    }
+
+    fn is_ready_to_close(&self) -> bool {
+        self.link == Link::Retiring { connecting: false }
+            && !self.sending
+            && matches!(self.receiving, Receiving::Idle | Receiving::Starved)
+    }
+
+    /// Learns from the size of a receive which group suits this peer. A message a little longer than a small buffer shows
+    /// as full, rest, full, rest: hence steps of different size.
+    pub fn learn(&mut self, received: usize, small_bytes: usize) {
+        const STEP: i8 = 4;
+        const SCORE_MAX: i8 = 16;
+        if self.bulk {
+            let step = if received > small_bytes { STEP } else { -1 };
+            self.score = (self.score + step).clamp(0, SCORE_MAX);
+            self.bulk = self.score > 0;
+        } else {
+            let step = if received == small_bytes { STEP } else { -1 };
+            self.score = (self.score + step).max(0);
+            if self.score >= 2 * STEP {
+                self.bulk = true;
+                self.score = SCORE_MAX;
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What all sessions of a worker share, and the handle with which they reach it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::balance::Balancer;
+use super::session::Session;
+use super::timers::Timers;
+use crate::config::{Config, Plan};
+use crate::metrics::Metrics;
+use crate::op::{ConnId, Group, Lease, Op, Piece};
+use crate::proto::frame::FrameLimits;
+use crate::proto::http::HeadLimits;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub config: Arc<Config>,
+    pub metrics: Arc<Metrics>,
+    pub waits: Waits,
+    pub frame_limits: FrameLimits,
+    pub head_limits: HeadLimits,
+    pub timers: Timers,
+    pub balancer: Balancer,
+    pub loans: Loans,
+    /// Sessions that something has happened to in this batch.
+    pub unsettled: Vec<u32>,
+    /// Empty vectors for the next sends.
+    pub spare: Vec<Vec<Piece>>,
+    pub draining: bool,
+    random_state: u64,
+}
+
+/// The timeouts, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    pub head: u64,
+    pub connect: u64,
+    pub answer: u64,
+    pub send_stall: u64,
+    /// `u64::MAX`: none.
+    pub idle: u64,
+    pub close: u64,
+    pub linger: u64,
+}
+
+/// The buffers on loan from the engine.
+#[derive(Debug)]
+pub(super) struct Loans {
+    small: usize,
+    small_max: usize,
+    bulk: usize,
+    bulk_max: usize,
+    /// Sockets that wait for a small buffer, first come, first served.
+    pub starved: VecDeque<ConnId>,
+}
+
+/// One batch's view: the shared part, the operations asked for, and the time in milliseconds since the start.
+pub(super) struct Context<'a> {
+    pub shared: &'a mut Shared,
+    pub ops: &'a mut Vec<Op>,
+    pub now: u64,
+}
+
+/// Vectors of pieces kept for reuse, and the largest kept: what a burst has grown goes back to the allocator.
+const SPARE_MAX: usize = 256;
+const SPARE_PIECES_MAX: usize = 64;
+
+impl Shared {
+    pub fn new(config: Arc<Config>, plan: Plan, metrics: Arc<Metrics>, seed: u64) -> Self {
+        let limits = &config.limits;
+        Shared {
+            waits: Waits::new(&config),
+            frame_limits: FrameLimits {
+                frame_bytes_max: limits.frame_bytes_max.unwrap_or(u64::MAX),
+                message_bytes_max: limits.message_bytes_max.unwrap_or(u64::MAX),
+                message_fragments_max: limits.message_fragments_max.unwrap_or(u32::MAX),
+            },
+            head_limits: HeadLimits {
+                head_bytes_max: limits.head_bytes_max,
+                headers_max: limits.headers_max,
+                target_bytes_max: limits.target_bytes_max,
+            },
+            timers: Timers::new(plan.sessions_max + plan.refusals_max),
+            balancer: Balancer::new(&config),
+            loans: Loans {
+                small: 0,
+                small_max: plan.small_count,
+                bulk: 0,
+                bulk_max: plan.bulk_count,
+                starved: VecDeque::new(),
+            },
+            unsettled: Vec::new(),
+            spare: Vec::new(),
+            draining: false,
+            random_state: seed,
+            config,
+            metrics,
+        }
+    }
+
+    /// SplitMix64: for spreading load and for masks of Ringway's own Close frames, which hold nothing secret.
+    pub fn random(&mut self) -> u64 {
+        self.random_state = self.random_state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random_state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+impl Waits {
+    fn new(config: &Config) -> Self {
+        let timeouts = &config.timeouts;
+        Waits {
+            head: millis(timeouts.head),
+            connect: millis(timeouts.connect),
+            answer: millis(timeouts.answer),
+            send_stall: millis(timeouts.send_stall),
+            idle: timeouts.idle.map_or(u64::MAX, millis),
+            close: millis(timeouts.close),
+            linger: millis(timeouts.linger),
+        }
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Loans {
+    fn count(&mut self, group: Group) -> &mut usize {
+        match group {
+            Group::Small => &mut self.small,
+            Group::Bulk => &mut self.bulk,
+        }
+    }
+
+    /// So few are left that slow readers may not take another.
+    pub fn small_is_scarce(&self) -> bool {
+        self.small * 4 > self.small_max * 3
+    }
+
+    pub fn small_is_out(&self) -> bool {
+        self.small_left() == 0
+    }
+
+    pub fn small_left(&self) -> usize {
+        self.small_max.saturating_sub(self.small)
+    }
+
+    pub fn bulk_is_plentiful(&self) -> bool {
+        self.bulk * 2 < self.bulk_max
+    }
+
+    pub fn total(&self) -> usize {
+        self.small + self.bulk
+    }
+}
+
+impl Context<'_> {
+    pub fn lent(&mut self, lease: &Lease) {
+        *self.shared.loans.count(lease.group()) += 1;
+    }
+
+    pub fn recycle(&mut self, lease: Option<Lease>) {
+        if let Some(lease) = lease {
+            *self.shared.loans.count(lease.group()) -= 1;
+            self.ops.push(Op::Recycle { lease });
+        }
+    }
+
+    pub fn keep_spare(&mut self, pieces: Vec<Piece>) {
+        debug_assert!(pieces.is_empty());
+        let kept = 1..=SPARE_PIECES_MAX;
+        if kept.contains(&pieces.capacity()) && self.shared.spare.len() < SPARE_MAX {
+            self.shared.spare.push(pieces);
+        }
+    }
+
+    /// Puts the session on the list of those to settle at the end of the batch.
+    pub fn unsettle(&mut self, session: &mut Session) {
+        if !session.unsettled {
+            session.unsettled = true;
+            self.shared.unsettled.push(session.index);
+        }
+    }
+}
