@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use ringway::config::{self, Address, Config, Flags, Machine, Target};
 use ringway::control::demo::Demo;
 use ringway::control::{self, logs};
@@ -30,7 +29,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Signals: SIGTERM and SIGQUIT drain (Close 1001 to everyone), once more or SIGINT stops at once.
+Signals: SIGTERM and SIGQUIT drain (Close 1001 to everyone); a second one, or SIGINT, stops at once.
 Exit codes: 0 stopped as asked, 1 refused or failed, 2 wrong usage.
 Every option of the file is described in ringway.example.toml; -T prints them as they are in effect.";
 
@@ -77,10 +76,6 @@ fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> ExitCode {
-    if args.config.is_none() && args.flags.backend.is_empty() {
-        let message = "nothing to relay to: give --backend ADDR or -c FILE, or try `ringway demo`";
-        Cli::command().error(ErrorKind::MissingRequiredArgument, message).exit();
-    }
     let file = args.config.as_deref();
     match config::load(file, &args.flags, &Machine::this()) {
         Err(faults) => {

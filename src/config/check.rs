@@ -1,7 +1,7 @@
 //! What must hold between the options, and between them and this machine.
 
 use super::draft::Draft;
-use super::fault::Fault;
+use super::fault::{Fault, Place};
 use super::units::{self, print_size, print_time};
 use super::{Address, Config};
 
@@ -87,7 +87,10 @@ fn default_pool(draft: &mut Draft) {
             fault(draft, "default_pool", message);
         }
         (None, _) => {
-            let message = "there is no backend; write [[pools]] with a name and backends, or give --backend";
+            let message = match draft.missing {
+                Place::Whole => "there is no backend; give --backend ADDR or -c FILE, or try `ringway demo`",
+                _ => "there is no backend; write [[pools]] with a name and backends, or give --backend",
+            };
             fault(draft, "pools", message);
         }
     }

@@ -306,7 +306,7 @@ fn files_that_cannot_be_read() {
     assert_eq!(load("large.toml", Some(&[b'\n'; 4 << 20 | 1])), "/large.toml: has more than 4194304 bytes");
     std::fs::remove_dir_all(&folder).unwrap();
     let faults = super::load(None, &Flags::default(), &machine()).unwrap_err().to_string();
-    assert!(faults.starts_with("command line: pools: there is no backend"), "{faults}");
+    assert!(faults.starts_with("command line: pools: there is no backend; give --backend ADDR"), "{faults}");
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl Supervisor<'_> {
             tokio::select! {
                 signal = signals.next() => {
                     let next = signals::meaning(self.phase, signal);
-                    info!("{signal}: {}", signals::describe(self.phase, next));
+                    info!("{signal}: {}", signals::describe(signal, self.phase, next));
                     self.enter(next);
                 }
                 exited = exits.recv() => match exited {
@@ -166,16 +166,23 @@ impl Supervisor<'_> {
     }
 }
 
+/// At rest `accepted` equals `ended`, and `sessions` and `leases` are 0: what is not was lost.
 fn report(totals: &Totals) {
     info!(
-        "stopped; accepted {}, opened {}, refused {}; messages in {}, out {}; bytes in {}, out {}; frame faults {}",
-        totals.accepted,
-        totals.opened,
-        totals.refused,
-        totals.messages_in,
-        totals.messages_out,
-        totals.bytes_in,
-        totals.bytes_out,
-        totals.frame_faults,
+        accepted = totals.accepted,
+        refused = totals.refused,
+        opened = totals.opened,
+        ended = totals.ended,
+        sessions = totals.sessions,
+        messages_in = totals.messages_in,
+        messages_out = totals.messages_out,
+        bytes_in = totals.bytes_in,
+        bytes_out = totals.bytes_out,
+        control_frames = totals.control_frames,
+        frame_faults = totals.frame_faults,
+        connect_failures = totals.connect_failures,
+        buffer_starvations = totals.buffer_starvations,
+        leases = totals.leases,
+        "stopped"
     );
 }

@@ -1,10 +1,11 @@
 //! Signals: SIGTERM and SIGQUIT drain, SIGINT stops at once, and so does a second SIGTERM or SIGQUIT.
+//! SIGHUP is ignored, unless it comes from the terminal that this was started in: then it is as SIGINT.
 //!
 //! They must reach the main thread only. The handler writes to a descriptor, and the kernel may run it on any thread that
 //! does not block the signal; on a worker, whose descriptor table is its own, that number is perhaps a client's socket.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 
 use nix::sys::signal::{SigSet, Signal as Number};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
@@ -16,6 +17,10 @@ pub(super) enum Signal {
     Terminate,
     Quit,
     Interrupt,
+    /// From a supervisor.
+    Hangup,
+    /// From the terminal that this was started in, and that has been closed.
+    TerminalGone,
 }
 
 impl fmt::Display for Signal {
@@ -24,6 +29,7 @@ impl fmt::Display for Signal {
             Signal::Terminate => "SIGTERM",
             Signal::Quit => "SIGQUIT",
             Signal::Interrupt => "SIGINT",
+            Signal::Hangup | Signal::TerminalGone => "SIGHUP",
         })
     }
 }
@@ -36,7 +42,7 @@ pub struct Held {
 
 /// To be called before the first thread is started. What arrives meanwhile is received later.
 pub fn hold() -> io::Result<Held> {
-    let signals: SigSet = [Number::SIGTERM, Number::SIGQUIT, Number::SIGINT].into_iter().collect();
+    let signals: SigSet = [Number::SIGTERM, Number::SIGQUIT, Number::SIGINT, Number::SIGHUP].into_iter().collect();
     signals.thread_block()?;
     Ok(Held { signals })
 }
@@ -45,6 +51,9 @@ pub(super) struct Signals {
     terminate: Stream,
     quit: Stream,
     interrupt: Stream,
+    hangup: Stream,
+    /// Whether stderr was one at the start.
+    terminal: bool,
 }
 
 impl Signals {
@@ -54,6 +63,8 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             quit: signal(SignalKind::quit())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            terminal: io::stderr().is_terminal(),
         };
         held.signals.thread_unblock()?;
         Ok(signals)
@@ -64,6 +75,7 @@ impl Signals {
             Some(()) = self.terminate.recv() => Signal::Terminate,
             Some(()) = self.quit.recv() => Signal::Quit,
             Some(()) = self.interrupt.recv() => Signal::Interrupt,
+            Some(()) = self.hangup.recv() => if self.terminal { Signal::TerminalGone } else { Signal::Hangup },
             else => std::future::pending().await,
         }
     }
@@ -72,13 +84,18 @@ impl Signals {
 /// What to do next.
 pub(super) fn meaning(phase: Phase, signal: Signal) -> Phase {
     match (phase, signal) {
+        (phase, Signal::Hangup) => phase,
         (Phase::Serving, Signal::Terminate | Signal::Quit) => Phase::Draining,
-        (Phase::Serving, Signal::Interrupt) | (Phase::Draining | Phase::Stopping, _) => Phase::Stopping,
+        (Phase::Serving, Signal::Interrupt | Signal::TerminalGone) | (Phase::Draining | Phase::Stopping, _) => {
+            Phase::Stopping
+        }
     }
 }
 
-pub(super) fn describe(phase: Phase, next: Phase) -> &'static str {
+pub(super) fn describe(signal: Signal, phase: Phase, next: Phase) -> &'static str {
     match next {
+        // Elsewhere it means reload; a supervisor that sends it must not end every session by that.
+        _ if signal == Signal::Hangup => "ignored; a changed configuration needs a restart",
         Phase::Draining => "draining; once more to stop at once",
         Phase::Stopping if phase == Phase::Stopping => "stopping already",
         Phase::Stopping => "stopping at once",
@@ -100,6 +117,8 @@ mod tests {
         }
         for phase in [Serving, Draining, Stopping] {
             assert_eq!(meaning(phase, Signal::Interrupt), Stopping);
+            assert_eq!(meaning(phase, Signal::TerminalGone), Stopping);
+            assert_eq!(meaning(phase, Signal::Hangup), phase);
         }
     }
 }
