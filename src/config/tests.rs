@@ -353,3 +353,44 @@ fn the_effective_config_reads_back_as_the_same() {
     config.buffers = Buffers { small_bytes: 1000, small_count: Some(1), bulk_bytes: 1001, bulk_count: 32_768 };
     assert_eq!(accepted(&print(&config), &[]), config);
 }
+
+const EXAMPLE: &str = include_str!("../../ringway.example.toml");
+const README: &str = include_str!("../../README.md");
+
+#[test]
+fn the_example_shows_every_option_at_its_default() {
+    let config = accepted(EXAMPLE, &[]);
+    let defaults = Config { listeners: config.listeners.clone(), pools: config.pools.clone(), ..Config::default() };
+    assert_eq!(config, defaults);
+    assert_eq!(
+        (config.listeners[0].to_string().as_str(), config.pools[0].balance),
+        (DEFAULT_LISTENER, Balance::default())
+    );
+    let given = file::read(EXAMPLE).places;
+    for setting in settings::SETTINGS {
+        assert!(given.contains_key(setting.path), "{} is missing from ringway.example.toml", setting.path);
+    }
+    // The same words as -T, so that one can be compared with the other.
+    for line in print(&Config::default()).lines().filter(|line| line.contains(" = ")) {
+        assert!(EXAMPLE.lines().any(|other| other == line), "ringway.example.toml has no {line}");
+    }
+    for line in EXAMPLE.lines() {
+        assert!(line.len() <= 120, "too long: {line}");
+    }
+}
+
+#[test]
+fn the_readme_tells_every_option_and_its_default() {
+    let defaults = Config::default();
+    for setting in settings::SETTINGS {
+        let row = format!("| `{}` | `{}` | ", setting.path, setting.print(&setting.read(&defaults)).trim_matches('"'));
+        assert!(README.lines().any(|line| line.starts_with(&row)), "README.md has no row {row}");
+    }
+    let rows =
+        README.lines().filter(|line| line.starts_with("| `") && line.contains('.') && line.split('|').count() == 5);
+    let known =
+        |row: &&str| settings::SETTINGS.iter().any(|setting| row.starts_with(&format!("| `{}` |", setting.path)));
+    let told = rows
+        .filter(|row| ["limits.", "timeouts.", "forward.", "tcp.", "buffers."].iter().any(|s| row[3..].starts_with(s)));
+    assert_eq!(told.filter(|row| !known(row)).collect::<Vec<_>>(), Vec::<&str>::new(), "options that do not exist");
+}
