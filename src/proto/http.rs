@@ -60,20 +60,23 @@ pub fn head_end(bytes: &[u8], searched: usize, kind: HeadKind, limits: &HeadLimi
         }
     }
 
-    let from = searched.max(start_line.len()).min(seen.len());
-    let mut after_cr = from > 0 && seen[from - 1] == b'\r';
-    for (at, &byte) in seen.iter().enumerate().skip(from) {
-        match byte {
-            b'\n' if !after_cr => return Err(kind.fault(400, "has a line that ends without CR")),
-            b'\n' if seen[..=at].ends_with(CRLFCRLF) => return Ok(Some(at + 1)),
-            b'\n' => {}
+    let mut at = searched.max(start_line.len()).min(seen.len());
+    if at > 0 && seen[at - 1] == b'\r' {
+        at -= 1; // what follows it had not come yet
+    }
+    while let Some(plain) = seen[at..].iter().position(|&byte| !is(FIELD, byte)) {
+        at += plain;
+        match &seen[at..] {
+            [b'\r'] => break,
+            [b'\r', b'\n', ..] => at += 2,
             // RFC 9112, 2.2: a recipient of a bare CR "MUST consider that element to be invalid or replace" it.
-            _ if after_cr => return Err(kind.fault(400, "has a CR that is not followed by LF")),
-            b'\r' => {}
-            _ if is(FIELD, byte) => {}
+            [b'\r', ..] => return Err(kind.fault(400, "has a CR that is not followed by LF")),
+            [b'\n', ..] => return Err(kind.fault(400, "has a line that ends without CR")),
             _ => return Err(kind.fault(400, "has a control byte in its head")),
         }
-        after_cr = byte == b'\r';
+        if seen[..at].ends_with(CRLFCRLF) {
+            return Ok(Some(at));
+        }
     }
     if bytes.len() >= limits.head_bytes_max {
         return Err(kind.fault(431, &format!("has a head of more than {} bytes", limits.head_bytes_max)));
