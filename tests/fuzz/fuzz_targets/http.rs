@@ -1,0 +1,91 @@
+//! Heads and bodies. The first byte chooses: `a`, an answer; `c`, a chunked body; anything else, a request. The second
+//! says where the rest is split.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ringway::proto::http::{Body, Fault, HeadKind, HeadLimits, head_end};
+use ringway::proto::upgrade::{Answer, Edit, answer, request};
+
+const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, headers_max: 24, target_bytes_max: 256 };
+
+const OFFER: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat, superchat\r\n\
+    Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits; server_max_window_bits=12\r\n\r\n";
+
+fuzz_target!(|data: &[u8]| {
+    let [kind, split, bytes @ ..] = data else { return };
+    let split = usize::from(*split) % (bytes.len() + 1);
+    match kind {
+        b'a' => answers(bytes, split),
+        b'c' => chunks(bytes, split),
+        _ => requests(bytes, split),
+    }
+});
+
+/// The end of the head; the same in one piece, in two, and byte by byte.
+fn end(bytes: &[u8], split: usize, kind: HeadKind) -> Result<Option<usize>, Fault> {
+    let whole = head_end(bytes, 0, kind, &LIMITS);
+    let in_two = match head_end(&bytes[..split], 0, kind, &LIMITS) {
+        Ok(None) => head_end(bytes, split, kind, &LIMITS),
+        verdict => verdict,
+    };
+    assert_eq!(whole, in_two);
+    let mut verdicts = (0..bytes.len()).map(|seen| head_end(&bytes[..seen + 1], seen, kind, &LIMITS));
+    assert_eq!(whole, verdicts.find(|verdict| *verdict != Ok(None)).unwrap_or(Ok(None)));
+    whole
+}
+
+fn requests(bytes: &[u8], split: usize) {
+    let end = match end(bytes, split, HeadKind::Request) {
+        Ok(end) => end.unwrap_or(bytes.len()),
+        Err(fault) => return assert!(matches!(fault.status, 400 | 414 | 431 | 505) && !fault.response().is_empty()),
+    };
+    let checked = match request(&bytes[..end], &LIMITS) {
+        Ok(checked) => checked,
+        Err(fault) => return assert!(matches!(fault.status, 400 | 405 | 414 | 426 | 431 | 505)),
+    };
+    // What is forwarded is itself a good request, which says the same and is forwarded as it is.
+    let edits = [
+        Edit::Append { name: "X-Forwarded-For", value: "192.0.2.1".into() },
+        Edit::Replace { name: "X-Forwarded-Proto", value: "http".into() },
+        Edit::Remove { name: "Forwarded" },
+    ];
+    let forward = checked.forward(&edits);
+    let generous = HeadLimits { head_bytes_max: 8192, headers_max: 32, ..LIMITS };
+    let again = request(&forward, &generous).expect("what is forwarded passes");
+    assert_eq!((&again.host, &again.target, &again.offer), (&checked.host, &checked.target, &checked.offer));
+    assert_eq!(again.forward(&[]), forward);
+}
+
+fn answers(bytes: &[u8], split: usize) {
+    let offer = request(OFFER, &LIMITS).expect("a good request").offer;
+    let end = match end(bytes, split, HeadKind::Response) {
+        Ok(end) => end.unwrap_or(bytes.len()),
+        Err(fault) => return assert_eq!(fault.status, 502),
+    };
+    match answer(&bytes[..end], &offer, &LIMITS) {
+        Ok(Answer::Response { head, mut body }) => {
+            let generous = HeadLimits { head_bytes_max: 8192, headers_max: 32, ..LIMITS };
+            let again = answer(&head, &offer, &generous).expect("what is relayed passes");
+            let Answer::Response { body: again, .. } = again else { panic!("{again:?} of a relayed response") };
+            assert!(again == body || body == Body::None);
+            if let Ok((taken, complete)) = body.take(&bytes[end..]) {
+                assert!(taken <= bytes.len() - end && complete == body.is_complete());
+            }
+        }
+        Ok(Answer::Switched(_)) => assert!(bytes.starts_with(b"HTTP/1.1 101 ")),
+        Ok(Answer::Informational) => assert!(bytes[9] == b'1'),
+        Err(fault) => assert_eq!(fault.status, 502),
+    }
+}
+
+fn chunks(bytes: &[u8], split: usize) {
+    let [mut whole, mut in_two, mut trickled] = [(); 3].map(|()| Body::Chunked(Default::default()));
+    let verdict = whole.take(bytes);
+    let (first, second) = bytes.split_at(split);
+    assert_eq!(verdict, in_two.take(first).and_then(|(a, _)| in_two.take(second).map(|(b, done)| (a + b, done))));
+    let one = |so_far: Result<(usize, bool), Fault>, byte: &u8| {
+        so_far.and_then(|(sum, _)| trickled.take(&[*byte]).map(|(taken, done)| (sum + taken, done)))
+    };
+    assert_eq!(verdict, bytes.iter().fold(Ok((0, false)), one));
+}
