@@ -80,6 +80,9 @@ impl Tag {
     }
 }
 
+/// The kernel reads more as a negative number, and ends such a receive with its first data.
+pub(super) const CREDIT_MAX: u32 = i32::MAX as u32;
+
 /// A receive that takes a buffer of `group` each time data is there, until `credit` bytes have come (0: no bound).
 pub(super) fn receive(fd: i32, group: u16, credit: u32) -> squeue::Entry {
     let mut entry = opcode::RecvMulti::new(types::Fd(fd), group).build();

@@ -1,6 +1,7 @@
 //! The two queues shared with the kernel: how they are set up, and the one system call that runs them.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
@@ -15,10 +16,11 @@ const SUBMISSIONS: u32 = 512;
 const COMPLETIONS: u32 = 4096;
 
 const IORING_REGISTER_RING_FDS: libc::c_uint = 20;
+const IORING_UNREGISTER_RING_FDS: libc::c_uint = 21;
 
 pub(super) struct Queue {
     uring: IoUring,
-    /// The ring's index among this thread's registered rings, or its fd.
+    /// The ring's index among this thread's registered rings (with REGISTERED_RING), or its fd.
     enter_fd: i32,
     enter_flags: EnterFlags,
     no_sqarray: bool,
@@ -33,20 +35,21 @@ impl Queue {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (build(false)?, false),
             Err(error) => return Err(error),
         };
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&uring);
+        let fd = uring.as_raw_fd();
         let mut enter_flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
         // Without it a waiting worker counts as waiting for a disk: 100 % iowait on an idle machine.
         if uring.params().is_feature_no_iowait() {
             enter_flags |= EnterFlags::NO_IOWAIT;
         }
         // A registered ring saves the look-up of its fd in every enter. It is an optimisation: do without if refused.
-        let enter_fd = match register_ring(fd) {
-            Ok(index) => {
-                enter_flags |= EnterFlags::REGISTERED_RING;
-                index
-            }
-            Err(_) => fd,
-        };
+        let enter_fd =
+            match register(fd, IORING_REGISTER_RING_FDS, RingUpdate { offset: u32::MAX, resv: 0, data: fd as u64 }) {
+                Ok(index) => {
+                    enter_flags |= EnterFlags::REGISTERED_RING;
+                    index
+                }
+                Err(_) => fd,
+            };
         Ok(Queue { uring, enter_fd, enter_flags, no_sqarray })
     }
 
@@ -154,19 +157,29 @@ fn build(no_sqarray: bool) -> io::Result<IoUring> {
     Ok(uring)
 }
 
-/// Registers the ring with this thread, and returns the index that stands for its fd in `io_uring_enter`.
-fn register_ring(fd: i32) -> io::Result<i32> {
-    #[repr(C)]
-    struct Update {
-        offset: u32,
-        resv: u32,
-        data: u64,
+impl Drop for Queue {
+    /// A registered ring lives until its thread ends, whoever closes its fd.
+    fn drop(&mut self) {
+        if self.enter_flags.contains(EnterFlags::REGISTERED_RING) {
+            let update = RingUpdate { offset: self.enter_fd as u32, resv: 0, data: 0 };
+            let done = register(self.uring.as_raw_fd(), IORING_UNREGISTER_RING_FDS, update);
+            debug_assert!(done.is_ok(), "{done:?}");
+        }
     }
-    let mut update = Update { offset: u32::MAX, resv: 0, data: fd as u64 };
-    // SAFETY: `update` is laid out as one `struct io_uring_rsrc_update`, which this operation reads and writes, and
-    // outlives the call.
-    let done = unsafe {
-        libc::syscall(libc::SYS_io_uring_register, fd, IORING_REGISTER_RING_FDS, std::ptr::from_mut(&mut update), 1)
-    };
+}
+
+/// The kernel's `struct io_uring_rsrc_update`.
+#[repr(C)]
+struct RingUpdate {
+    offset: u32,
+    resv: u32,
+    data: u64,
+}
+
+/// Registers the ring with this thread, or ends that. Returns the index that stands for its fd in `io_uring_enter`.
+fn register(fd: i32, what: libc::c_uint, mut update: RingUpdate) -> io::Result<i32> {
+    // SAFETY: both operations read and write one `io_uring_rsrc_update`; `update` is laid out as one and outlives the
+    // call.
+    let done = unsafe { libc::syscall(libc::SYS_io_uring_register, fd, what, std::ptr::from_mut(&mut update), 1) };
     if done == 1 { Ok(update.offset as i32) } else { Err(io::Error::last_os_error()) }
 }

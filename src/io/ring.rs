@@ -5,7 +5,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{cqueue, opcode, squeue};
@@ -196,24 +196,15 @@ enum Answer {
 
 mod complete;
 mod operate;
+mod quiesce;
 
 impl Drop for Ring {
     /// Ends everything in flight before the memory it uses goes, then closes what is still open.
     fn drop(&mut self) {
-        let patience = Timespec::new().sec(5);
-        match self.queue.submitter().register_sync_cancel(Some(patience), CancelBuilder::any()) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-            // Never seen. Then aborting is the only way left to keep the kernel from writing into freed memory.
-            Err(error) => {
-                tracing::error!(%error, "the ring's operations cannot be cancelled");
-                std::process::abort();
-            }
-        }
-        for piece in self.sends.drain() {
-            if let Piece::Lease(lease) = piece {
-                lease.end();
-            }
+        if let Err(error) = self.quiesce() {
+            // Never seen. Then this is the only way left to keep the kernel from writing into freed memory.
+            tracing::error!(%error, "the ring's operations cannot be ended");
+            std::process::abort();
         }
         for socket in self.sockets.iter().filter(|socket| socket.fd >= 0) {
             socket::close(socket.fd);

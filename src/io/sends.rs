@@ -88,12 +88,6 @@ impl Sends {
         entry
     }
 
-    /// Every piece still here, when the ring is gone.
-    pub fn drain(&mut self) -> impl Iterator<Item = Piece> {
-        self.free.clear();
-        std::mem::take(&mut self.slots).into_iter().flatten()
-    }
-
     fn vectored(&mut self, fd: i32, slot: u32, pools: &[Pool; 2]) -> squeue::Entry {
         debug_assert!(self.has_room(), "a growing vector would move what the kernel is about to read");
         let first = self.vectors.len();

@@ -28,6 +28,12 @@ impl Waker {
         debug_assert_eq!(written, 8, "an eventfd that is full wakes too");
     }
 
+    /// A further descriptor of the eventfd, for a ring on a thread without a table of its own.
+    #[cfg(test)]
+    pub fn duplicate(&self) -> OwnedFd {
+        self.0.try_clone().expect("a descriptor is free")
+    }
+
     /// The eventfd, for [`private_table`].
     pub fn descriptor(&self) -> RawFd {
         self.0.as_raw_fd()

@@ -6,7 +6,7 @@ impl Ring {
     pub(super) fn receive(&mut self, conn: ConnId, group: Group, credit: u32) {
         debug_assert!(credit > 0, "a receive without credit");
         let Some(fd) = self.begin(conn, RECEIVE, receive_flag(group)) else { return };
-        let credit = if self.features.byte_credit { credit } else { 0 };
+        let credit = if self.features.byte_credit { credit.min(entry::CREDIT_MAX) } else { 0 };
         let entry = entry::receive(fd, Pool::id(group), credit);
         self.queue(entry, Tag::socket(Kind::Receive(group), conn));
     }
