@@ -79,38 +79,14 @@ impl Workers {
 
         let (ended, ends) = mpsc::channel();
         let herald = Builder::new().name("herald".into()).spawn(move || ends.into_iter().for_each(exited))?;
-        let mut workers = Vec::with_capacity(count);
-        let mut starting = Vec::with_capacity(count);
+        let mut launch = Launch::default();
         for index in 0..count {
-            let waker = Waker::new()?;
-            let (mailbox, letters) = mpsc::channel();
-            let (ready, is_ready) = mpsc::channel();
-            let (go, gone) = mpsc::channel();
-            let metrics = Arc::new(Metrics::default());
-            let core = Core {
-                index,
-                cpu: cpus[index % cpus.len()],
-                config: config.clone(),
-                plan,
-                features,
-                listeners: listeners.of_worker(index),
-                wake: waker.descriptor(),
-                metrics: metrics.clone(),
-                letters,
-            };
-            let end = End { index, ended: ended.clone() };
-            let thread = Builder::new().name(format!("worker-{index}")).spawn(move || core.run(ready, gone, end))?;
-            workers.push(Worker { thread, mailbox, waker, metrics });
-            starting.push((is_ready, go));
+            let cpu = cpus[index % cpus.len()];
+            let (metrics, ended) = (Arc::default(), ended.clone());
+            let core = Core { index, cpu, plan, features, config: config.clone(), metrics, ended };
+            launch.spawn(core, listeners.of_worker(index))?;
         }
-        // Returning early drops every `go`, and with it ends the workers that are ready.
-        for (is_ready, _) in &starting {
-            is_ready.recv().map_err(|_| std::io::Error::other("a worker panicked while it started"))??;
-        }
-        listeners.hand_over();
-        for (_, go) in starting {
-            let _ = go.send(()); // a worker that has ended since is `exited`
-        }
+        let workers = launch.go(|| listeners.hand_over())?;
         let addresses = listeners.addresses();
         for address in &addresses {
             tracing::info!(%address, "listening");
@@ -152,6 +128,64 @@ impl Workers {
     }
 }
 
+/// Workers that have been spawned and do not serve yet. Dropping it ends them.
+#[derive(Default)]
+struct Launch {
+    workers: Vec<Worker>,
+    gates: Vec<Gate>,
+}
+
+/// The starting thread's side of the handshake with one worker.
+struct Gate {
+    ready: Receiver<Result<(), SetupError>>,
+    go: Sender<()>,
+}
+
+impl Launch {
+    /// Spawns a worker, which takes copies of `listeners` into a descriptor table of its own.
+    fn spawn(&mut self, core: Core, listeners: Vec<RawFd>) -> Result<(), StartError> {
+        let waker = Waker::new()?;
+        let (mailbox, letters) = mpsc::channel();
+        let (is_ready, ready) = mpsc::channel();
+        let (go, may_go) = mpsc::channel();
+        let metrics = core.metrics.clone();
+        let wake = waker.descriptor();
+        let thread = Builder::new().name(format!("worker-{}", core.index)).spawn(move || {
+            let ring = core.set_up(listeners, wake);
+            let (ring, told) = ring.map_or_else(|error| (None, Err(error)), |ring| (Some(ring), Ok(())));
+            let _ = is_ready.send(told);
+            match (ring, may_go.recv()) {
+                (Some(ring), Ok(())) => core.serve(ring, &letters),
+                _ => Ok(()), // it or another worker could not start
+            }
+        })?;
+        self.workers.push(Worker { thread, mailbox, waker, metrics });
+        self.gates.push(Gate { ready, go });
+        Ok(())
+    }
+
+    /// Waits until all are ready, and lets them go.
+    fn go(mut self, all_ready: impl FnOnce()) -> Result<Vec<Worker>, StartError> {
+        for gate in &self.gates {
+            gate.ready.recv().map_err(|_| std::io::Error::other("a worker panicked while it started"))??;
+        }
+        all_ready();
+        for gate in self.gates.drain(..) {
+            let _ = gate.go.send(()); // a worker that has ended since is `exited`
+        }
+        Ok(std::mem::take(&mut self.workers))
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        self.gates.clear();
+        for worker in self.workers.drain(..) {
+            let _ = worker.thread.join();
+        }
+    }
+}
+
 /// What a worker's thread is given.
 struct Core {
     index: usize,
@@ -159,35 +193,22 @@ struct Core {
     config: Arc<Config>,
     plan: Plan,
     features: Features,
-    listeners: Vec<RawFd>,
-    wake: RawFd,
     metrics: Arc<Metrics>,
-    letters: Receiver<Command>,
+    ended: Sender<usize>,
 }
 
 impl Core {
-    fn run(self, ready: Sender<Result<(), SetupError>>, go: Receiver<()>, end: End) -> Result<(), std::io::Error> {
-        let ring = self.set_up();
-        let failed = ring.is_err();
-        let (ring, told) = ring.map_or_else(|error| (None, Err(error)), |ring| (Some(ring), Ok(())));
-        let _ = ready.send(told);
-        let (Some(mut ring), false) = (ring, failed) else { return Ok(()) };
-        if go.recv().is_err() {
-            return Ok(()); // another worker could not start
-        }
-        let _end = end;
-        self.serve(&mut ring)
-    }
-
-    fn set_up(&self) -> Result<Ring, SetupError> {
+    fn set_up(&self, listeners: Vec<RawFd>, wake: RawFd) -> Result<Ring, SetupError> {
         io::pin(self.cpu)?;
-        let keep: Vec<RawFd> = self.listeners.iter().copied().chain([self.wake]).collect();
+        let mut keep = listeners;
+        keep.push(wake);
         let mut own = io::private_table(&keep)?;
         let wake = own.pop().expect("as many as were kept");
         Ring::new(&self.config, &self.plan, self.features, own, wake)
     }
 
-    fn serve(&self, ring: &mut Ring) -> Result<(), std::io::Error> {
+    fn serve(&self, mut ring: Ring, letters: &Receiver<Command>) -> Result<(), std::io::Error> {
+        let _end = End { index: self.index, ended: self.ended.clone() };
         let seed = std::hash::RandomState::new().build_hasher().finish();
         let now = Instant::now();
         let mut relay = Relay::new(self.config.clone(), self.plan, self.metrics.clone(), seed, now);
@@ -202,20 +223,20 @@ impl Core {
             let now = Instant::now();
             while let Some(completion) = ring.next() {
                 match completion {
-                    Completion::Woken => self.obey(&mut relay, now, &mut ops),
+                    Completion::Woken => self.obey(letters, &mut relay, now, &mut ops),
                     completion => relay.handle(completion, now, &mut ops), // 3. what the kernel answered, a bounded batch
                 }
             }
             relay.handle_timeout(now, &mut ops); // 4. deadlines last: progress above may have met them
-            self.publish(ring);
+            self.publish(&ring);
         }
-        self.publish(ring);
+        self.publish(&ring);
         self.account(ring.leases());
         Ok(())
     }
 
-    fn obey(&self, relay: &mut Relay, now: Instant, ops: &mut Vec<Op>) {
-        while let Ok(command) = self.letters.try_recv() {
+    fn obey(&self, letters: &Receiver<Command>, relay: &mut Relay, now: Instant, ops: &mut Vec<Op>) {
+        while let Ok(command) = letters.try_recv() {
             match command {
                 Command::Drain => relay.drain(now, ops),
                 Command::Stop => relay.stop(now, ops),
@@ -292,5 +313,96 @@ impl fmt::Display for WorkerError {
                 write!(f, "worker {worker} stopped: io_uring_enter failed: {cause}")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Balance, Pool};
+    use std::net::TcpStream;
+    use std::sync::Mutex;
+
+    fn config(listener: &str) -> Config {
+        let backends = vec!["127.0.0.1:9".parse().unwrap()];
+        let pool = Pool { name: "echo".into(), backends, balance: Balance::RoundRobin };
+        let mut config = Config { pools: vec![pool], listeners: vec![listener.parse().unwrap()], ..Config::default() };
+        config.workers = Some(2);
+        config
+    }
+
+    /// The workers, or `None` (and why) where io_uring is forbidden.
+    fn start(config: Config) -> Option<Result<Workers, StartError>> {
+        match io::probe() {
+            Ok(_) => Some(Workers::start(Arc::new(config), |_| {})),
+            Err(error) => {
+                println!("SKIPPED: {error}");
+                None
+            }
+        }
+    }
+
+    fn port(workers: &Workers) -> std::net::SocketAddr {
+        let Address::Inet(address) = &workers.addresses()[0] else { panic!() };
+        *address
+    }
+
+    #[test]
+    fn workers_listen_and_stop_when_told() {
+        for command in [Command::Stop, Command::Drain] {
+            let exited = Arc::new(Mutex::new(Vec::new()));
+            let tell = exited.clone();
+            let Some(Ok(other)) = start(config("127.0.0.1:0")) else { return };
+            stop(other);
+            let exit = move |worker| tell.lock().unwrap().push(worker);
+            let workers = Workers::start(Arc::new(config("127.0.0.1:0")), exit).unwrap();
+            let address = port(&workers);
+            assert_ne!(address.port(), 0);
+            drop(TcpStream::connect(address).unwrap());
+            workers.send(command);
+            workers.join().unwrap();
+            exited.lock().unwrap().sort_unstable();
+            assert_eq!(*exited.lock().unwrap(), [0, 1]);
+            assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+        }
+    }
+
+    fn stop(workers: Workers) {
+        workers.send(Command::Stop);
+        workers.join().unwrap();
+    }
+
+    /// Even by another Ringway, which would share the port if it were not asked first.
+    #[test]
+    fn an_address_in_use_is_told_and_leaves_nothing_behind() {
+        let Some(first) = start(config("127.0.0.1:0")) else { return };
+        let first = first.unwrap();
+        let address = port(&first);
+        let mut second = config("127.0.0.1:0");
+        second.listeners.push(Address::Inet(address));
+        let Some(Err(error)) = start(second) else { panic!("both listen on {address}") };
+        let told = error.to_string();
+        assert!(told.contains(&format!("cannot listen on {address}")) && told.contains("ss -ltnp"), "{told}");
+        stop(first);
+        stop(start(config(&address.to_string())).unwrap().unwrap());
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_told_and_leaves_nothing_behind() {
+        let mut wrong = config("127.0.0.1:0");
+        wrong.cpus = Some(vec![io::cpus()[0], 1000]);
+        let Some(result) = start(wrong) else { return };
+        let told = result.err().expect("CPU 1000 was found").to_string();
+        assert!(told.contains("CPU 1000"), "{told}");
+    }
+
+    #[test]
+    fn unix_sockets_are_shared_and_removed() {
+        let path = std::env::temp_dir().join(format!("ringway-worker-{}.sock", std::process::id()));
+        let Some(workers) = start(config(&format!("unix:{}", path.display()))) else { return };
+        let workers = workers.unwrap();
+        drop(std::os::unix::net::UnixStream::connect(&path).unwrap());
+        stop(workers);
+        assert!(!path.exists());
     }
 }
