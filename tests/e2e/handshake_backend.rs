@@ -517,13 +517,7 @@ fn b22_silent_backend() {
     client.send(request(&[]));
     let mut backend = stage.backend.accept();
     backend.head();
-    let mut writer = backend.split();
-    let writing = std::thread::spawn(move || {
-        for byte in right(&[&format!("X: {}", "a".repeat(400))]).as_bytes() {
-            writer.send_or_lose([*byte]);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    });
+    let writing = backend.split().trickle(right(&[&format!("X: {}", "a".repeat(1000))]).into());
     refusal(&mut client, &[504]);
     writing.join().unwrap();
     drop((client, backend));

@@ -94,14 +94,7 @@ fn h51_heads_beyond_the_limits() {
 fn h52_slow_heads_end_at_an_absolute_deadline() {
     let stage = Stage::with("[timeouts]\nhead = \"500ms\"\n");
     let mut client = stage.client();
-    let mut writer = client.split();
-    let bytes = request(&[&format!("X: {}", "a".repeat(2000))]);
-    let writing = std::thread::spawn(move || {
-        for byte in bytes.as_bytes() {
-            writer.send_or_lose([*byte]);
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-    });
+    let writing = client.split().trickle(request(&[&format!("X: {}", "a".repeat(2000))]).into());
     refusal(&mut client, &[408]);
     drop(client);
     stage.check();

@@ -224,25 +224,30 @@ impl Ringway {
         assert!(bad.is_none(), "in the log: {}", bad.unwrap());
     }
 
-    /// The descriptor tables of all threads: the workers' are their own, shared ones count once.
-    fn tables(&self) -> BTreeSet<BTreeMap<usize, PathBuf>> {
+    /// The descriptor table of each thread, with the thread's name: the workers have tables of their own.
+    fn tables(&self) -> Vec<(String, BTreeMap<usize, PathBuf>)> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.pid())).unwrap();
-        let files = tasks.flatten().filter_map(|task| std::fs::read_dir(task.path().join("fd")).ok());
         let entry = |file: std::fs::DirEntry| {
             Some((file.file_name().to_str()?.parse().ok()?, std::fs::read_link(file.path()).ok()?))
         };
-        files.map(|files| files.flatten().filter_map(entry).collect()).collect()
+        let table = |task: std::fs::DirEntry| {
+            let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+            let files = std::fs::read_dir(task.path().join("fd")).ok()?;
+            Some((name.trim().to_string(), files.flatten().filter_map(entry).collect()))
+        };
+        tasks.flatten().filter_map(table).collect()
     }
 
+    /// Open descriptors of the whole process; a table that threads share counts once.
     pub fn descriptors(&self) -> usize {
-        self.tables().iter().map(BTreeMap::len).sum()
+        let tables: BTreeSet<_> = self.tables().into_iter().map(|(_, table)| table).collect();
+        tables.iter().map(BTreeMap::len).sum()
     }
 
-    /// The lowest number that leaves this many descriptors free, as a limit, to the worker (of a relay that has one).
+    /// The resource limit that leaves this many descriptors free to the first worker.
     pub fn limit_that_leaves(&self, free: usize) -> usize {
-        let is_socket = |link: &&PathBuf| link.to_string_lossy().starts_with("socket:");
         let tables = self.tables();
-        let worker = tables.iter().max_by_key(|table| table.values().filter(is_socket).count()).unwrap();
+        let (_, worker) = tables.iter().find(|(name, _)| name == "worker-0").expect("a worker's thread");
         (0..).filter(|number| !worker.contains_key(number)).nth(free).unwrap()
     }
 

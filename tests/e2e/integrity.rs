@@ -108,12 +108,12 @@ fn seed() -> u64 {
 
 #[test]
 fn one_worker() {
-    exchange(1, 40, 1 << 20, seed());
+    exchange(1, 40, 500_000, seed());
 }
 
 #[test]
 fn several_workers() {
-    exchange(3, 60, 500_000, seed());
+    exchange(3, 60, 250_000, seed());
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn l04_half_close_without_close() {
     backend.expect_close(&[1001]);
     // The backend goes on as if nothing were: it is not let to for ever.
     let mut writer = backend.split();
-    let writing = std::thread::spawn(move || while writer.stream_is_writable(b"\x81\x04more") {});
+    let writing = std::thread::spawn(move || while writer.try_send(b"\x81\x04more") {});
     client.rest();
     backend.rest();
     writing.join().unwrap();

@@ -13,6 +13,7 @@ fn answer_drain(client: &mut Wire, backend: &mut Wire) {
     backend.server_frame(FIN | CLOSE, close_payload(1001, ""));
     backend.finish();
     client.expect_end();
+    client.finish();
     backend.expect_end();
 }
 
@@ -204,6 +205,7 @@ fn f30_own_close_only_between_frames() {
         backend.server_frame(FIN | CLOSE, close_payload(1001, ""));
         backend.finish();
         client.expect_end();
+        client.finish();
         backend.expect_end();
     }
     stage.relay.ended();

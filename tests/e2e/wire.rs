@@ -71,9 +71,21 @@ impl Wire {
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
-    /// Writes on and tells whether that still goes.
-    pub fn stream_is_writable(&mut self, bytes: &[u8]) -> bool {
+    /// Whether the other side still takes them.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
+    }
+
+    /// One byte now and then, for as long as the other side takes them.
+    pub fn trickle(mut self, bytes: Vec<u8>) -> std::thread::JoinHandle<()> {
+        std::thread::spawn(move || {
+            for byte in bytes {
+                if !self.try_send(&[byte]) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        })
     }
 
     /// In pieces of `size`, each a segment of its own.
