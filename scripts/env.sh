@@ -15,6 +15,7 @@ need python3 python3
 need node nodejs
 need npm npm
 need cc gcc
+need c++ g++
 need chromium chromium
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 if [ "${1:-}" = bench ]; then
