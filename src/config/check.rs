@@ -1,5 +1,7 @@
 //! What must hold between the options, and between them and this machine.
 
+use std::collections::HashSet;
+
 use super::draft::Draft;
 use super::fault::{Fault, Place};
 use super::units::{self, print_size, print_time};
@@ -53,7 +55,7 @@ fn listeners(draft: &mut Draft) {
         }
     }
     if listeners.len() > usize::from(u16::MAX) {
-        fault(draft, "listeners", format!("{} listeners are too many", listeners.len()));
+        fault(draft, "listeners", format!("{} listeners are too many; there may be {}", listeners.len(), u16::MAX));
     }
 }
 
@@ -64,17 +66,26 @@ fn pools(draft: &mut Draft) {
         if !pool.name.is_empty() && pools[..index].iter().any(|other| other.name == pool.name) {
             fault(draft, &path, format!("\"{}\" is the name of another pool already", pool.name));
         }
-        for (number, backend) in pool.backends.iter().enumerate() {
-            let path = format!("pools[{index}].backends[{number}]");
-            if pool.backends[..number].contains(backend) {
-                fault(draft, &path, format!("{backend} is listed twice"));
-            }
-            if draft.config.listeners.iter().any(|listener| backend.reaches(listener)) {
-                fault(draft, &path, format!("{backend} is this relay itself: it listens there"));
-            }
-        }
+        backends(draft, index, &pool.backends);
+    }
+    let count: usize = pools.iter().map(|pool| pool.backends.len()).sum();
+    if count > usize::from(u16::MAX) {
+        fault(draft, "pools", format!("{count} backends are too many; there may be {}", u16::MAX));
     }
     default_pool(draft);
+}
+
+fn backends(draft: &mut Draft, pool: usize, backends: &[Address]) {
+    let mut seen = HashSet::new();
+    for (index, backend) in backends.iter().enumerate() {
+        let path = format!("pools[{pool}].backends[{index}]");
+        if !seen.insert(backend) {
+            fault(draft, &path, format!("{backend} is listed twice"));
+        }
+        if draft.config.listeners.iter().any(|listener| backend.reaches(listener)) {
+            fault(draft, &path, format!("{backend} is this relay itself: it listens there"));
+        }
+    }
 }
 
 fn default_pool(draft: &mut Draft) {

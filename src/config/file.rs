@@ -22,7 +22,8 @@ const LISTENER_KEYS: [&str; 1] = ["address"];
 const POOL_KEYS: [&str; 3] = ["name", "balance", "backends"];
 
 pub(super) fn read(text: &str) -> Draft {
-    let mut reader = Reader { text, draft: Draft { missing: place_of(text, 0), ..Draft::default() } };
+    let mut reader = Reader { lines: Lines::new(text), draft: Draft::default() };
+    reader.draft.missing = reader.place(0..0);
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let place = reader.place(error.span().unwrap_or_default());
@@ -47,17 +48,31 @@ fn line(place: Place) -> Option<usize> {
     }
 }
 
-/// The place of a byte of `text`.
-pub(super) fn place_of(text: &str, offset: usize) -> Place {
-    let before = &text.as_bytes()[..offset.min(text.len())];
-    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    // Continuation bytes of UTF-8 begin no character.
-    let column = before[line_start..].iter().filter(|byte| **byte & 0xc0 != 0x80).count();
-    Place::File { line: before.iter().filter(|byte| **byte == b'\n').count() + 1, column: column + 1 }
+/// A text by its lines, for the places of its bytes.
+pub(super) struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Lines {
+            text,
+            starts: [0].into_iter().chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect(),
+        }
+    }
+
+    pub(super) fn place(&self, offset: usize) -> Place {
+        let offset = offset.min(self.text.len());
+        let line = self.starts.partition_point(|start| *start <= offset);
+        // Continuation bytes of UTF-8 begin no character.
+        let before = &self.text.as_bytes()[self.starts[line - 1]..offset];
+        Place::File { line, column: before.iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1 }
+    }
 }
 
 struct Reader<'t> {
-    text: &'t str,
+    lines: Lines<'t>,
     draft: Draft,
 }
 
@@ -235,7 +250,7 @@ impl Reader<'_> {
     }
 
     fn place(&self, span: Range<usize>) -> Place {
-        place_of(self.text, span.start)
+        self.lines.place(span.start)
     }
 }
 

@@ -52,7 +52,7 @@ fn read_text(path: &Path) -> Result<String, Fault> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
-        fault(file::place_of(&valid, valid.len()), "is not UTF-8 from here on".into())
+        fault(file::Lines::new(&valid).place(valid.len()), "is not UTF-8 from here on".into())
     })
 }
 

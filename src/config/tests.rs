@@ -284,6 +284,13 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
+fn backends_are_counted_in_sixteen_bits() {
+    let backends: Vec<String> = (0..=u16::MAX).map(|n| format!("\"unix:/{n}\"")).collect();
+    let file = format!("[[pools]]\nname = \"a\"\nbackends = [{}]\n", backends.join(",\n"));
+    faults(&file, &[], &["f:1:1: pools: 65536 backends are too many; there may be 65535"]);
+}
+
+#[test]
 fn two_listeners_may_take_any_port() {
     assert_eq!(
         accepted("", &["--backend=1.2.3.4:1", "--listen=127.0.0.1:0", "--listen=127.0.0.1:0"]).listeners.len(),
@@ -374,9 +381,6 @@ fn the_example_shows_every_option_at_its_default() {
     for line in print(&Config::default()).lines().filter(|line| line.contains(" = ")) {
         assert!(EXAMPLE.lines().any(|other| other == line), "ringway.example.toml has no {line}");
     }
-    for line in EXAMPLE.lines() {
-        assert!(line.len() <= 120, "too long: {line}");
-    }
 }
 
 #[test]
@@ -386,11 +390,10 @@ fn the_readme_tells_every_option_and_its_default() {
         let row = format!("| `{}` | `{}` | ", setting.path, setting.print(&setting.read(&defaults)).trim_matches('"'));
         assert!(README.lines().any(|line| line.starts_with(&row)), "README.md has no row {row}");
     }
-    let rows =
-        README.lines().filter(|line| line.starts_with("| `") && line.contains('.') && line.split('|').count() == 5);
-    let known =
-        |row: &&str| settings::SETTINGS.iter().any(|setting| row.starts_with(&format!("| `{}` |", setting.path)));
-    let told = rows
-        .filter(|row| ["limits.", "timeouts.", "forward.", "tcp.", "buffers."].iter().any(|s| row[3..].starts_with(s)));
-    assert_eq!(told.filter(|row| !known(row)).collect::<Vec<_>>(), Vec::<&str>::new(), "options that do not exist");
+    // And no others.
+    for section in ["limits", "timeouts", "forward", "tcp", "buffers"] {
+        let rows = README.lines().filter(|line| line.starts_with(&format!("| `{section}.")));
+        let known = settings::SETTINGS.iter().filter(|setting| setting.path.starts_with(&format!("{section}.")));
+        assert_eq!(rows.count(), known.count(), "README.md's rows of [{section}]");
+    }
 }
