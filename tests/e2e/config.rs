@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use crate::harness::{Ringway, Setup, Stage, repository, ringway, scratch};
-use crate::wire::Backend;
+use crate::wire::{Backend, FIN, TEXT, request};
 
 fn file(text: &str) -> String {
     let path = scratch("test.toml");
@@ -158,6 +158,31 @@ fn unix_sockets_on_both_sides() {
     let mut stage = Stage { relay: Ringway::start(&setup), backend };
     stage.relay.address = tcp_for_unix_listener(&front);
     stage.check();
+}
+
+#[test]
+fn backends_take_turns() {
+    let backends = [Backend::new(), Backend::new(), Backend::new()];
+    let setup = Setup {
+        listen: vec!["127.0.0.1:0".into()],
+        backends: backends.iter().map(|b| b.address.to_string()).collect(),
+        ..Setup::default()
+    };
+    let relay = Ringway::start(&setup);
+    let mut held = Vec::new();
+    for round in 0..3 {
+        for backend in &backends {
+            let mut client = relay.client();
+            client.send(request(&[]));
+            let mut wire = backend.upgrade(&[]);
+            assert_eq!(client.head().status(), 101, "round {round}");
+            held.push((client, wire.split()));
+            wire.server_frame(FIN | TEXT, "mine");
+        }
+    }
+    for (client, _) in &mut held {
+        client.expect_frame(FIN | TEXT, "mine");
+    }
 }
 
 #[test]

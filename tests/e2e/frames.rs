@@ -269,7 +269,17 @@ fn f11_headers_one_byte_at_a_time() {
         backend.send(&bytes[bytes.len().min(10)..]);
         assert!(client.frame().raw == bytes);
     }
-    close(&mut client, &mut backend);
+    // Control frames too, whose payload is read and not only passed on.
+    for (first, payload) in
+        [(FIN | PING, vec![1; 125]), (FIN | PONG, vec![]), (FIN | CLOSE, close_payload(4000, &"x".repeat(123)))]
+    {
+        client.send_in_pieces(frame(first, Some(MASK), &payload), 1);
+        backend.expect_frame(first, &payload);
+        backend.send_in_pieces(frame(first, None, &payload), 1);
+        client.expect_frame(first, &payload);
+    }
+    backend.finish();
+    client.expect_fin();
 }
 
 #[test]

@@ -448,7 +448,7 @@ fn b21_backend_cannot_be_reached() {
 }
 
 /// A listener whose queue is full: the kernel drops further SYNs, so a connect to it hangs.
-fn full_listener() -> (socket2::Socket, Vec<TcpStream>, String) {
+pub fn full_listener() -> (socket2::Socket, Vec<TcpStream>, String) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     socket.listen(0).unwrap();

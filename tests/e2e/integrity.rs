@@ -71,13 +71,14 @@ fn receive(mut wire: Wire, size: usize) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || hash(&wire.bytes(size)))
 }
 
-fn exchange(workers: usize, connections: u64, size: usize, seed: u64) {
+fn exchange(workers: usize, connections: u64, size: usize, settings: &str) {
+    let seed = seed();
     eprintln!("seed {seed}");
     let backend = Backend::new();
     let setup = Setup {
         listen: vec!["127.0.0.1:0".into()],
         backends: vec![backend.address.to_string()],
-        settings: "[limits]\ncontrol_frames_per_second_max = \"off\"\n".into(),
+        settings: format!("[limits]\ncontrol_frames_per_second_max = \"off\"\n{settings}"),
         workers,
         ..Setup::default()
     };
@@ -108,17 +109,43 @@ fn seed() -> u64 {
 
 #[test]
 fn one_worker() {
-    exchange(1, 40, 500_000, seed());
+    exchange(1, 40, 500_000, "");
 }
 
 #[test]
 fn several_workers() {
-    exchange(3, 60, 250_000, seed());
+    exchange(3, 60, 250_000, "");
 }
 
 #[test]
 fn many_small_connections() {
-    exchange(2, 300, 20_000, seed());
+    exchange(2, 300, 20_000, "");
+}
+
+#[test]
+fn small_window() {
+    exchange(
+        1,
+        20,
+        300_000,
+        "window_bytes = 1024\nearly_bytes_max = 1024\n[buffers]\nsmall_bytes = 512\nbulk_bytes = 1024\n",
+    );
+}
+
+/// Far fewer buffers than connections: receives that find none wait their turn.
+#[test]
+fn few_buffers() {
+    exchange(1, 60, 200_000, "[buffers]\nsmall_count = 4\nbulk_count = 2\n");
+}
+
+#[test]
+fn small_socket_buffers() {
+    exchange(
+        1,
+        20,
+        300_000,
+        "[tcp]\nsend_buffer_bytes = 4096\nreceive_buffer_bytes = 4096\nnotsent_bytes_max = 4096\n",
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod autobahn;
 mod browser;
 mod config;
+mod endings;
 mod foreign;
 mod frames;
 mod handshake_backend;

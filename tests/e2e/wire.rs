@@ -113,6 +113,7 @@ impl Wire {
                 self.held.extend_from_slice(&buffer[..n]);
                 Ok(())
             }
+            Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
             Err(e) if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Err(End::Reset),
             Err(e) => panic!("nothing more came ({e}) after {:?}", Printable(&self.held)),
         }
