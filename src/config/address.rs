@@ -158,8 +158,6 @@ mod tests {
     fn a_name_gives_every_address_once() {
         let found = "localhost:9000".parse::<Target>().unwrap().resolve().unwrap();
         assert!(found.contains(&Address::Inet(([127, 0, 0, 1], 9000).into())) || found.len() == 1, "{found:?}");
-        let fault = "no-such-host.invalid:9000".parse::<Target>().unwrap().resolve().unwrap_err();
-        assert!(fault.starts_with("\"no-such-host.invalid\" cannot be resolved"), "{fault}");
     }
 
     #[test]
