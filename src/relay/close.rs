@@ -12,7 +12,7 @@ use crate::op::{InFlight, Op, Side};
 use crate::proto::close::code;
 use crate::proto::frame::Fault;
 
-/// How long a backend may go on answering valid messages after its client has failed.
+/// How long a peer may go on answering valid messages after the other side has failed.
 const FAIL_GRACE_MS: u64 = 1000;
 
 /// Why Ringway sends a Close of its own.
@@ -104,22 +104,19 @@ impl Session {
         self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
     }
 
-    /// This side has broken a rule. What it sent before has been forwarded; a client's backend may still answer that.
+    /// This side has broken a rule. What it sent before has been forwarded, and the other side may still answer that: so
+    /// the other side is told now, and the offender once the answers are through.
     pub fn fail(&mut self, side: Side, notice: Notice, cx: &mut Context<'_>) {
         self.outcome.set(name(side), notice.text());
         cx.shared.metrics.frame_faults.add(1);
-        self.up.tell(notice, cx);
-        match side {
-            Side::Client if !self.down.told => {
-                self.down.instead = Some(notice);
-                self.begin_close(Grace::Backend, FAIL_GRACE_MS.min(cx.shared.waits.close), cx);
-            }
-            Side::Client => self.begin_close(Grace::Peers, cx.shared.waits.close, cx),
-            Side::Backend => {
-                self.down.tell(Notice::BackendFault, cx);
-                self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
-            }
+        let told_other = if side == Side::Client { notice } else { Notice::BackendFault };
+        self.pipe_from(side).tell(told_other, cx);
+        let to_offender = self.pipe_to(side);
+        if to_offender.told {
+            return self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
         }
+        to_offender.instead = Some(notice);
+        self.begin_close(Grace::Answers, FAIL_GRACE_MS.min(cx.shared.waits.close), cx);
     }
 
     /// Ringway ends the session: both sides hear why at their next frame boundary, and may answer.
@@ -161,7 +158,7 @@ impl Session {
     }
 
     fn begin_close(&mut self, grace: Grace, wait: u64, cx: &mut Context<'_>) {
-        let sooner = matches!(self.state, State::Closing(Grace::Peers)) && grace == Grace::Backend;
+        let sooner = matches!(self.state, State::Closing(Grace::Peers)) && grace == Grace::Answers;
         if matches!(self.state, State::Open) || sooner {
             self.state = State::Closing(grace);
             self.deadline = cx.now + wait;
@@ -194,9 +191,11 @@ impl Session {
 
     pub fn close_timed_out(&mut self, cx: &mut Context<'_>) {
         match self.state {
-            State::Closing(Grace::Backend) => {
-                if let Some(notice) = self.down.instead.take() {
-                    self.down.tell(notice, cx);
+            State::Closing(Grace::Answers) => {
+                for pipe in [&mut self.up, &mut self.down] {
+                    if let Some(notice) = pipe.instead.take() {
+                        pipe.tell(notice, cx);
+                    }
                 }
                 self.state = State::Closing(Grace::Peers);
                 self.deadline = cx.now + cx.shared.waits.close;

@@ -69,8 +69,8 @@ pub(super) enum State {
 /// What happens when the deadline of a closing session comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grace {
-    /// The backend has had its second to finish: tell the client why the session failed.
-    Backend,
+    /// The peer of a failed side has had its second to answer what came before: tell the failed side why.
+    Answers,
     /// Both have had their time: tell those who heard nothing yet, and give that a moment to arrive.
     Peers,
     /// Over.
