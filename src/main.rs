@@ -1,7 +1,7 @@
 //! `ringway`: command line -> checked config -> workers and control plane -> exit code.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -68,60 +68,55 @@ struct DemoArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {
+    let outcome = match cli.command {
         None => run(cli.run),
         Some(Command::Run(args)) => run(args),
         Some(Command::Demo(args)) => demo(args),
-    }
-}
-
-fn run(args: RunArgs) -> ExitCode {
-    let file = args.config.as_deref();
-    match config::load(file, &args.flags, &Machine::this()) {
-        Err(faults) => {
-            complain(format_args!("{faults}"));
-            ExitCode::FAILURE
-        }
-        Ok(config) if args.test_print => say(&config::print(&config)),
-        Ok(_) if args.test => say(&format!("{}: ok\n", source(file))),
-        Ok(config) => relay(config, &source(file), None),
-    }
-}
-
-fn demo(args: DemoArgs) -> ExitCode {
-    let demo = match Demo::bind().and_then(|demo| Ok((demo.chat_address()?, demo))) {
-        Ok(demo) => demo,
-        Err(error) => {
-            complain(format_args!("the demo's ports cannot be opened: {error}"));
-            return ExitCode::FAILURE;
-        }
     };
-    let (chat, demo) = demo;
+    outcome.unwrap_or_else(|refusal| {
+        // Who closed stderr wants to hear nothing.
+        let _ = writeln!(io::stderr(), "{refusal}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(args: RunArgs) -> Result<ExitCode, String> {
+    let file = args.config.as_deref();
+    let source = file.map_or_else(|| "command line".into(), |path| path.display().to_string());
+    let config = config::load(file, &args.flags, &Machine::this()).map_err(|faults| faults.to_string())?;
+    if args.test_print {
+        print(&config::print(&config))
+    } else if args.test {
+        print(&format!("{source}: ok\n"))
+    } else {
+        relay(config, &source, None)
+    }
+}
+
+fn demo(args: DemoArgs) -> Result<ExitCode, String> {
+    let refusal = |error: io::Error| format!("the demo's ports cannot be opened: {error}");
+    let demo = Demo::bind().map_err(refusal)?;
     let flags = Flags {
         listen: args.listen,
-        backend: vec![Target::Address(Address::Inet(chat))],
+        backend: vec![Target::Address(Address::Inet(demo.chat_address().map_err(refusal)?))],
         log_level: args.log_level,
         ..Flags::default()
     };
-    match config::load(None, &flags, &Machine::this()) {
-        Ok(config) => relay(config, "the demo", Some(demo)),
-        Err(faults) => {
-            complain(format_args!("{faults}"));
-            ExitCode::FAILURE
-        }
-    }
+    let config = config::load(None, &flags, &Machine::this()).map_err(|faults| faults.to_string())?;
+    relay(config, "demo", Some(demo))
 }
 
-fn relay(config: Config, source: &str, demo: Option<Demo>) -> ExitCode {
-    let held = match control::hold() {
-        Ok(held) => held,
-        Err(error) => {
-            complain(format_args!("signals cannot be held back: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
+fn print(text: &str) -> Result<ExitCode, String> {
+    let printed = io::stdout().write_all(text.as_bytes());
+    printed.map(|()| ExitCode::SUCCESS).map_err(|error| format!("cannot write to stdout: {error}"))
+}
+
+/// Until a signal or a fault. From here on all that is said goes to the log.
+fn relay(config: Config, source: &str, demo: Option<Demo>) -> Result<ExitCode, String> {
+    // Before any thread is started, so that no thread but this one is interrupted by a signal.
+    let held = control::hold().map_err(|error| format!("signals cannot be held back: {error}"))?;
     let logs = logs::start(config.log_level);
-    info!("ringway {} starts with the configuration of {source}", env!("CARGO_PKG_VERSION"));
+    info!("ringway {} starts, configured by: {source}", env!("CARGO_PKG_VERSION"));
     let config = Arc::new(config);
     let (exited, exits) = mpsc::unbounded_channel();
     let started = Workers::start(config.clone(), move |worker| {
@@ -136,21 +131,5 @@ fn relay(config: Config, source: &str, demo: Option<Demo>) -> ExitCode {
         error!("{error}");
     }
     logs.finish();
-    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn source(file: Option<&Path>) -> String {
-    file.map_or_else(|| "command line".into(), |path| path.display().to_string())
-}
-
-fn say(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
-}
-
-fn complain(text: std::fmt::Arguments<'_>) {
-    // Who closed stderr wants to hear nothing.
-    let _ = writeln!(io::stderr(), "{text}");
+    Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
