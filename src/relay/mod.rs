@@ -52,6 +52,9 @@ pub struct Relay {
     drain_until: u64,
 }
 
+/// How long those who wait for a buffer wait for their turn while there are buffers.
+const FEED_MS: u64 = 1;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slots {
     Free,
@@ -120,7 +123,9 @@ impl Relay {
     /// When `handle_timeout` is due, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let listeners = if self.shared.draining { u64::MAX } else { self.listeners.retry_at };
-        let next = self.shared.timers.next().unwrap_or(u64::MAX).min(listeners).min(self.drain_until);
+        // Those who got their turn may have had nothing to receive: then the next ones come without any completion.
+        let starved = if self.shared.loans.can_feed() { self.now + FEED_MS } else { u64::MAX };
+        let next = self.shared.timers.next().unwrap_or(u64::MAX).min(listeners).min(self.drain_until).min(starved);
         (next != u64::MAX).then(|| self.epoch + Duration::from_millis(next))
     }
 

@@ -149,6 +149,11 @@ impl Loans {
         self.small_max.saturating_sub(self.small)
     }
 
+    /// Somebody waits for a buffer, and there is one.
+    pub fn can_feed(&self) -> bool {
+        !self.starved.is_empty() && !self.small_is_out()
+    }
+
     pub fn bulk_is_plentiful(&self) -> bool {
         self.bulk * 2 < self.bulk_max
     }

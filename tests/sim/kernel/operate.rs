@@ -1,0 +1,151 @@
+//! What the relay asks: carried out, and held against the contract.
+
+use std::net::Shutdown;
+
+use ringway::op::{ConnId, Group, InFlight, Lease, Op, Piece};
+
+use super::{Connect, Kernel, Receive, Sending, Socket, Wire, name};
+
+impl Kernel {
+    pub fn operate(&mut self, op: Op) {
+        if self.trace {
+            println!("      -> {}", show(&op));
+        }
+        match op {
+            Op::Accept { listener } => {
+                let listener = &mut self.listeners[usize::from(listener)];
+                assert!(!listener.busy && !listener.closed, "accept is armed already, or the listener is closed");
+                (listener.armed, listener.busy, listener.stopping) = (true, true, false);
+            }
+            Op::StopAccept { listener } => {
+                // Like a cancel, it may come when accept has just ended by itself.
+                let listener = &mut self.listeners[usize::from(listener)];
+                listener.stopping = listener.busy;
+            }
+            Op::CloseListener { listener } => {
+                let listener = &mut self.listeners[usize::from(listener)];
+                assert!(!listener.busy && !listener.closed, "a listener closed twice, or while it accepts");
+                listener.closed = true;
+            }
+            Op::Adopt { conn, socket } => self.open(conn, socket.token() as usize, None),
+            Op::Refuse { socket } => self.close_wire(socket.token() as usize),
+            Op::Connect { conn, address } => {
+                let port = address.as_socket().expect("backends have ports here").port();
+                let hangs = self.dice.chance(self.temper.connect_hangs);
+                let connect = Connect { backend: usize::from(port) - 1, hangs, cancelled: false };
+                self.wires.push(Wire::default());
+                self.open(conn, self.wires.len() - 1, Some(connect));
+            }
+            Op::Receive { conn, group, credit } => self.receive(conn, group, credit),
+            Op::Send { conn, pieces } => self.send(conn, pieces),
+            Op::Cancel { conn, what } => self.cancel(conn, what),
+            Op::Shutdown { conn, how } => self.shutdown(conn, how),
+            Op::Close { conn } => self.close(conn),
+            Op::Recycle { lease } => self.recycle(lease),
+        }
+    }
+
+    fn open(&mut self, conn: ConnId, wire: usize, connect: Option<Connect>) {
+        let index = conn.index();
+        while self.sockets.len() <= index {
+            self.sockets.push(None);
+        }
+        assert!(self.sockets[index].is_none(), "{conn:?} has a socket already");
+        self.sockets[index] = Some(Socket {
+            conn,
+            wire,
+            connect_busy: connect.is_some(),
+            connect,
+            receive: None,
+            send: None,
+            receive_busy: false,
+            send_busy: false,
+            shut_read: false,
+            shut_write: false,
+            unheard: 0,
+        });
+    }
+
+    fn receive(&mut self, conn: ConnId, group: Group, credit: u32) {
+        let socket = self.socket(conn);
+        assert!(!socket.connect_busy, "{conn:?} receives before it is connected");
+        assert!(!socket.receive_busy, "{conn:?} has two receives in flight");
+        assert!(credit > 0, "{conn:?} receives without credit");
+        socket.receive_busy = true;
+        socket.receive = Some(Receive { bulk: group == Group::Bulk, credit: credit as usize, cancelled: false });
+    }
+
+    fn send(&mut self, conn: ConnId, pieces: Vec<Piece>) {
+        let socket = self.socket(conn);
+        assert!(!socket.connect_busy, "{conn:?} sends before it is connected");
+        assert!(!socket.send_busy, "{conn:?} has two sends in flight");
+        let total = pieces.iter().map(Piece::len).sum();
+        assert!(total > 0, "{conn:?} sends nothing");
+        assert!(pieces.iter().all(|piece| !piece.is_empty()), "{conn:?} sends an empty piece");
+        socket.send_busy = true;
+        socket.send = Some(Sending { pieces, total, done: 0, cancelled: false });
+    }
+
+    fn cancel(&mut self, conn: ConnId, what: InFlight) {
+        let socket = self.socket(conn);
+        match what {
+            InFlight::Connect => socket.connect.iter_mut().for_each(|connect| connect.cancelled = true),
+            InFlight::Receive => socket.receive.iter_mut().for_each(|receive| receive.cancelled = true),
+            InFlight::Send => socket.send.iter_mut().for_each(|send| send.cancelled = true),
+        }
+    }
+
+    fn shutdown(&mut self, conn: ConnId, how: Shutdown) {
+        let socket = self.socket(conn);
+        assert!(how != Shutdown::Write || !socket.send_busy, "{conn:?} is shut down before its send");
+        assert!(!socket.connect_busy, "{conn:?} is shut down before it is connected");
+        let wire = socket.wire;
+        socket.shut_read |= how != Shutdown::Write;
+        if how != Shutdown::Read {
+            socket.shut_write = true;
+            self.wires[wire].relay_fin = true;
+        }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        let socket = self.socket(conn);
+        let busy = socket.connect_busy || socket.receive_busy || socket.send_busy;
+        assert!(!busy, "{} is closed with something in flight", name(conn));
+        assert_eq!(socket.unheard, 0);
+        let wire = socket.wire;
+        self.sockets[conn.index()] = None;
+        self.close_wire(wire);
+    }
+
+    fn close_wire(&mut self, wire: usize) {
+        let wire = &mut self.wires[wire];
+        assert!(!wire.relay_closed, "a socket is closed once");
+        wire.relay_closed = true;
+        wire.relay_fin = true;
+        // "If there is unread data, RST is sent" (RFC 2525, 2.17): what the peer has not read yet may be lost.
+        wire.relay_reset = wire.to_relay.unread() > 0;
+    }
+
+    fn recycle(&mut self, lease: Lease) {
+        let (wire, len) = self.pools[lease.group() as usize].reclaim(lease);
+        self.wires[wire].held -= len;
+        self.lent -= 1;
+        self.starving = 0;
+    }
+}
+
+fn show(op: &Op) -> String {
+    match op {
+        Op::Receive { conn, group, credit } => format!("{} receive {credit} into {group:?}", name(*conn)),
+        Op::Send { conn, pieces } => {
+            let lens: Vec<usize> = pieces.iter().map(Piece::len).collect();
+            format!("{} send {lens:?}", name(*conn))
+        }
+        Op::Cancel { conn, what } => format!("{} cancel {what:?}", name(*conn)),
+        Op::Shutdown { conn, how } => format!("{} shutdown {how:?}", name(*conn)),
+        Op::Close { conn } => format!("{} close", name(*conn)),
+        Op::Adopt { conn, socket } => format!("{} adopt wire {}", name(*conn), socket.token()),
+        Op::Connect { conn, address } => format!("{} connect {:?}", name(*conn), address.as_socket()),
+        op => format!("{op:?}"),
+    }
+}

@@ -1,0 +1,177 @@
+//! What happens by itself: operations get on, or do not.
+
+use ringway::op::{ConnId, Piece};
+
+use super::{End, Event, Kernel, UNHEARD_MAX};
+
+impl Kernel {
+    /// Lets every socket with something to do get on with it, if the dice agree.
+    pub fn progress(&mut self) {
+        for listener in 0..self.listeners.len() {
+            if self.dice.chance(self.temper.progress) {
+                self.progress_accept(listener);
+            }
+        }
+        let count = self.sockets.len();
+        let first = if count > 0 { self.dice.below(count) } else { 0 };
+        for at in 0..count {
+            let index = (first + at) % count;
+            for progress in [Self::progress_connect, Self::progress_receive, Self::progress_send] {
+                if self.sockets[index].is_some() && self.dice.chance(self.temper.progress) {
+                    progress(self, index);
+                }
+            }
+        }
+    }
+
+    fn progress_accept(&mut self, at: usize) {
+        let fails = self.dice.chance(self.temper.accept_fails);
+        let accepts_first = self.dice.chance(self.temper.cancel_loses);
+        let listener = &mut self.listeners[at];
+        if !listener.armed {
+            return;
+        }
+        if listener.stopping && !accepts_first {
+            listener.armed = false;
+            self.post(Event::AcceptEnded { listener: at as u16, error: None });
+        } else if fails && !listener.backlog.is_empty() {
+            listener.armed = false;
+            self.post(Event::AcceptEnded { listener: at as u16, error: Some(libc::EMFILE) });
+        } else if !listener.backlog.is_empty() {
+            let wire = listener.backlog.remove(0);
+            self.post(Event::Accepted { listener: at as u16, wire });
+        }
+    }
+
+    fn progress_connect(&mut self, index: usize) {
+        let Some(socket) = &mut self.sockets[index] else { return };
+        let Some(connect) = &socket.connect else { return };
+        let conn = socket.conn;
+        let (cancelled, backend) = (connect.cancelled, connect.backend);
+        let result = if cancelled && !self.dice.chance(self.temper.cancel_loses) {
+            Err(libc::ECANCELED)
+        } else if connect.hangs && !cancelled {
+            return;
+        } else if self.dice.chance(self.temper.connect_fails) {
+            Err(self.dice.pick(&[libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EADDRNOTAVAIL, libc::EMFILE]))
+        } else {
+            Ok(())
+        };
+        let socket = self.socket(conn);
+        socket.connect = None;
+        if result.is_ok() {
+            let wire = socket.wire;
+            self.links.push((conn, wire, backend));
+        }
+        self.post(Event::Connected { conn, result });
+    }
+
+    fn progress_receive(&mut self, index: usize) {
+        let Some(socket) = &self.sockets[index] else { return };
+        let Some(receive) = &socket.receive else { return };
+        let (conn, bulk, cancelled) = (socket.conn, receive.bulk, receive.cancelled);
+        let wire = &self.wires[socket.wire];
+        let unread = wire.to_relay.unread();
+        let (fin, reset, shut) = (wire.peer_fin, wire.peer_reset, socket.shut_read);
+        let skips_data = (reset || shut) && self.dice.chance(500);
+        if cancelled && !self.dice.chance(self.temper.cancel_loses) {
+            return self.end_receive(conn, End::Cancelled);
+        }
+        if self.pools[usize::from(bulk)].is_empty() || self.dice.chance(self.temper.spurious_no_buffers) {
+            self.starving += 1;
+            return self.end_receive(conn, End::NoBuffers);
+        }
+        if unread > 0 && !skips_data {
+            self.receive_bytes(conn);
+        } else if reset {
+            self.end_receive(conn, End::Failed(libc::ECONNRESET));
+        } else if fin || shut {
+            self.end_receive(conn, End::Eof);
+        }
+    }
+
+    fn end_receive(&mut self, conn: ConnId, why: End) {
+        self.socket(conn).receive = None;
+        self.post(Event::ReceiveEnded { conn, why });
+    }
+
+    fn receive_bytes(&mut self, conn: ConnId) {
+        let whole = self.dice.chance(self.temper.whole_receive);
+        let ends = self.dice.chance(self.temper.receive_ends);
+        let counts_credit = self.temper.credit;
+        let socket = self.socket(conn);
+        if socket.unheard == UNHEARD_MAX {
+            return;
+        }
+        socket.unheard += 1;
+        let wire = socket.wire;
+        let receive = socket.receive.as_mut().expect("asked only if one is armed");
+        let bulk = receive.bulk;
+        let before = receive.credit;
+        let most = self.pools[usize::from(bulk)].size().min(self.wires[wire].to_relay.unread());
+        let len = if whole { most } else { self.dice.within(1..=most) };
+        let stream = &mut self.wires[wire].to_relay;
+        let lease = self.pools[usize::from(bulk)].lend(&stream.bytes[stream.read..stream.read + len], wire);
+        stream.read += len;
+        self.starving = 0;
+        let more = !ends && !(counts_credit && before <= len);
+        let socket = self.socket(conn);
+        match &mut socket.receive {
+            Some(receive) if more => receive.credit = before.saturating_sub(len),
+            receive => *receive = None,
+        }
+        self.post(Event::Received { conn, lease, more });
+    }
+
+    fn progress_send(&mut self, index: usize) {
+        let Some(socket) = &self.sockets[index] else { return };
+        let Some(send) = &socket.send else { return };
+        let (conn, wire, cancelled) = (socket.conn, socket.wire, send.cancelled);
+        let (done, total) = (send.done, send.total);
+        if self.wires[wire].peer_reset || socket.shut_write {
+            let result = if done > 0 { Ok(done) } else { Err(libc::EPIPE) };
+            return self.end_send(conn, result);
+        }
+        if !cancelled || self.dice.chance(self.temper.cancel_loses) {
+            self.send_bytes(conn, wire, total - done);
+        }
+        let Some(send) = &self.socket(conn).send else { unreachable!("it is still in flight") };
+        let done = send.done;
+        if done == total || done > 0 && (cancelled || self.dice.chance(self.temper.send_ends)) {
+            self.end_send(conn, Ok(done));
+        } else if cancelled {
+            self.end_send(conn, Err(libc::ECANCELED));
+        }
+    }
+
+    fn end_send(&mut self, conn: ConnId, result: Result<usize, i32>) {
+        let send = self.socket(conn).send.take().expect("asked only if there is one");
+        self.post(Event::Sent { conn, result, pieces: send.pieces });
+    }
+
+    /// Gets rid of what fits, or of a part of it.
+    fn send_bytes(&mut self, conn: ConnId, wire: usize, left: usize) {
+        let room = self.temper.send_room.saturating_sub(self.wires[wire].to_peer.unread()).min(left);
+        if room == 0 {
+            return;
+        }
+        let len = if self.dice.chance(self.temper.whole_send) { room } else { self.dice.within(1..=room) };
+        let index = conn.index();
+        let Some(send) = self.sockets[index].as_mut().and_then(|socket| socket.send.as_mut()) else { return };
+        let (mut skip, mut wanted) = (send.done, len);
+        for piece in &send.pieces {
+            let bytes = match piece {
+                Piece::Lease(lease) => self.pools[lease.group() as usize].bytes(lease),
+                Piece::Inline { bytes, start, end } => &bytes[usize::from(*start)..usize::from(*end)],
+                Piece::Owned { bytes, start } => &bytes[*start as usize..],
+            };
+            let bytes = &bytes[skip.min(bytes.len())..];
+            skip -= skip.min(piece.len());
+            let bytes = &bytes[..bytes.len().min(wanted)];
+            wanted -= bytes.len();
+            self.wires[wire].to_peer.bytes.extend_from_slice(bytes);
+        }
+        send.done += len;
+        self.activity += 1;
+    }
+}

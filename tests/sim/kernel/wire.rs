@@ -1,0 +1,32 @@
+//! One TCP connection between the relay and a peer, as bytes in two directions.
+
+/// One direction: everything that was ever written, and how much of it has been read.
+#[derive(Debug, Default)]
+pub struct Stream {
+    pub bytes: Vec<u8>,
+    pub read: usize,
+}
+
+impl Stream {
+    pub fn unread(&self) -> usize {
+        self.bytes.len() - self.read
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Wire {
+    pub to_relay: Stream,
+    pub to_peer: Stream,
+    /// The peer has sent FIN, or RST.
+    pub peer_fin: bool,
+    pub peer_reset: bool,
+    /// The relay has shut its side down for sending.
+    pub relay_fin: bool,
+    /// The relay has closed the socket; `relay_reset`: with bytes unread, so that the peer may lose what it has not read.
+    pub relay_closed: bool,
+    pub relay_reset: bool,
+    /// Bytes of `to_relay` that the relay has been told of.
+    pub heard: usize,
+    /// Bytes of `to_relay` in buffers that the relay has not given back.
+    pub held: usize,
+}

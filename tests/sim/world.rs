@@ -1,0 +1,314 @@
+//! One run: the relay, the kernel, the peers, the time, and the oracles.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringway::metrics::Metrics;
+use ringway::op::{Op, Side};
+use ringway::relay::Relay;
+
+use crate::dice::Dice;
+use crate::kernel::{Kernel, Wire, name};
+use crate::peer::{Peer, View};
+use crate::setup::Setup;
+use crate::track::Track;
+
+pub struct World {
+    setup: Setup,
+    dice: Dice,
+    kernel: Kernel,
+    relay: Relay,
+    metrics: Arc<Metrics>,
+    ops: Vec<Op>,
+    epoch: Instant,
+    now: Instant,
+    /// By wire.
+    peers: Vec<Option<Peer>>,
+    tracks: Vec<Track>,
+    to_arrive: usize,
+    draining: bool,
+    /// Steps in a row in which nothing happened.
+    idle: u32,
+    /// Batches in a row after which the next deadline had passed already.
+    overdue: u32,
+    steps: u32,
+}
+
+/// Nothing has happened for so many steps: nothing will before a deadline comes.
+const IDLE: u32 = 40;
+
+impl World {
+    pub fn new(seed: u64, trace: bool) -> World {
+        let mut dice = Dice::new(seed);
+        let setup = Setup::roll(&mut dice);
+        let listeners = setup.config.listeners.len();
+        let kernel = Kernel::new(Dice::new(dice.next()), setup.temper.clone(), setup.pools(), listeners, trace);
+        let metrics = Arc::new(Metrics::default());
+        let now = Instant::now();
+        let mut relay = Relay::new(Arc::new(setup.config.clone()), setup.plan, metrics.clone(), dice.next(), now);
+        let mut ops = Vec::new();
+        relay.start(&mut ops);
+        if trace {
+            println!("{:#?}\n{:#?}\n{:#?}", setup.config, setup.plan, setup.temper);
+        }
+        let to_arrive = setup.clients;
+        let (peers, tracks) = (Vec::new(), Vec::new());
+        let mut world = World {
+            setup,
+            dice,
+            kernel,
+            relay,
+            metrics,
+            ops,
+            epoch: now,
+            now,
+            peers,
+            tracks,
+            to_arrive,
+            draining: false,
+            idle: 0,
+            overdue: 0,
+            steps: 0,
+        };
+        world.operate();
+        world
+    }
+
+    pub fn run(mut self) {
+        self.while_busy();
+        if self.setup.gentle {
+            self.check_everything_arrived();
+        }
+        self.until_all_have_left();
+        self.until_drained();
+        self.check_nothing_is_left();
+    }
+
+    fn while_busy(&mut self) {
+        for _ in 0..self.setup.steps {
+            self.step();
+            let all_ended = self.to_arrive == 0 && self.backlog() == 0 && self.metrics.sessions.get() == 0;
+            if all_ended && self.kernel.pending() == 0 {
+                return;
+            }
+            if !self.setup.gentle && self.dice.chance(1) {
+                self.drain_or_stop();
+            }
+        }
+        assert!(!self.setup.gentle, "not all sessions have ended");
+    }
+
+    /// Every peer gives up; then no session may stay, whatever the timeouts must do for it.
+    fn until_all_have_left(&mut self) {
+        self.to_arrive = 0;
+        for peer in self.peers.iter_mut().flatten() {
+            peer.leave(&mut self.dice);
+        }
+        self.trace("all peers leave");
+        for _ in 0..5000 {
+            if self.metrics.sessions.get() == 0 && self.backlog() == 0 && self.kernel.pending() == 0 || self.draining {
+                return;
+            }
+            self.step();
+        }
+        panic!("{} sessions do not end although their peers have left", self.metrics.sessions.get());
+    }
+
+    fn until_drained(&mut self) {
+        if !self.draining {
+            self.drain_or_stop();
+        }
+        for _ in 0..5000 {
+            if self.relay.is_drained() {
+                return;
+            }
+            self.step();
+        }
+        panic!("the relay does not drain");
+    }
+
+    fn drain_or_stop(&mut self) {
+        self.draining = true;
+        if self.dice.chance(700) {
+            self.trace("drain");
+            self.relay.drain(self.now, &mut self.ops);
+        } else {
+            self.trace("stop");
+            self.relay.stop(self.now, &mut self.ops);
+        }
+        self.relay.handle_timeout(self.now, &mut self.ops);
+        self.operate();
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        let before = self.kernel.activity;
+        self.arrive();
+        self.let_peers_act();
+        self.kernel.progress();
+        self.link_backends();
+        self.judge();
+        self.batch();
+        self.check();
+        self.idle = if self.kernel.activity == before { self.idle + 1 } else { 0 };
+        self.pass_time();
+    }
+
+    fn batch(&mut self) {
+        let pending = self.kernel.pending();
+        let count = if self.dice.chance(600) { pending } else { self.dice.within(0..=pending) };
+        let due = self.relay.poll_timeout().is_some_and(|due| due <= self.now);
+        if count == 0 && !due && !self.dice.chance(50) {
+            return;
+        }
+        for _ in 0..count {
+            self.kernel.hand_over(&mut self.relay, self.now, &mut self.ops);
+        }
+        self.relay.handle_timeout(self.now, &mut self.ops);
+        self.operate();
+        self.overdue = if self.relay.poll_timeout().is_some_and(|due| due <= self.now) { self.overdue + 1 } else { 0 };
+    }
+
+    fn operate(&mut self) {
+        for op in self.ops.drain(..) {
+            self.kernel.operate(op);
+        }
+        while self.peers.len() < self.kernel.wires.len() {
+            self.peers.push(None);
+            self.tracks.push(Track::new(Side::Backend));
+        }
+    }
+
+    fn arrive(&mut self) {
+        if self.to_arrive == 0 || !self.dice.chance(200) {
+            self.kernel.activity += u64::from(self.to_arrive > 0);
+            return;
+        }
+        self.to_arrive -= 1;
+        self.kernel.activity += 1;
+        let deflate = self.dice.chance(300);
+        self.peers.push(Some(Peer::new(Side::Client, self.setup.gentle, deflate, &mut self.dice)));
+        self.tracks.push(Track::new(Side::Client));
+        self.kernel.wires.push(Wire::default());
+        let listener = self.dice.below(self.kernel.listeners.len());
+        self.kernel.listeners[listener].backlog.push(self.kernel.wires.len() - 1);
+    }
+
+    fn let_peers_act(&mut self) {
+        for at in 0..self.peers.len() {
+            let Some(peer) = &mut self.peers[at] else { continue };
+            if !self.dice.chance(700) {
+                continue;
+            }
+            let (wire, track) = (&mut self.kernel.wires[at], &self.tracks[at]);
+            let read = wire.to_peer.read;
+            let view = View {
+                head: track.head_end.is_some_and(|end| read >= end),
+                status: track.status,
+                close: track.close_end.is_some_and(|end| read >= end),
+            };
+            self.kernel.activity += u64::from(peer.act(wire, &view, &mut self.dice));
+        }
+    }
+
+    fn link_backends(&mut self) {
+        for (conn, wire, backend) in std::mem::take(&mut self.kernel.links) {
+            let client = self.kernel.sockets[conn.peer().index()].as_ref();
+            let Some(client) = client.filter(|socket| socket.conn == conn.peer()).map(|socket| socket.wire) else {
+                continue;
+            };
+            let deflate = self.dice.chance(700);
+            self.peers[wire] = Some(Peer::new(Side::Backend, self.setup.gentle, deflate, &mut self.dice));
+            self.tracks[wire].partner = Some(client);
+            self.tracks[client].partner = Some(wire);
+            self.trace(&format!("{} reaches backend {backend}: wire {wire}, of client wire {client}", name(conn)));
+        }
+    }
+
+    /// Looks at all bytes that the relay has got rid of.
+    fn judge(&mut self) {
+        let limits = self.setup.frame_limits();
+        for at in 0..self.tracks.len() {
+            if let Err(fault) = crate::track::judge(at, &mut self.tracks, &self.kernel.wires, &self.peers, limits) {
+                panic!("wire {at}: {fault}");
+            }
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let mut jump = Duration::from_micros(self.dice.below(1000) as u64);
+        if self.idle > IDLE {
+            self.idle = 0;
+            let due = self.relay.poll_timeout();
+            let wait = due.map_or(Duration::from_secs(1), |due| due.saturating_duration_since(self.now));
+            let stalled = self.setup.gentle && self.metrics.sessions.get() > 0 && wait > Duration::from_millis(250);
+            assert!(!stalled || self.draining, "stalled: nothing happens before a deadline in {wait:?}");
+            jump = wait + Duration::from_micros(self.dice.pick(&[0, 0, 500, 5000]));
+        } else if !self.setup.gentle && self.dice.chance(10) {
+            jump = Duration::from_millis(self.dice.pick(&[10, 1000, 100_000, 86_400_000]));
+        }
+        self.now += jump;
+        if jump > Duration::from_millis(5) {
+            self.trace(&format!("time jumps by {jump:?}"));
+        }
+    }
+
+    fn backlog(&self) -> usize {
+        if self.draining { 0 } else { self.kernel.listeners.iter().map(|listener| listener.backlog.len()).sum() }
+    }
+
+    fn check(&self) {
+        assert_eq!(self.relay.leases(), self.kernel.lent, "leases");
+        let counted = self.metrics.accepted.get() - self.metrics.ended.get();
+        assert_eq!(self.metrics.sessions.get(), counted, "sessions");
+        assert!(counted as usize <= self.setup.plan.sessions_max + self.setup.plan.refusals_max, "too many sessions");
+        assert!(self.overdue < 10, "deadlines that have passed are never dealt with");
+        assert!(self.kernel.starving < 1000, "receives are armed again and again although there is no buffer");
+        let most = self.held_max();
+        for (at, wire) in self.kernel.wires.iter().enumerate() {
+            assert!(wire.held <= most, "wire {at}: {} bytes held, of {most}", wire.held);
+        }
+    }
+
+    /// The window; what the kernel may deliver before it hears that it is full; and as much as comes at once before the
+    /// sink shows that it is slow.
+    fn held_max(&self) -> usize {
+        let buffers = &self.setup.config.buffers;
+        2 * self.setup.config.limits.window_bytes + 6 * buffers.small_bytes.max(buffers.bulk_bytes)
+    }
+
+    fn check_everything_arrived(&self) {
+        for (at, track) in self.tracks.iter().enumerate() {
+            let Some(peer) = &self.peers[at] else { continue };
+            let partner = track.partner.expect("every client has got a backend");
+            if peer.side == Side::Client {
+                assert_eq!(track.status, 101, "wire {at}");
+            }
+            let source = self.tracks[partner].source.as_ref().expect("frames have been relayed");
+            assert!(!track.output.is_injected(), "wire {at}: Ringway has ended a session in which all was well");
+            assert_eq!(track.output.matched, source.bytes.len(), "wire {at}: not all of {partner}'s bytes have come");
+            assert!(source.closed, "wire {partner} has not sent its Close");
+            assert!(!self.kernel.wires[at].relay_reset, "wire {at} has been reset");
+        }
+    }
+
+    fn check_nothing_is_left(&self) {
+        assert_eq!(self.relay.leases(), 0);
+        assert_eq!(self.kernel.lent, 0);
+        assert_eq!(self.kernel.pending(), 0, "completions nobody waits for");
+        assert_eq!(self.kernel.open_sockets(), 0);
+        assert!(self.kernel.pools.iter().all(|pool| pool.are_all_home()));
+        assert!(self.kernel.listeners.iter().all(|listener| listener.closed));
+        assert_eq!(self.metrics.sessions.get(), 0);
+        assert_eq!(self.metrics.accepted.get(), self.metrics.ended.get());
+        let waiting = |at| self.kernel.listeners.iter().any(|listener| listener.backlog.contains(&at));
+        let open = self.kernel.wires.iter().enumerate().position(|(at, wire)| !wire.relay_closed && !waiting(at));
+        assert_eq!(open, None, "a wire that was never closed");
+    }
+
+    fn trace(&self, what: &str) {
+        if self.kernel.trace {
+            println!("{:>8} ms, step {}: {what}", self.now.duration_since(self.epoch).as_millis(), self.steps);
+        }
+    }
+}
