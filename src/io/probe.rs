@@ -259,4 +259,35 @@ mod tests {
             Err(error) => println!("SKIPPED: {error}"),
         }
     }
+
+    /// A real refusal: a seccomp filter of this thread alone, which answers EPERM as containers' default profiles do.
+    #[test]
+    fn a_seccomp_profile_is_named() {
+        let told = std::thread::spawn(|| {
+            forbid_io_uring();
+            probe().unwrap_err().to_string()
+        });
+        let told = told.join().unwrap();
+        assert!(told.contains("cannot set up io_uring") && told.contains("os error 1"), "{told}");
+        assert!(told.contains("seccomp") || told.contains("io_uring_disabled"), "{told}");
+    }
+
+    fn forbid_io_uring() {
+        const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+        const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+        let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+        let mut steps = [
+            step(LOAD_NUMBER, 0, 0, 0),
+            step(IF_EQUAL, 0, 1, libc::SYS_io_uring_setup as u32),
+            step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+            step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+        // SAFETY: no memory is passed.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+        // SAFETY: `program` and the steps it points to are readable, as long as it says, and outlive the call. Without
+        // TSYNC the filter holds for this thread, which ends with the test.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) }, 0);
+    }
 }

@@ -29,10 +29,16 @@ pub(super) struct Queue {
 impl Queue {
     /// Sets up a ring for this thread alone.
     pub fn new() -> io::Result<Self> {
-        let (uring, no_sqarray) = match build(true) {
+        Self::sized(SUBMISSIONS, COMPLETIONS)
+    }
+
+    pub fn sized(submissions: u32, completions: u32) -> io::Result<Self> {
+        let (uring, no_sqarray) = match build(submissions, completions, true) {
             Ok(uring) => (uring, true),
             // NO_SQARRAY came with 6.6, the other flags with 6.1.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (build(false)?, false),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                (build(submissions, completions, false)?, false)
+            }
             Err(error) => return Err(error),
         };
         let fd = uring.as_raw_fd();
@@ -143,13 +149,13 @@ impl Queue {
     }
 }
 
-fn build(no_sqarray: bool) -> io::Result<IoUring> {
+fn build(submissions: u32, completions: u32, no_sqarray: bool) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
-    builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_cqsize(COMPLETIONS).dontfork();
+    builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_cqsize(completions).dontfork();
     if no_sqarray {
         builder.setup_no_sqarray();
     }
-    let uring = builder.build(SUBMISSIONS)?;
+    let uring = builder.build(submissions)?;
     let params = uring.params();
     // All older than DEFER_TASKRUN, so a kernel that took the flags has them; what follows relies on each.
     assert!(params.is_feature_nodrop() && params.is_feature_ext_arg() && params.is_feature_submit_stable());

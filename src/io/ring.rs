@@ -92,7 +92,17 @@ impl Ring {
         listeners: Vec<OwnedFd>,
         wake: OwnedFd,
     ) -> Result<Self, SetupError> {
-        let queue = Queue::new().map_err(SetupError::ring)?;
+        Self::on(Queue::new().map_err(SetupError::ring)?, config, plan, features, listeners, wake)
+    }
+
+    pub(super) fn on(
+        queue: Queue,
+        config: &Config,
+        plan: &Plan,
+        features: Features,
+        listeners: Vec<OwnedFd>,
+        wake: OwnedFd,
+    ) -> Result<Self, SetupError> {
         let buffers = &config.buffers;
         let pools = [
             Pool::new(Group::Small, Layout::small(buffers.small_bytes, plan.small_count))

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Plan};
+use crate::io::queue::Queue;
 use crate::io::{Features, Ring, Waker, probe};
 use crate::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece, ReceiveEnd, Side};
 
@@ -18,7 +19,7 @@ pub enum Heard {
     Connected(ConnId, Result<(), i32>),
     Data { conn: ConnId, lease: Lease, bytes: Vec<u8>, more: bool },
     Ended(ConnId, &'static str),
-    Sent { result: Result<usize, i32>, pieces: Vec<Piece> },
+    Sent { conn: ConnId, result: Result<usize, i32>, pieces: Vec<Piece> },
     Woken,
 }
 
@@ -40,11 +41,13 @@ pub struct Setup {
     pub small_count: usize,
     pub listeners: Vec<OwnedFd>,
     pub without_credit: bool,
+    /// Queues of so few entries that every burst overflows them.
+    pub tiny: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { small_bytes: 1024, small_count: 64, listeners: Vec::new(), without_credit: false }
+        Setup { small_bytes: 1024, small_count: 64, listeners: Vec::new(), without_credit: false, tiny: false }
     }
 }
 
@@ -63,7 +66,8 @@ pub fn kit_with(setup: Setup) -> Option<Kit> {
     let plan = Plan { sessions_max: 4000, refusals_max: 4, small_count: setup.small_count, bulk_count: 4 };
     let waker = Waker::new().unwrap();
     let wake = waker.duplicate();
-    let ring = Ring::new(&config, &plan, features, setup.listeners, wake).unwrap();
+    let queue = if setup.tiny { Queue::sized(8, 16) } else { Queue::new() }.unwrap();
+    let ring = Ring::on(queue, &config, &plan, features, setup.listeners, wake).unwrap();
     Some(Kit { ring, features, waker })
 }
 
@@ -194,7 +198,7 @@ fn own(completion: Completion<'_>) -> Heard {
             };
             Heard::Ended(conn, why)
         }
-        Completion::Sent { result, pieces, .. } => Heard::Sent { result: result.map_err(errno), pieces },
+        Completion::Sent { conn, result, pieces } => Heard::Sent { conn, result: result.map_err(errno), pieces },
         Completion::Woken => Heard::Woken,
     }
 }

@@ -2,7 +2,7 @@ use std::io::Read;
 use std::net::Shutdown;
 use std::time::Duration;
 
-use super::kit::{Heard, kit};
+use super::kit::{Heard, Setup, kit, kit_with};
 use crate::op::{InFlight, Op, Piece};
 
 fn recycle_all(kit: &mut super::kit::Kit, pieces: Vec<Piece>) {
@@ -78,6 +78,43 @@ fn a_batch_of_sends_may_outgrow_the_scratch_memory() {
         let expected: Vec<u8> = (0..count).flat_map(|i| [session as u8, i as u8]).collect();
         assert_eq!(told, expected, "session {session}");
     }
+}
+
+/// Every send completes while it is submitted, so the completion queue overflows many times: nothing is lost.
+#[test]
+fn an_overflow_of_completions_loses_nothing() {
+    let Some(mut kit) = kit_with(Setup { tiny: true, ..Setup::default() }) else { return };
+    let peers: Vec<_> = (0..300).map(|session| kit.pair(session)).collect();
+    let sends: Vec<_> =
+        peers.iter().map(|(conn, _)| Op::Send { conn: *conn, pieces: vec![Piece::inline(b"hello")] }).collect();
+    kit.ring.push(sends);
+    let mut heard = std::collections::HashSet::new();
+    for _ in 0..300 {
+        let Heard::Sent { conn, result: Ok(5), .. } = kit.hear_some() else { panic!() };
+        heard.insert(conn);
+    }
+    assert_eq!(heard.len(), 300);
+
+    // The same for receives: those whose completion does not fit end, and say so.
+    for (conn, peer) in &peers {
+        kit.receive(*conn, 1 << 20);
+        super::kit::write(peer, &[3; 5000]);
+    }
+    let mut left = 300 * 5000;
+    while left > 0 {
+        match kit.hear_some() {
+            Heard::Data { conn, lease, bytes, more } => {
+                left -= bytes.len();
+                kit.recycle(lease);
+                if !more {
+                    kit.receive(conn, 1 << 20);
+                }
+            }
+            Heard::Ended(conn, "no buffers") => kit.receive(conn, 1 << 20),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(kit.ring.leases(), 0);
 }
 
 /// WAITALL: one completion, however slowly the peer reads.
