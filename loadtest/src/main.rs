@@ -128,8 +128,8 @@ fn exit_code(result: &RunResult) -> u8 {
 
 fn compare_results(args: &CompareArgs) -> Result<()> {
     let results = args.results.iter().map(|path| RunResult::read(path)).collect::<Result<Vec<_>>>()?;
-    let comparison = compare::Comparison::new(&results);
-    print!("{}", comparison.table());
+    let comparison = compare::Comparison::new(&results, args.reference.as_deref());
+    print!("{}", comparison.table(args.markdown));
     if let Some(path) = &args.html {
         html::write_comparison(&comparison, &results, path)?;
     }

@@ -42,6 +42,12 @@ pub struct CompareArgs {
     /// result.json files or directories; results of the same label are rounds of one candidate
     #[arg(required = true, num_args = 2..)]
     pub results: Vec<PathBuf>,
+    /// The label that ratios are to [default: that of the first result]
+    #[arg(long, value_name = "LABEL")]
+    pub reference: Option<String>,
+    /// Print tables as Markdown
+    #[arg(long)]
+    pub markdown: bool,
     /// Write an HTML page with overlaid plots
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

@@ -65,7 +65,7 @@ async fn session(
     let mut lane = Lane::new(index);
     let own_turn = match kind {
         FaultKind::Storm => true,
-        FaultKind::ClientRst | FaultKind::ClientCut => index % 2 == 0,
+        FaultKind::ClientRst | FaultKind::ClientCut => index.is_multiple_of(2),
         _ => false,
     };
     let end = tokio::select! {

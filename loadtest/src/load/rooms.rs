@@ -80,13 +80,13 @@ async fn pace(shard: &Shard, posts: &Posts, rate: f64, publishers: u32) -> std::
                 continue;
             }
             let due_ns = schedule.pop();
-            let posts = posts.borrow();
-            if !posts.is_empty() {
-                turn = (turn + 1) % posts.len();
-                publish(shard, &posts[turn], due_ns);
+            let speakers = posts.borrow();
+            if !speakers.is_empty() {
+                turn = (turn + 1) % speakers.len();
+                publish(shard, &speakers[turn], due_ns);
                 record_lateness(shard, due_ns, now_ns());
             }
-            drop(posts);
+            drop(speakers);
             tokio::task::yield_now().await;
         }
     }
