@@ -71,6 +71,7 @@ impl Session {
         let head = std::mem::take(&mut handshake.head);
         handshake.searched = 0;
         match upgrade::request(&head, &limits) {
+            Err(fault) if head.starts_with(b"HEAD ") => self.refuse_with(&fault, fault.response_to_head(), cx),
             Err(fault) => self.refuse(fault, cx),
             Ok(_) if handshake.over_limit => self.refuse(Fault::new(503, "too many sessions"), cx),
             Ok(_) if cx.shared.draining => self.refuse(Fault::new(503, "relay is shutting down"), cx),
@@ -274,10 +275,14 @@ impl Session {
 
     /// Answers the client in Ringway's own name, and gives up the backend.
     pub fn refuse(&mut self, fault: Fault, cx: &mut Context<'_>) {
+        self.refuse_with(&fault, fault.response(), cx);
+    }
+
+    fn refuse_with(&mut self, fault: &Fault, response: Vec<u8>, cx: &mut Context<'_>) {
         cx.shared.metrics.refused.add(1);
         self.outcome.set("ringway", fault.text.clone());
         self.outcome.status = fault.status;
-        self.down.push(Piece::owned(fault.response()), cx);
+        self.down.push(Piece::owned(response), cx);
         self.linger(cx);
     }
 

@@ -243,10 +243,9 @@ impl Session {
                 cx.ops.push(Op::Receive { conn, group: end.group, credit });
             }
             (Receiving::Armed, 0) => self.cancel_receive(from, cx),
-            (Receiving::Armed, _) if end.bulk != (end.group == Group::Bulk) => {
-                if !end.bulk || cx.shared.loans.bulk_is_plentiful() {
-                    self.cancel_receive(from, cx);
-                }
+            (Receiving::Armed, _) if !end.bulk && end.group == Group::Bulk => self.cancel_receive(from, cx),
+            (Receiving::Armed, _) if end.bulk && end.group == Group::Small && cx.shared.loans.bulk_is_plentiful() => {
+                self.cancel_receive(from, cx);
             }
             _ => {}
         }

@@ -47,6 +47,13 @@ impl Fault {
         )
         .into_bytes()
     }
+
+    /// The same for a HEAD request. RFC 9110, 9.3.2: "the server MUST NOT send content in the response".
+    pub fn response_to_head(&self) -> Vec<u8> {
+        let mut response = self.response();
+        response.truncate(response.len() - self.text.len() - 1);
+        response
+    }
 }
 
 fn reason(status: u16) -> &'static str {
