@@ -7,8 +7,10 @@ mod dice;
 mod kernel;
 mod peer;
 mod script;
+mod scripted;
 mod setup;
 mod shadow;
+mod stage;
 mod track;
 mod world;
 

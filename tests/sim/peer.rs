@@ -183,7 +183,7 @@ impl Peer {
         let request = &wire.to_peer.bytes[..wire.to_peer.read];
         self.deflate &= answer == Answer::Right && script::offers_deflate(request);
         let bytes = script::response(answer, request, self.deflate, dice);
-        if answer == Answer::Right && script::is_whole(request) {
+        if answer == Answer::Right && script::has_key(request) {
             let end = wire.to_relay.bytes.len() + bytes.len();
             (self.right_answer, self.frames_from) = (Some(end), Some(end));
         }

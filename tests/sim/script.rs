@@ -267,8 +267,10 @@ fn bad_answer(acts: &mut VecDeque<Act>, dice: &mut Dice) {
     }
 }
 
-pub fn is_whole(head: &[u8]) -> bool {
-    head.windows(4).any(|four| four == b"\r\n\r\n")
+/// The part of a request that has been read holds all that a right answer needs.
+pub fn has_key(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    text.split_once("Sec-WebSocket-Key: ").is_some_and(|(_, rest)| rest.contains('\n'))
 }
 
 pub fn offers_deflate(request: &[u8]) -> bool {

@@ -8,7 +8,7 @@ use ringway::op::{Op, Side};
 use ringway::relay::Relay;
 
 use crate::dice::Dice;
-use crate::kernel::{Kernel, Wire, name};
+use crate::kernel::{Kernel, LATE_MAX, UNHEARD_MAX, Wire, name};
 use crate::peer::{Peer, View};
 use crate::setup::Setup;
 use crate::track::Track;
@@ -270,11 +270,12 @@ impl World {
         }
     }
 
-    /// The window; what the kernel may deliver before it hears that it is full; and as much as comes at once before the
-    /// sink shows that it is slow.
+    /// Two windows, as the sink shows only afterwards that it is slow; one buffer that overshoots the credit, one that
+    /// is nearly empty at either end. Without credit also what comes before the cancel does.
     fn held_max(&self) -> usize {
         let buffers = &self.setup.config.buffers;
-        2 * self.setup.config.limits.window_bytes + 6 * buffers.small_bytes.max(buffers.bulk_bytes)
+        let slack = if self.setup.temper.credit { 3 } else { 3 + UNHEARD_MAX + LATE_MAX };
+        2 * self.setup.config.limits.window_bytes + slack * buffers.small_bytes.max(buffers.bulk_bytes)
     }
 
     fn check_everything_arrived(&self) {

@@ -48,7 +48,9 @@ pub struct Temper {
 }
 
 /// Received pieces of one socket that the relay has not heard of yet.
-const UNHEARD_MAX: usize = 4;
+pub const UNHEARD_MAX: usize = 4;
+/// Pieces that still come when a receive has been cancelled.
+pub const LATE_MAX: usize = 3;
 
 pub struct Kernel {
     pub dice: Dice,
@@ -96,6 +98,8 @@ struct Receive {
     bulk: bool,
     credit: usize,
     cancelled: bool,
+    /// Pieces that came nevertheless.
+    late: usize,
 }
 
 struct Sending {

@@ -72,7 +72,8 @@ impl Kernel {
         assert!(!socket.receive_busy, "{conn:?} has two receives in flight");
         assert!(credit > 0, "{conn:?} receives without credit");
         socket.receive_busy = true;
-        socket.receive = Some(Receive { bulk: group == Group::Bulk, credit: credit as usize, cancelled: false });
+        let bulk = group == Group::Bulk;
+        socket.receive = Some(Receive { bulk, credit: credit as usize, cancelled: false, late: 0 });
     }
 
     fn send(&mut self, conn: ConnId, pieces: Vec<Piece>) {

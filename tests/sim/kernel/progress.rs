@@ -2,7 +2,7 @@
 
 use ringway::op::{ConnId, Piece};
 
-use super::{End, Event, Kernel, UNHEARD_MAX};
+use super::{End, Event, Kernel, LATE_MAX, UNHEARD_MAX};
 
 impl Kernel {
     /// Lets every socket with something to do get on with it, if the dice agree.
@@ -74,7 +74,7 @@ impl Kernel {
         let unread = wire.to_relay.unread();
         let (fin, reset, shut) = (wire.peer_fin, wire.peer_reset, socket.shut_read);
         let skips_data = (reset || shut) && self.dice.chance(500);
-        if cancelled && !self.dice.chance(self.temper.cancel_loses) {
+        if cancelled && (receive.late == LATE_MAX || !self.dice.chance(self.temper.cancel_loses)) {
             return self.end_receive(conn, End::Cancelled);
         }
         if self.pools[usize::from(bulk)].is_empty() || self.dice.chance(self.temper.spurious_no_buffers) {
@@ -117,7 +117,10 @@ impl Kernel {
         let more = !ends && !(counts_credit && before <= len);
         let socket = self.socket(conn);
         match &mut socket.receive {
-            Some(receive) if more => receive.credit = before.saturating_sub(len),
+            Some(receive) if more => {
+                receive.credit = before.saturating_sub(len);
+                receive.late += usize::from(receive.cancelled);
+            }
             receive => *receive = None,
         }
         self.post(Event::Received { conn, lease, more });

@@ -1,0 +1,190 @@
+//! Slow peers, floods, and too little of something.
+
+use ringway::config::Plan;
+use ringway::op::ReceiveEnd;
+
+use super::*;
+use crate::stage::{Accepting, config};
+
+#[test]
+fn l05_a_slow_reader_stops_its_writer() {
+    let mut stage = Stage::new(config(1), 4);
+    let (client, backend) = stage.open();
+    stage.stick(client, Some(0));
+    let message = s(0x82, &[7; 2000]);
+    while stage.receives(backend) {
+        stage.give(backend, &message);
+        assert!(stage.relay.leases() < 100, "no end of it");
+    }
+    assert!(stage.receives(client), "the other direction goes on");
+    stage.stick(client, None);
+    stage.flush();
+    assert!(stage.receives(backend));
+    assert_eq!(stage.relay.leases(), 0);
+    stage.reset(client);
+    assert_ends(&mut stage, [client, backend]);
+}
+
+#[test]
+fn a_send_that_gets_somewhere_is_no_stall() {
+    let mut stage = Stage::new(config(1), 4);
+    let (client, backend) = stage.open();
+    stage.stick(client, Some(5));
+    let message = s(0x82, &[7; 98]);
+    stage.give(backend, &message);
+    // Every 30 s it is cancelled to see how far it has got.
+    for _ in 0..5 {
+        stage.pass(ms(30_001));
+        assert!(stage.is_open(client));
+    }
+    assert_eq!(stage.out(client), message[..25]);
+    stage.stick(client, None);
+    stage.flush();
+    assert_eq!(stage.out(client), message[25..]);
+    stage.reset(client);
+    assert_ends(&mut stage, [client, backend]);
+}
+
+#[test]
+fn a_send_that_gets_nowhere_ends_the_session() {
+    let mut stage = Stage::new(config(1), 4);
+    let (client, backend) = stage.open();
+    stage.stick(client, Some(0));
+    stage.give(backend, &s(0x82, &[7; 98]));
+    stage.pass(ms(29_999));
+    assert!(stage.is_open(client) && stage.out(backend).is_empty());
+    stage.pass(ms(2));
+    assert_close(&mut stage, backend, 1001);
+    stage.give(backend, &s(CLOSE, &close_of(1001)));
+    assert_ends(&mut stage, [client, backend]);
+}
+
+fn with_buffers(small_count: usize) -> Stage {
+    let plan = Plan { sessions_max: 8, refusals_max: 1, small_count, bulk_count: 1 };
+    Stage::with_plan(config(1), plan)
+}
+
+#[test]
+fn who_finds_no_buffer_waits_for_one() {
+    let mut stage = with_buffers(1);
+    let (client, backend) = stage.open();
+    let (other, other_backend) = stage.open();
+    stage.stick(backend, Some(0));
+    stage.give(client, &c(TEXT, b"in the only buffer"));
+    stage.end_receive(other, ReceiveEnd::NoBuffers);
+    assert!(!stage.receives(other), "armed again although there is no buffer: it would spin");
+    assert_eq!(stage.metrics.buffer_starvations.get(), 1);
+    stage.stick(backend, None);
+    stage.flush();
+    assert!(stage.receives(other));
+    for conn in [client, other, backend, other_backend] {
+        stage.reset(conn);
+    }
+    assert_over(&stage, [client, backend]);
+    assert_over(&stage, [other, other_backend]);
+}
+
+/// The first in line may have nothing to receive; then no completion makes room for the next.
+#[test]
+fn who_waits_for_a_buffer_gets_a_turn_even_if_those_before_have_no_use_for_it() {
+    let mut stage = with_buffers(1);
+    let sessions: Vec<_> = (0..4).map(|_| stage.open()).collect();
+    let (client, backend) = sessions[0];
+    stage.stick(backend, Some(0));
+    stage.give(client, &c(TEXT, b"in the only buffer"));
+    for (other, _) in &sessions[1..] {
+        stage.end_receive(*other, ReceiveEnd::NoBuffers);
+    }
+    stage.stick(backend, None);
+    stage.flush();
+    stage.pass(ms(10));
+    assert!(sessions.iter().all(|(client, _)| stage.receives(*client)));
+}
+
+#[test]
+fn l33_an_idle_session_is_ended_only_if_the_config_says_so() {
+    let mut stage = Stage::new(config(1), 4);
+    let (client, backend) = stage.open();
+    stage.pass(Duration::from_secs(86_400 * 400));
+    assert!(stage.is_open(client) && stage.out(client).is_empty());
+    stage.reset(client);
+    assert_ends(&mut stage, [client, backend]);
+
+    let mut config = config(1);
+    config.timeouts.idle = Some(ms(1000));
+    let mut stage = Stage::new(config, 4);
+    let (client, backend) = stage.open();
+    stage.pass(ms(900));
+    stage.give(client, &c(PING, b""));
+    stage.pass(ms(900));
+    stage.out(backend);
+    assert_eq!(stage.out(client), b"", "a byte either way is enough");
+    stage.pass(ms(101));
+    assert_close(&mut stage, client, 1001);
+    assert_close(&mut stage, backend, 1001);
+    assert_ends(&mut stage, [client, backend]);
+}
+
+#[test]
+fn f27_too_many_pings() {
+    let mut config = config(1);
+    config.limits.control_frames_per_second_max = Some(10);
+    let mut stage = Stage::new(config, 4);
+    let (client, backend) = stage.open();
+    for _ in 0..5 {
+        stage.give(client, &c(PING, b"").repeat(10));
+        stage.pass(ms(1000));
+    }
+    assert!(stage.out(client).is_empty(), "as many as are allowed");
+    stage.out(backend);
+    stage.give(client, &c(PING, b"").repeat(11));
+    stage.give(backend, &s(CLOSE, &close_of(1008)));
+    assert_close(&mut stage, client, 1008);
+    assert_ends(&mut stage, [client, backend]);
+}
+
+#[test]
+fn f28_too_many_fragments() {
+    let mut config = config(1);
+    config.limits.message_fragments_max = Some(3);
+    let mut stage = Stage::new(config, 4);
+    let (client, backend) = stage.open();
+    let three = [c(BEGIN, b""), c(0, b""), c(0x80, b"")].concat();
+    stage.give(client, &three);
+    assert_eq!(stage.out(backend), three);
+    stage.give(client, &[c(BEGIN, b""), c(0, b""), c(0, b""), c(0, b"")].concat());
+    let out = stage.out(backend);
+    assert_eq!(close_code(&out[18..], true), Some(1008), "after three valid fragments: {out:02x?}");
+    stage.give(backend, &s(CLOSE, b""));
+    assert_close(&mut stage, client, 1008);
+    assert_ends(&mut stage, [client, backend]);
+}
+
+#[test]
+fn l13_accept_pauses_when_there_are_no_descriptors() {
+    let mut stage = Stage::new(config(1), 4);
+    stage.accept_ended(libc::EMFILE);
+    assert_eq!(stage.accepting(), Accepting::Idle);
+    stage.pass(ms(199));
+    assert_eq!(stage.accepting(), Accepting::Idle);
+    stage.pass(ms(2));
+    assert_eq!(stage.accepting(), Accepting::Armed);
+}
+
+#[test]
+fn l35_more_clients_than_sessions() {
+    let mut stage = Stage::new(config(1), 1);
+    let (client, backend) = stage.open();
+    let other = stage.accept();
+    stage.flush();
+    assert_eq!(stage.accepting(), Accepting::Idle, "even the slot for refusals is taken");
+    stage.give(other, crate::stage::REQUEST);
+    assert!(stage.out(other).starts_with(b"HTTP/1.1 503 "));
+    stage.eof(other);
+    assert_eq!(stage.accepting(), Accepting::Armed);
+    stage.reset(client);
+    assert_ends(&mut stage, [client, backend]);
+    let (client, backend) = stage.open();
+    stage.reset(client);
+    assert_ends(&mut stage, [client, backend]);
+}
