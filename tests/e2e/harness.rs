@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::wire::{Backend, CLOSE, DEADLINE, FIN, Head, KEY, TEXT, Wire, accept_for, close_payload, request};
@@ -80,12 +80,17 @@ impl Process {
         Process { child, lines }
     }
 
+    /// Also after a test has failed while it looked at them.
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     pub fn log(&self) -> Vec<String> {
-        self.lines.0.lock().unwrap().clone()
+        self.lines().clone()
     }
 
     /// The first line with all these parts, now or later.
@@ -97,7 +102,7 @@ impl Process {
         let start = Instant::now();
         loop {
             let exited = self.child.try_wait().unwrap();
-            let lines = self.lines.0.lock().unwrap();
+            let lines = self.lines();
             if let Some(line) = lines.iter().find(|l| parts.iter().all(|p| l.contains(p))) {
                 return line.clone();
             }
@@ -119,7 +124,7 @@ impl Process {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(start.elapsed() < limit, "it does not end; its log:\n{}", tail(&self.lines.0.lock().unwrap()));
+            assert!(start.elapsed() < limit, "it does not end; its log:\n{}", tail(&self.lines()));
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -130,7 +135,7 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of pid {}:\n{}", self.child.id(), tail(&self.lines.0.lock().unwrap()));
+            eprintln!("--- log of pid {}:\n{}", self.child.id(), tail(&self.lines()));
         }
     }
 }
@@ -138,7 +143,7 @@ impl Drop for Process {
 fn collect(source: impl std::io::Read + Send + 'static, lines: Lines) {
     std::thread::spawn(move || {
         for line in BufReader::new(source).lines().map_while(Result::ok) {
-            lines.0.lock().unwrap().push(line);
+            lines.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             lines.1.notify_all();
         }
     });
