@@ -36,25 +36,25 @@ fi
 command -v c++ >/dev/null || die "libFuzzer is built with a C++ compiler: apt-get install g++"
 
 # Sanitizers are behind a flag that a stable compiler accepts only so.
-export RUSTC_BOOTSTRAP=1
-fuzz() { .deps/bin/cargo-fuzz "$@"; }
-for target in "${targets[@]}"; do
-    # One build for all would stop at the first fault of any target; and a failed build is not a finding.
-    fuzz build --fuzz-dir tests/fuzz "$target" || die "$target does not build"
-done
+RUSTC_BOOTSTRAP=1 .deps/bin/cargo-fuzz build --fuzz-dir tests/fuzz || die "the fuzz targets do not build"
+host=$(rustc -vV | sed -n 's/^host: //p')
+built=${CARGO_TARGET_DIR:-tests/fuzz/target}/$host/release
+
 for target in "${targets[@]}"; do
     echo "fuzz.sh: $target for $seconds s"
     # New inputs go to the first directory; the seeds are only read.
     corpus=(tests/fuzz/corpus/"$target")
-    mkdir -p "${corpus[@]}"
+    artifacts=tests/fuzz/artifacts/$target/
+    mkdir -p "${corpus[@]}" "$artifacts"
     [ -d "tests/fuzz/seeds/$target" ] && corpus+=("tests/fuzz/seeds/$target")
-    options=(-max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1)
+    options=(-max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$artifacts")
     [ -f "tests/fuzz/$target.dict" ] && options+=(-dict="tests/fuzz/$target.dict")
     log=$(mktemp)
-    if ! fuzz run --fuzz-dir tests/fuzz "$target" "${corpus[@]}" -- "${options[@]}" >"$log" 2>&1; then
+    if ! "$built/$target" "${corpus[@]}" "${options[@]}" >"$log" 2>&1; then
         tail -n 60 "$log" >&2
-        die "$target has failed; the input is above and in tests/fuzz/artifacts/$target"
+        rm -f "$log"
+        die "$target has failed; see above, and again with: $built/$target ${artifacts}FILE"
     fi
-    grep -E '^stat::number_of_executed_units|^DONE|^Done' "$log" || true
+    grep -E '^stat::number_of_executed_units|^Done' "$log" || true
     rm -f "$log"
 done
