@@ -47,12 +47,12 @@ impl Layout {
     /// Small buffers begin at ever different offsets in a page: on page boundaries the first lines of all of them,
     /// which are all that a chat message touches, would compete for the same few cache sets.
     pub fn small(bytes: usize, count: usize) -> Self {
-        Layout { bytes, stride: bytes.next_multiple_of(64) + 64, count, offered_first: 64, offered_max: 1024 }
+        Layout { bytes, stride: bytes.next_multiple_of(64) + 64, count, offered_first: 64, offered_max: 512 }
     }
 
     /// Bulk buffers are page-aligned, and so large that few are ever needed at once.
     pub fn bulk(bytes: usize, count: usize) -> Self {
-        Layout { bytes, stride: bytes.next_multiple_of(4096), count, offered_first: 8, offered_max: 64 }
+        Layout { bytes, stride: bytes.next_multiple_of(4096), count, offered_first: 8, offered_max: 32 }
     }
 }
 

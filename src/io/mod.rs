@@ -4,7 +4,7 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | ring | the engine of one worker: `Op` in ([ring/operate]), `Completion` out ([ring/complete]) |
+//! | ring | the engine of one worker: `Op` in ([ring/operate]), `Completion` out ([ring/complete]), and its end ([ring/quiesce]) |
 //! | queue | the ring itself: set-up, enter |
 //! | entry | names of operations, entries that the crate lacks |
 //! | buffers | provided buffers: lend, reclaim, and the proof that it is sound |

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
@@ -25,11 +26,12 @@ use crate::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece,
 /// Calling order: [`Ring::push`] what the relay wants, [`Ring::submit_and_wait`], then [`Ring::next`] until `None`.
 pub struct Ring {
     queue: Queue,
-    pools: [Pool; 2],
-    sends: Sends,
+    /// These three hold memory that the kernel has pointers to. They are dropped by `Ring::drop`, once nothing is in flight.
+    pools: ManuallyDrop<[Pool; 2]>,
+    sends: ManuallyDrop<Sends>,
+    wake: ManuallyDrop<Wake>,
     sockets: Vec<Socket>,
     listeners: Vec<Listener>,
-    wake: Wake,
     /// Completions that the engine itself has to give, before those in the queue.
     ready: VecDeque<Completion<'static>>,
     /// Completions of this batch not yet handed over.
@@ -110,21 +112,21 @@ impl Ring {
             Pool::new(Group::Bulk, Layout::bulk(buffers.bulk_bytes, plan.bulk_count)).map_err(SetupError::memory)?,
         ];
         for pool in &pools {
-            // SAFETY: the pool moves into the ring (its mappings stay where they are), and the ring's Drop ends all that
-            // is in flight before any field goes.
+            // SAFETY: the pool moves into the ring (its mappings stay where they are), whose Drop lets go of it only when
+            // nothing is in flight. If this function fails below, nothing has been submitted yet.
             unsafe { pool.register(&queue.submitter()) }.map_err(SetupError::buffers)?;
         }
         Ok(Ring {
             queue,
-            pools,
-            sends: Sends::new(),
+            pools: ManuallyDrop::new(pools),
+            sends: ManuallyDrop::new(Sends::new()),
+            wake: ManuallyDrop::new(Wake { fd: wake, armed: false, count: Box::new(0) }),
             // Reserved, not filled: what is never used is never touched, and what is used never moves.
             sockets: Vec::with_capacity(2 * (plan.sessions_max + plan.refusals_max)),
             listeners: listeners
                 .into_iter()
                 .map(|fd| Listener { fd: Some(fd), armed: false, stopping: false })
                 .collect(),
-            wake: Wake { fd: wake, armed: false, count: Box::new(0) },
             ready: VecDeque::with_capacity(64),
             batch: 0,
             broken: None,
@@ -211,10 +213,16 @@ mod quiesce;
 impl Drop for Ring {
     /// Ends everything in flight before the memory it uses goes, then closes what is still open.
     fn drop(&mut self) {
-        if let Err(error) = self.quiesce() {
-            // Never seen. Then this is the only way left to keep the kernel from writing into freed memory.
-            tracing::error!(%error, "the ring's operations cannot be ended");
-            std::process::abort();
+        match self.quiesce() {
+            // SAFETY: nothing is in flight, so the kernel has no pointer into any of them, and none is used after this:
+            // they are dropped here only, and `drop` runs once.
+            Ok(()) => unsafe {
+                ManuallyDrop::drop(&mut self.pools);
+                ManuallyDrop::drop(&mut self.sends);
+                ManuallyDrop::drop(&mut self.wake);
+            },
+            // The kernel could not even be entered. Leaking is sound, and this worker is at its end.
+            Err(error) => tracing::error!(%error, "the ring's operations could not be ended; its memory is leaked"),
         }
         for socket in self.sockets.iter().filter(|socket| socket.fd >= 0) {
             socket::close(socket.fd);

@@ -122,7 +122,7 @@ impl Ring {
     }
 
     pub(super) fn offer_buffers(&mut self) {
-        for pool in &mut self.pools {
+        for pool in self.pools.iter_mut() {
             pool.top_up();
         }
     }
@@ -169,7 +169,7 @@ impl Ring {
         }
         // SAFETY: of the entries built here only four have pointers. Send and SendMsg point to pieces that lie in `sends`
         // until their completion, SendMsg and Connect to scratch memory there, which is kept until submitted (see
-        // `Sends`); Read points to the wake-up's count, boxed, which lives until Drop has ended everything in flight.
+        // `Sends`); Read points to the wake-up's count, boxed; `sends` and it live until `Ring::drop` has seen everything end.
         let queued = unsafe { self.queue.push(&entry) };
         debug_assert!(queued || self.broken.is_some(), "the queue was just emptied");
     }
