@@ -430,7 +430,7 @@ fn f23_nothing_is_relayed_after_a_close() {
 
 #[test]
 fn f25_close_that_is_never_answered() {
-    let stage = Stage::with("[timeouts]\nclose = \"500ms\"\n");
+    let stage = Stage::with("[timeouts]\nclose = \"2s\"\n");
     for by_client in [true, false] {
         let (mut client, mut backend) = stage.open();
         match by_client {

@@ -463,7 +463,7 @@ pub fn full_listener() -> (socket2::Socket, Vec<TcpStream>, String) {
 #[test]
 fn b21_connect_times_out() {
     let (_listener, _held, address) = full_listener();
-    let relay = relay_to(&[address], "[timeouts]\nconnect = \"300ms\"\n");
+    let relay = relay_to(&[address], "[timeouts]\nconnect = \"1s\"\n");
     let mut client = relay.client();
     client.send(request(&[]));
     refusal(&mut client, &[504]);
@@ -475,7 +475,7 @@ fn b21_the_next_backend_is_tried_while_nothing_was_sent() {
     let refused = Backend::new().address.to_string();
     let backend = Backend::new();
     let good = backend.address.to_string();
-    let relay = relay_to(&[refused, hangs, good.clone()], "[timeouts]\nconnect = \"300ms\"\n");
+    let relay = relay_to(&[refused, hangs, good.clone()], "[timeouts]\nconnect = \"1s\"\n");
     for _ in 0..6 {
         let mut client = relay.client();
         client.send(request(&[]));
@@ -500,7 +500,7 @@ fn b21_the_next_backend_is_tried_while_nothing_was_sent() {
 
 #[test]
 fn b22_silent_backend() {
-    let stage = Stage::with("[timeouts]\nanswer = \"1s\"\n");
+    let stage = Stage::with("[timeouts]\nanswer = \"2s\"\n");
     for sent in ["", "HTTP/1.1 101 Switching", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
         let mut client = stage.client();
         client.send(request(&[]));

@@ -92,7 +92,7 @@ fn h51_heads_beyond_the_limits() {
 
 #[test]
 fn h52_slow_heads_end_at_an_absolute_deadline() {
-    let stage = Stage::with("[timeouts]\nhead = \"500ms\"\n");
+    let stage = Stage::with("[timeouts]\nhead = \"2s\"\n");
     let mut client = stage.client();
     let writing = client.split().trickle(request(&[&format!("X: {}", "a".repeat(2000))]).into());
     refusal(&mut client, &[408]);

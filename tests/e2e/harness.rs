@@ -1,6 +1,6 @@
 //! The real process on ephemeral ports, its log, and what it must look like when it ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -71,9 +71,13 @@ pub struct Process {
 type Lines = Arc<(Mutex<Vec<String>>, Condvar)>;
 
 impl Process {
-    pub fn start(mut command: Command) -> Process {
+    /// It ends with the test, even if the test is killed.
+    pub fn start(wanted: Command) -> Process {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(wanted.get_program()).args(wanted.get_args());
+        command.envs(wanted.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("{:?}: {e}", command.get_program()));
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{:?}: {e}", wanted.get_program()));
         let lines = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
         collect(child.stdout.take().unwrap(), lines.clone());
         collect(child.stderr.take().unwrap(), lines.clone());
@@ -243,10 +247,14 @@ impl Ringway {
         tasks.flatten().filter_map(table).collect()
     }
 
-    /// Open descriptors of the whole process; a table that threads share counts once.
+    /// Open descriptors of the workers. (The control plane may still be opening its own when they serve.)
     pub fn descriptors(&self) -> usize {
-        let tables: BTreeSet<_> = self.tables().into_iter().map(|(_, table)| table).collect();
-        tables.iter().map(BTreeMap::len).sum()
+        self.tables().iter().filter(|(name, _)| name.starts_with("worker-")).map(|(_, table)| table.len()).sum()
+    }
+
+    /// Of all others, who share one table.
+    pub fn control_descriptors(&self) -> usize {
+        self.tables().iter().find(|(name, _)| !name.starts_with("worker-")).expect("the main thread").1.len()
     }
 
     /// The resource limit that leaves this many descriptors free to the first worker.

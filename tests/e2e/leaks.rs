@@ -93,13 +93,14 @@ fn rounds(workers: usize, sessions: usize, mut enough: impl FnMut(usize) -> bool
     // Everything that is sized by use is touched by the first rounds.
     round(&stage, sessions);
     round(&stage, sessions);
-    let settled = stage.relay.resident_kib();
+    let (settled, control) = (stage.relay.resident_kib(), stage.relay.control_descriptors());
     let mut done = 0;
     while !enough(done) {
         round(&stage, sessions);
         done += 1;
         until("all descriptors are closed", || stage.relay.descriptors() <= before);
     }
+    assert_eq!(stage.relay.control_descriptors(), control);
     let grown = stage.relay.resident_kib().saturating_sub(settled);
     assert!(grown < 512, "{grown} KiB more after {done} rounds of {sessions} sessions");
 }

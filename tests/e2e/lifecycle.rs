@@ -96,7 +96,7 @@ fn l04_half_close_after_close() {
 
 #[test]
 fn l04_half_close_without_close() {
-    let stage = Stage::with("[timeouts]\nclose = \"1s\"\n");
+    let stage = Stage::with("[timeouts]\nclose = \"2s\"\n");
     let (mut client, mut backend) = stage.open();
     client.finish();
     backend.expect_close(&[1001]);
@@ -161,8 +161,8 @@ fn l05_consumers_that_never_read_are_cut() {
 fn l06_many_slow_consumers() {
     let stage = Stage::new();
     stage.check();
-    let bytes = frame(FIN | BINARY, None, &[3; 60_000]).repeat(10);
-    let mut held: Vec<_> = (0..500)
+    let bytes = frame(FIN | BINARY, None, &[3; 60_000]).repeat(5);
+    let mut held: Vec<_> = (0..1000)
         .map(|_| {
             let (client, mut backend) = stage.open();
             backend.stream.set_nonblocking(true).unwrap();
