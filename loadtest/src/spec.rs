@@ -142,6 +142,11 @@ pub enum Scenario {
 }
 
 impl Scenario {
+    /// Messages, not connecting or waiting, are what the measured window is about.
+    pub fn is_steady(&self) -> bool {
+        !matches!(self, Scenario::Churn { .. } | Scenario::Ramp { .. } | Scenario::Idle { .. })
+    }
+
     /// The unit that `throughput` counts is a round trip rather than a delivery.
     pub fn is_echo(&self) -> bool {
         !matches!(self, Scenario::FanOut { .. } | Scenario::FanIn { .. } | Scenario::Chat { .. })

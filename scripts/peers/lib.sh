@@ -5,11 +5,12 @@ say() { echo "== $*" >&2; }
 
 pids=()
 stop_all() {
-    for pid in "${pids[@]:-}"; do
-        [ -n "$pid" ] && kill "$pid" 2>/dev/null
+    local pid
+    for pid in "${pids[@]}"; do
+        kill "$pid" 2>/dev/null || true
     done
-    for pid in "${pids[@]:-}"; do
-        [ -n "$pid" ] && wait "$pid" 2>/dev/null
+    for pid in "${pids[@]}"; do
+        wait "$pid" 2>/dev/null || true
     done
     pids=()
 }

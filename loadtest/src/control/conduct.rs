@@ -1,5 +1,6 @@
 //! A run from its first connection to its last answer.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -30,7 +31,8 @@ pub struct Conductor {
     epoch_ns: u64,
     ready: u32,
     finished: u32,
-    done: u32,
+    /// Workers that have reported their numbers, or failed.
+    done: BTreeSet<u32>,
     stats: Stats,
     ended_early: Option<String>,
     faults: Vec<FaultEvent>,
@@ -73,7 +75,7 @@ impl Conductor {
             epoch_ns,
             ready: 0,
             finished: 0,
-            done: 0,
+            done: BTreeSet::new(),
             stats: Stats::default(),
             ended_early: None,
             faults: Vec::new(),
@@ -102,7 +104,7 @@ impl Conductor {
         self.crew.enter(Phase::End);
         self.phase("end", LAST_WORDS, Some(Until::Done)).await;
         self.progress.finish();
-        if self.done < self.crew.workers && self.ended_early.is_none() {
+        if self.done.len() < self.crew.workers as usize && self.ended_early.is_none() {
             self.ended_early = Some("a worker did not report its numbers".into());
         }
         self.stats.settle_rooms();
@@ -231,7 +233,7 @@ impl Conductor {
         let count = match until {
             Until::Ready => self.ready,
             Until::Finished => self.finished,
-            Until::Done => self.done,
+            Until::Done => self.done.len() as u32,
         };
         count >= self.crew.workers
     }
@@ -246,11 +248,13 @@ impl Conductor {
             Report::Finished => self.finished += 1,
             Report::Tick(tick) => self.series.tick(worker, &tick),
             Report::Done(stats) => {
-                self.done += 1;
+                self.done.insert(worker);
                 self.stats.merge(&stats);
             }
+            // The end of a process that has reported is no failure.
+            Report::Failed(_) if self.done.contains(&worker) => {}
             Report::Failed(why) => {
-                self.done += 1;
+                self.done.insert(worker);
                 self.end_early(format!("worker {worker} failed: {why}"));
             }
         }
@@ -278,11 +282,7 @@ impl Conductor {
 
     /// A watched process that has ended counts as zero from then on.
     fn sample(&self) -> Sample {
-        Sample {
-            at_ns: now_ns(),
-            watched: procfs::usage(&self.watch).unwrap_or_default(),
-            own: procfs::usage(&[std::process::id()]).unwrap_or_default(),
-        }
+        Sample { at_ns: now_ns(), watched: procfs::usage(&self.watch).unwrap_or_default(), own: self.crew.usage() }
     }
 
     fn watched(
@@ -300,6 +300,11 @@ impl Conductor {
         let cpu_us = end.watched.cpu_ns.saturating_sub(start.watched.cpu_ns) as f64 / 1e3;
         let connect_us = connected.watched.cpu_ns.saturating_sub(before.watched.cpu_ns) as f64 / 1e3;
         let grown = connected.watched.rss_anon_bytes as f64 - before.watched.rss_anon_bytes as f64;
+        // Where coming and going is the load, connecting happens inside the window.
+        let (handshake_us, handshakes) = match self.spec.scenario {
+            Scenario::Churn { .. } | Scenario::Ramp { .. } => (cpu_us, window.connected),
+            _ => (connect_us, at_ready.connected),
+        };
         let over = |value: f64, count: u64| if count == 0 { 0.0 } else { value / count as f64 };
         Some(Watched {
             pids: self.watch.clone(),
@@ -310,7 +315,7 @@ impl Conductor {
             cpu_us_per_message: over(cpu_us, window.sent + window.received),
             cpu_us_per_round_trip: over(cpu_us, window.received),
             cpu_percent: cpu_us * 1e3 / (end.at_ns - start.at_ns).max(1) as f64 * 100.0,
-            cpu_us_per_handshake: over(connect_us, at_ready.connected),
+            cpu_us_per_handshake: over(handshake_us, handshakes),
             rss_anon_bytes_per_connection: over(grown, at_ready.open),
         })
     }

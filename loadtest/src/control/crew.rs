@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::load::shard::{Phase, Report, Signal};
 use crate::load::worker::{self, Place};
+use crate::measure::procfs::{self, Usage};
 use crate::spec::RunSpec;
 
 /// What one process is meant to hold; each connection costs a descriptor, a buffer and a task.
@@ -24,8 +25,8 @@ pub struct Crew {
     pub workers: u32,
     pub reports: Reports,
     signal: watch::Sender<Signal>,
-    /// Ends the other processes with this one.
-    _children: Vec<Child>,
+    /// The other processes; they end with this one.
+    children: Vec<Child>,
 }
 
 /// What a worker process is told in its first line.
@@ -54,11 +55,18 @@ impl Crew {
                 children.push(start_process(assignment, signals.clone(), sender.clone())?);
             }
         }
-        Ok(Crew { workers, reports, signal, _children: children })
+        Ok(Crew { workers, reports, signal, children })
     }
 
     pub fn enter(&self, phase: Phase) {
         self.signal.send_modify(|signal| signal.phase = phase);
+    }
+
+    /// What the load generator itself costs, all of its processes together.
+    pub fn usage(&self) -> Usage {
+        let mut pids = vec![std::process::id()];
+        pids.extend(self.children.iter().filter_map(Child::id));
+        procfs::usage(&pids).unwrap_or_default()
     }
 
     pub fn event(&self) {

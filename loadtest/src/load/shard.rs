@@ -68,7 +68,9 @@ pub struct Shard {
     pub rng: RefCell<fastrand::Rng>,
     interval_latency: RefCell<Latency>,
     signal: watch::Receiver<Signal>,
-    /// The same, for the hot path.
+    /// The same for the hot path, which must not wait until a busy runtime gets round to a task of
+    /// its own for signals: with thousands of connections ready that takes longer than a phase.
+    fresh: RefCell<watch::Receiver<Signal>>,
     phase: Cell<Phase>,
     window_start: Cell<Option<(u64, Counters)>>,
     links: RefCell<Vec<Weak<Link>>>,
@@ -89,6 +91,7 @@ impl Shard {
             rng: RefCell::new(fastrand::Rng::with_seed(seed ^ 0x5EED)),
             interval_latency: RefCell::default(),
             phase,
+            fresh: RefCell::new(signal.clone()),
             signal,
             window_start: Cell::new(None),
             links: RefCell::default(),
@@ -106,11 +109,15 @@ impl Shard {
     }
 
     pub fn phase(&self) -> Phase {
+        // One atomic load while nothing has changed.
+        if self.fresh.borrow().has_changed().unwrap_or(false) {
+            self.enter();
+        }
         self.phase.get()
     }
 
     pub fn is_draining(&self) -> bool {
-        self.phase.get() >= Phase::Drain
+        self.phase() >= Phase::Drain
     }
 
     pub fn report(&self, report: Report) {
@@ -120,20 +127,22 @@ impl Shard {
     /// Follows the coordinator's signals for as long as the worker lives.
     pub async fn follow_signals(self: Rc<Self>) {
         let mut signal = self.signal.clone();
-        loop {
-            let phase = signal.borrow_and_update().phase;
-            if phase != self.phase.get() {
-                self.enter(phase);
-            }
-            if signal.changed().await.is_err() {
-                // The coordinator is gone: nobody wants the rest.
-                self.enter(Phase::End);
-                return;
-            }
+        while signal.changed().await.is_ok() {
+            signal.mark_unchanged();
+            self.phase();
+        }
+        // The coordinator is gone: nobody wants the rest.
+        self.switch(Phase::End);
+    }
+
+    fn enter(&self) {
+        let phase = self.fresh.borrow_mut().borrow_and_update().phase;
+        if phase != self.phase.get() {
+            self.switch(phase);
         }
     }
 
-    fn enter(&self, phase: Phase) {
+    fn switch(&self, phase: Phase) {
         let counters = self.stats.borrow().counters;
         if phase == Phase::Measure {
             self.window_start.set(Some((now_ns(), counters)));
@@ -182,6 +191,7 @@ impl Shard {
             Ok(opened) => {
                 stats.counters.connected += 1;
                 stats.counters.open += 1;
+                stats.counters.open_max = stats.counters.open_max.max(stats.counters.open);
                 stats.connect.record(opened.took_ns);
                 drop(stats);
                 self.remember(&opened.link);
@@ -247,7 +257,7 @@ impl Shard {
     /// Whether a message due then belongs to the measured window. Answers that come during the drain
     /// still count: leaving the slowest out would flatter.
     pub fn measures(&self, due_ns: u64) -> bool {
-        match self.phase.get() {
+        match self.phase() {
             Phase::Connect | Phase::Warm => false,
             Phase::Measure => self.window_start.get().is_some_and(|(start, _)| due_ns >= start),
             Phase::Drain | Phase::End => true,

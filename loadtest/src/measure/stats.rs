@@ -17,6 +17,8 @@ pub struct Counters {
     pub connect_failed: u64,
     /// Connections open now.
     pub open: u64,
+    /// The most that were open at once; summed over workers, whose peaks may differ in time.
+    pub open_max: u64,
     pub sent: u64,
     pub received: u64,
     /// Payload bytes.
@@ -31,6 +33,7 @@ impl Counters {
         self.connected += other.connected;
         self.connect_failed += other.connect_failed;
         self.open += other.open;
+        self.open_max += other.open_max;
         self.sent += other.sent;
         self.received += other.received;
         self.sent_bytes += other.sent_bytes;
@@ -38,12 +41,13 @@ impl Counters {
         self.broken += other.broken;
     }
 
-    /// What happened since `earlier`; `open` stays as it is.
+    /// What happened since `earlier`; `open` and `open_max` stay as they are.
     pub fn since(&self, earlier: &Counters) -> Counters {
         Counters {
             connected: self.connected - earlier.connected,
             connect_failed: self.connect_failed - earlier.connect_failed,
             open: self.open,
+            open_max: self.open_max,
             sent: self.sent - earlier.sent,
             received: self.received - earlier.received,
             sent_bytes: self.sent_bytes - earlier.sent_bytes,

@@ -86,10 +86,7 @@ impl Metric {
         let idles = matches!(scenario, Scenario::Idle { .. });
         let value = match self {
             Metric::CpuPerMessage if !connects && !idles => watched?.cpu_us_per_message,
-            Metric::CpuPerHandshake if connects => {
-                let handshakes = result.throughput.handshakes_per_s * result.measured_s;
-                watched?.cpu_percent * 1e4 * result.measured_s / handshakes
-            }
+            Metric::CpuPerHandshake if connects => watched?.cpu_us_per_handshake,
             Metric::Messages if !connects && !idles => result.throughput.sent_per_s + result.throughput.received_per_s,
             Metric::Handshakes if connects => result.throughput.handshakes_per_s,
             Metric::P50 if !connects => result.latency.summary.p50_us,
@@ -250,6 +247,9 @@ impl Spread {
 
 impl std::fmt::Display for Spread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.min == self.max {
+            return write!(f, "{:.2}", self.median);
+        }
         write!(f, "{:.2} ({:.2}-{:.2})", self.median, self.min, self.max)
     }
 }

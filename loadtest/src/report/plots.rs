@@ -1,6 +1,7 @@
 //! The report's plots, as SVG text that stands in the page itself.
 
 use anyhow::{Result, anyhow};
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
 
 use crate::measure::latency::Latency;
@@ -34,6 +35,7 @@ pub fn over_time(unit: &str, lines: &[Line], format: fn(f64) -> String) -> Resul
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .margin(12)
+            .margin_right(36)
             .x_label_area_size(34)
             .y_label_area_size(78)
             .build_cartesian_2d(0.0..x_max, 0.0..y_max)
@@ -48,7 +50,7 @@ pub fn over_time(unit: &str, lines: &[Line], format: fn(f64) -> String) -> Resul
             .y_labels(6)
             .x_desc("seconds")
             .y_desc(unit)
-            .x_label_formatter(&|x| format!("{x:.0}"))
+            .x_label_formatter(&|x| if x_max < 10.0 { format!("{x:.1}") } else { format!("{x:.0}") })
             .y_label_formatter(&|y| format(*y))
             .draw()
             .map_err(drawing)?;
@@ -61,7 +63,7 @@ pub fn over_time(unit: &str, lines: &[Line], format: fn(f64) -> String) -> Resul
                 .label(line.name.clone())
                 .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
         }
-        legend(&mut chart, lines.len())?;
+        legend(&mut chart, lines.len(), SeriesLabelPosition::UpperLeft)?;
         root.present().map_err(drawing)?;
     }
     Ok(svg)
@@ -83,9 +85,10 @@ pub fn by_percentile(curves: &[(String, Latency)]) -> Result<String> {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .margin(12)
+            .margin_right(36)
             .x_label_area_size(34)
             .y_label_area_size(78)
-            .build_cartesian_2d(0.0..x_max, (y_min * 0.8..y_max * 1.3).log_scale())
+            .build_cartesian_2d(Nines { max: x_max }, (y_min * 0.8..y_max * 1.3).log_scale())
             .map_err(drawing)?;
         chart
             .configure_mesh()
@@ -93,11 +96,9 @@ pub fn by_percentile(curves: &[(String, Latency)]) -> Result<String> {
             .bold_line_style(GRID)
             .axis_style(GRID)
             .label_style(("sans-serif", 12, &INK))
-            .x_labels(8)
             .y_labels(6)
             .x_desc("percentile")
             .y_desc("latency")
-            .x_label_formatter(&|nines| percentile(*nines))
             .y_label_formatter(&|us| super::table::time(*us))
             .draw()
             .map_err(drawing)?;
@@ -109,7 +110,7 @@ pub fn by_percentile(curves: &[(String, Latency)]) -> Result<String> {
                 .label(line.name.clone())
                 .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
         }
-        legend(&mut chart, lines.len())?;
+        legend(&mut chart, lines.len(), SeriesLabelPosition::LowerRight)?;
         root.present().map_err(drawing)?;
     }
     Ok(svg)
@@ -122,6 +123,36 @@ fn rare(latency: &Latency) -> Vec<(f64, f64)> {
     curve.into_iter().map(|(quantile, us)| (-(1.0 - quantile).max(least).log10(), us)).collect()
 }
 
+/// The axis of nines, marked at the percentiles that people ask for.
+struct Nines {
+    max: f64,
+}
+
+impl Ranged for Nines {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, nines: &f64, (from, to): (i32, i32)) -> i32 {
+        from + (f64::from(to - from) * nines / self.max) as i32
+    }
+
+    fn key_points<H: KeyPointHint>(&self, _: H) -> Vec<f64> {
+        let half = -0.5f64.log10();
+        let marks = [0.0, half, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+        marks.into_iter().filter(|mark| *mark <= self.max).collect()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        0.0..self.max
+    }
+}
+
+impl ValueFormatter<f64> for Nines {
+    fn format(nines: &f64) -> String {
+        percentile(*nines)
+    }
+}
+
 fn percentile(nines: f64) -> String {
     let percent = 100.0 * (1.0 - 10f64.powf(-nines));
     let digits = (nines.ceil() as usize).saturating_sub(1).clamp(0, 6);
@@ -129,7 +160,7 @@ fn percentile(nines: f64) -> String {
 }
 
 /// One line explains itself by the axis.
-fn legend<'a, B, C>(chart: &mut ChartContext<'a, B, C>, lines: usize) -> Result<()>
+fn legend<'a, B, C>(chart: &mut ChartContext<'a, B, C>, lines: usize, position: SeriesLabelPosition) -> Result<()>
 where
     B: DrawingBackend + 'a,
     C: CoordTranslate,
@@ -139,7 +170,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(position)
         .background_style(WHITE.mix(0.85))
         .border_style(GRID)
         .label_font(("sans-serif", 12, &INK))

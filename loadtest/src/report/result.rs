@@ -126,7 +126,8 @@ pub struct Watched {
     /// The same over answers received: for an echo, one round trip.
     pub cpu_us_per_round_trip: f64,
     pub cpu_percent: f64,
-    /// CPU time while connecting, per handshake.
+    /// CPU time per handshake: while connecting, or in the measured window of churn and ramp (where it
+    /// includes the messages and the closing).
     pub cpu_us_per_handshake: f64,
     /// Growth of anonymous memory per connection.
     pub rss_anon_bytes_per_connection: f64,
@@ -154,7 +155,6 @@ pub struct Frame {
 impl RunResult {
     pub fn new(spec: RunSpec, stats: &Stats, connected: &Counters, frame: Frame) -> RunResult {
         let per_s = |count: u64| count as f64 / frame.measured_s.max(1e-9);
-        let peak = frame.series.iter().map(|point| point.open).max().unwrap_or(0);
         RunResult {
             format: FORMAT.into(),
             environment: Environment::read(),
@@ -169,7 +169,7 @@ impl RunResult {
                 opened: stats.counters.connected,
                 failed: stats.counters.connect_failed,
                 broken: stats.counters.broken,
-                peak: peak.max(connected.open),
+                peak: stats.counters.open_max,
                 connect_per_s: connected.connected as f64 / frame.connect_s.max(1e-9),
             },
             latency: (&stats.latency).into(),

@@ -116,8 +116,11 @@ fn watched(result: &RunResult) -> Option<Table> {
     let mut row = |name: &str, value: String| {
         table.add_row([name.to_owned(), value]);
     };
-    row("CPU per message (sent + received)", format!("{:.2} us", watched.cpu_us_per_message));
-    if result.spec.scenario.is_echo() {
+    let scenario = &result.spec.scenario;
+    if scenario.is_steady() {
+        row("CPU per message (sent + received)", format!("{:.2} us", watched.cpu_us_per_message));
+    }
+    if scenario.is_steady() && scenario.is_echo() {
         row("CPU per round trip", format!("{:.2} us", watched.cpu_us_per_round_trip));
     }
     row("CPU per handshake", format!("{:.1} us", watched.cpu_us_per_handshake));

@@ -22,8 +22,12 @@ async def echo(connection):
         pass
 
 
+def select(connection, offered):
+    return "chat" if "chat" in offered else None
+
+
 async def main():
-    options = {"max_size": 64 << 20, "compression": None, "subprotocols": ["other", "chat"]}
+    options = {"max_size": 64 << 20, "compression": None, "select_subprotocol": select}
     async with serve(echo, "127.0.0.1", 0, **options) as server:
         print(f"listening on port:{server.sockets[0].getsockname()[1]}", flush=True)
         await asyncio.get_running_loop().create_future()
