@@ -21,7 +21,7 @@ use world::World;
 
 /// Seeds that have found something.
 const REGRESSIONS: &[u64] = &[104];
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 
 #[test]
 fn any_kernel_and_any_peers() {

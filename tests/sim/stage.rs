@@ -82,7 +82,8 @@ pub fn config(backends: u16) -> Config {
 
 impl Stage {
     pub fn new(config: Config, sessions_max: usize) -> Stage {
-        let plan = Plan { sessions_max, refusals_max: 1, small_count: 2 * sessions_max.max(32), bulk_count: 64 };
+        let plan =
+            Plan { sessions_max, refusals_max: 1, small_count: (20 * sessions_max).clamp(256, 32_768), bulk_count: 64 };
         Stage::with_plan(config, plan)
     }
 
@@ -99,7 +100,8 @@ impl Stage {
             relay,
             metrics,
             now,
-            ops: Vec::new(),
+            // Once in a while all sessions use up their credit in the same batch.
+            ops: Vec::with_capacity(8 * plan.sessions_max),
             sockets: Vec::new(),
             touched: Vec::new(),
             pools,

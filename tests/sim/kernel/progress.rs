@@ -77,8 +77,9 @@ impl Kernel {
         if cancelled && (receive.late == LATE_MAX || !self.dice.chance(self.temper.cancel_loses)) {
             return self.end_receive(conn, End::Cancelled);
         }
-        if self.pools[usize::from(bulk)].is_empty() || self.dice.chance(self.temper.spurious_no_buffers) {
-            self.starving += 1;
+        let empty = self.pools[usize::from(bulk)].is_empty();
+        if empty || self.dice.chance(self.temper.spurious_no_buffers) {
+            self.starving += usize::from(empty);
             return self.end_receive(conn, End::NoBuffers);
         }
         if unread > 0 && !skips_data {
@@ -114,7 +115,7 @@ impl Kernel {
         let lease = self.pools[usize::from(bulk)].lend(&stream.bytes[stream.read..stream.read + len], wire);
         stream.read += len;
         self.starving = 0;
-        let more = !ends && !(counts_credit && before <= len);
+        let more = !(ends || counts_credit && before <= len);
         let socket = self.socket(conn);
         match &mut socket.receive {
             Some(receive) if more => {
