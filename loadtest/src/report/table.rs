@@ -5,6 +5,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 
 use super::result::{Distribution, RunResult};
+use crate::spec::Scenario;
 
 pub fn render(result: &RunResult) -> String {
     let mut text = String::new();
@@ -108,6 +109,24 @@ pub fn time(us: f64) -> String {
         us if us < 1e6 => format!("{:.2} ms", us / 1e3),
         us => format!("{:.2} s", us / 1e6),
     }
+}
+
+/// Where a ramp ended, and why.
+pub fn breaking_point(result: &RunResult) -> Option<String> {
+    if !matches!(result.spec.scenario, Scenario::Ramp { .. }) {
+        return None;
+    }
+    let target = result.spec.connections_total;
+    let opened = result.connections.opened;
+    let first = result.series.iter().find(|point| point.failed_per_s > 0.0);
+    Some(match first {
+        None if opened >= u64::from(target) => format!("ramp: all {target} connections stand"),
+        None => format!("ramp: {opened} of {target} connections stood when time was up"),
+        Some(point) => format!(
+            "ramp: failures began at {:.1} s with {} connections open; {opened} of {target} were opened",
+            point.at_s, point.open
+        ),
+    })
 }
 
 fn watched(result: &RunResult) -> Option<Table> {

@@ -2,7 +2,7 @@
 
 use loadtest::report::result::RunResult;
 
-use crate::support::program;
+use crate::support::{Server, program, run};
 
 fn faults(fault: &str) -> RunResult {
     let output = program(&[
@@ -54,4 +54,16 @@ fn a_stopped_upstream_delays_and_breaks_nothing() {
     assert_eq!((result.connections.broken, result.recovery.summary.count), (0, 0));
     // The outage is inside somebody's latency, by construction.
     assert!(result.latency.summary.max_us >= 150_000.0);
+}
+
+#[test]
+fn clients_that_break_away_come_back_and_leave_the_others_alone() {
+    let upstream = Server::upstream(&[]);
+    for (fault, breaking) in [("storm", 6), ("client-rst", 3), ("client-cut", 3)] {
+        let words = format!("faults --fault {fault} -c 6 --warmup 50ms --duration 800ms");
+        let (result, code) = run(&words, &upstream.url());
+        assert_eq!((code, &result.verdict.reasons), (0, &Vec::new()), "{fault}");
+        assert_eq!(result.recovery.summary.count, breaking, "{fault}");
+        assert_eq!((result.connections.broken, result.verdict.lost), (0, 0), "{fault}");
+    }
 }
