@@ -8,7 +8,8 @@ use ringway::proto::upgrade::{Answer, Edit, answer, request};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, headers_max: 24, target_bytes_max: 256 };
 
-const OFFER: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+const OFFER: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat, superchat\r\n\
     Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits; server_max_window_bits=12\r\n\r\n";
 
@@ -22,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// The end of the head; the same in one piece, in two, and byte by byte.
+/// The end of the head; the same in one piece, in two, and (short ones, as it takes its time) byte by byte.
 fn end(bytes: &[u8], split: usize, kind: HeadKind) -> Result<Option<usize>, Fault> {
     let whole = head_end(bytes, 0, kind, &LIMITS);
     let in_two = match head_end(&bytes[..split], 0, kind, &LIMITS) {
@@ -30,8 +31,10 @@ fn end(bytes: &[u8], split: usize, kind: HeadKind) -> Result<Option<usize>, Faul
         verdict => verdict,
     };
     assert_eq!(whole, in_two);
-    let mut verdicts = (0..bytes.len()).map(|seen| head_end(&bytes[..seen + 1], seen, kind, &LIMITS));
-    assert_eq!(whole, verdicts.find(|verdict| *verdict != Ok(None)).unwrap_or(Ok(None)));
+    if bytes.len() <= 600 {
+        let mut verdicts = (0..bytes.len()).map(|seen| head_end(&bytes[..seen + 1], seen, kind, &LIMITS));
+        assert_eq!(whole, verdicts.find(|verdict| *verdict != Ok(None)).unwrap_or(Ok(None)));
+    }
     whole
 }
 

@@ -22,7 +22,8 @@ fn config() -> Config {
     let mut config = Config::default();
     let backend = |port| Address::Inet(([127, 0, 0, 1], port).into());
     config.listeners = vec![backend(1)];
-    config.pools = vec![Pool { name: "p".into(), backends: vec![backend(2), backend(3)], balance: Balance::RoundRobin }];
+    config.pools =
+        vec![Pool { name: "p".into(), backends: vec![backend(2), backend(3)], balance: Balance::RoundRobin }];
     config.limits.window_bytes = 1024;
     config.limits.message_bytes_max = Some(4096);
     config.limits.response_body_bytes_max = 256;
@@ -92,7 +93,9 @@ impl World {
             (3, Side::Client) => b"\x88\x82\0\0\0\0\x03\xe8".to_vec(),
             (3, Side::Backend) => b"\x88\x02\x03\xe8".to_vec(),
             (4, Side::Client) => [b"\x82\xfe\x02\x00abcd".as_slice(), &[7; 512]].concat(),
-            (4, Side::Backend) => b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec(),
+            (4, Side::Backend) => {
+                b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec()
+            }
             _ => input.by_ref().take(usize::from(what >> 3)).collect(),
         };
         // Frames and heads may come cut at any place, and several together.
@@ -165,7 +168,8 @@ impl World {
     }
 }
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+const REQUEST: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 const SWITCHED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
