@@ -80,13 +80,7 @@ async fn pace(shard: &Shard, posts: &Posts, rate: f64, publishers: u32) -> std::
                 continue;
             }
             let due_ns = schedule.pop();
-            let speakers = posts.borrow();
-            if !speakers.is_empty() {
-                turn = (turn + 1) % speakers.len();
-                publish(shard, &speakers[turn], due_ns);
-                record_lateness(shard, due_ns, now_ns());
-            }
-            drop(speakers);
+            speak(shard, &posts.borrow(), &mut turn, due_ns);
             tokio::task::yield_now().await;
         }
     }
@@ -95,6 +89,15 @@ async fn pace(shard: &Shard, posts: &Posts, rate: f64, publishers: u32) -> std::
         post.ended.notify_one();
     }
     Ok(())
+}
+
+/// One message from the publisher whose turn it is.
+fn speak(shard: &Shard, posts: &[Rc<Post>], turn: &mut usize, due_ns: u64) {
+    if !posts.is_empty() {
+        *turn = (*turn + 1) % posts.len();
+        publish(shard, &posts[*turn], due_ns);
+        record_lateness(shard, due_ns, now_ns());
+    }
 }
 
 fn publish(shard: &Shard, post: &Post, due_ns: u64) {

@@ -37,12 +37,29 @@ pub fn write_comparison(comparison: &Comparison, results: &[RunResult], path: &P
         if !curves.is_empty() {
             body += &figure("Latency by percentile, all rounds", &by_percentile(&curves)?);
         }
+        let rates = rates_over_time(results, part);
+        if rates.iter().any(|line| line.points.iter().any(|point| point.1 > 0.0)) {
+            let svg = over_time("received per second", &rates, |y| format!("{y:.0}"))?;
+            body += &figure("Throughput over time, last round", &svg);
+        }
     }
     if let Some(first) = results.first() {
         body += &section("Where and how", &environment(first));
     }
     let subtitle = format!("ratios are to {}, round by round: median (min-max)", comparison.reference);
     save(path, "Comparison", &subtitle, &body)
+}
+
+fn rates_over_time(results: &[RunResult], part: &super::compare::Section) -> Vec<Line> {
+    let last_round = |label: &str| {
+        let of_it = |result: &&RunResult| result.label == label && super::compare::workload(result) == part.workload;
+        results.iter().filter(of_it).max_by(|a, b| a.started_at.cmp(&b.started_at))
+    };
+    let line = |result: &RunResult| Line {
+        name: result.label.clone(),
+        points: result.series.iter().map(|point| (point.at_s, point.received_per_s)).collect(),
+    };
+    part.rows.iter().filter_map(|row| last_round(&row.label)).map(line).collect()
 }
 
 fn merged(results: &[RunResult], label: &str, workload: &str) -> Option<Latency> {
