@@ -64,6 +64,11 @@ build() { # name [commit]
 build base "${commits[0]}"
 build head "${commits[1]:-}"
 
+start_one() { # name port
+    start "$1" "$2" "$work/ringway-$1" --listen "127.0.0.1:$2" --backend "127.0.0.1:$backend_port" \
+        --cpus "$relay_cpu" --workers 1
+}
+
 on_both() { # cell round scenario options...
     local cell=$1 round=$2 name
     shift 2
@@ -81,8 +86,7 @@ for round in $(seq 1 "$rounds"); do
     order=(base head)
     [ $((round % 2)) -eq 0 ] && order=(head base)
     for name in "${order[@]}"; do
-        start "$name" "$port" "$work/ringway-$name" --listen "127.0.0.1:$port" \
-            --backend "127.0.0.1:$backend_port" --cpus "$relay_cpu" --workers 1
+        start_one "$name" "$port"
         port=$((port + 1))
     done
     on_both idle-1000 "$round" idle -c 1000 --duration 500ms

@@ -80,34 +80,39 @@ fill() { # template: prints it with the addresses in place
     sed -e "s|@LISTEN@|127.0.0.1:$2|; s|@LISTEN_PORT@|$2|; s|@BACKEND@|127.0.0.1:$backend_port|; s|@DIR@|$work|" "$1"
 }
 
+start_one() { # name port
+    local name=$1 port=$2
+    case "$name" in
+        ringway)
+            start ringway "$port" "$ringway" --listen "127.0.0.1:$port" --backend "127.0.0.1:$backend_port" \
+                --cpus "$relay_cpu" --workers 1
+            ;;
+        haproxy)
+            fill scripts/peers/haproxy.cfg "$port" >"$work/haproxy.cfg"
+            start haproxy "$port" haproxy -db -f "$work/haproxy.cfg"
+            ;;
+        nginx)
+            fill scripts/peers/nginx.conf "$port" >"$work/nginx.conf"
+            start nginx "$port" nginx -p "$work" -c "$work/nginx.conf"
+            ;;
+        caddy)
+            fill scripts/peers/Caddyfile "$port" >"$work/Caddyfile"
+            GOMAXPROCS=1 XDG_DATA_HOME="$work" XDG_CONFIG_HOME="$work" start caddy "$port" \
+                "$caddy" run --adapter caddyfile --config "$work/Caddyfile"
+            ;;
+        direct)
+            # No relay: what is watched is the backend, which shares its CPU with the load.
+            pid_of[direct]=$upstream_pid
+            port_of[direct]=$backend_port
+            ;;
+    esac
+}
+
 start_candidates() {
     start_upstream
     local port=$first_port name
     for name in "${available[@]}"; do
-        case "$name" in
-            ringway)
-                start ringway "$port" "$ringway" --listen "127.0.0.1:$port" --backend "127.0.0.1:$backend_port" \
-                    --cpus "$relay_cpu" --workers 1
-                ;;
-            haproxy)
-                fill scripts/peers/haproxy.cfg "$port" >"$work/haproxy.cfg"
-                start haproxy "$port" haproxy -db -f "$work/haproxy.cfg"
-                ;;
-            nginx)
-                fill scripts/peers/nginx.conf "$port" >"$work/nginx.conf"
-                start nginx "$port" nginx -p "$work" -c "$work/nginx.conf"
-                ;;
-            caddy)
-                fill scripts/peers/Caddyfile "$port" >"$work/Caddyfile"
-                GOMAXPROCS=1 XDG_DATA_HOME="$work" XDG_CONFIG_HOME="$work" start caddy "$port" \
-                    "$caddy" run --adapter caddyfile --config "$work/Caddyfile"
-                ;;
-            direct)
-                # No relay: what is watched is the backend, and it has a CPU's worth of company less.
-                pid_of[direct]=$upstream_pid
-                port_of[direct]=$backend_port
-                ;;
-        esac
+        start_one "$name" "$port"
         port=$((port + 1))
     done
 }

@@ -55,7 +55,8 @@ start() { # name port command...
     wait_port "$port" "$!" "$name"
 }
 
-# One cell: a scenario against a candidate. The result lands in $results/CELL/NAME-ROUND.
+# One cell: a scenario against a candidate. The result lands in $results/CELL/NAME-ROUND. The caller's start_one
+# starts a candidate by name and port.
 cell() { # cell name round scenario options...
     local cell=$1 name=$2 round=$3 status=0
     shift 3
@@ -67,8 +68,14 @@ cell() { # cell name round scenario options...
         echo "$cell $name round $round: exit $status: $(grep -hE 'because|loadtest:' "$work/run.log" | tr '\n' ' ')" \
             | tee -a "$results/trouble.txt" >&2
     fi
-    # A dead candidate would fail every later cell; better to know now.
-    kill -0 "${pid_of[$name]}" 2>/dev/null || die "$name has died in $cell, see $work/$name.log"
+    # A candidate that has died is told, and started again: it must not take the others' figures with it.
+    if ! kill -0 "${pid_of[$name]}" 2>/dev/null; then
+        local end=0
+        wait "${pid_of[$name]}" 2>/dev/null || end=$?
+        echo "$name died in $cell, round $round (exit $end): $(tail -n 3 "$work/$name.log" | tr '\n' ' ')" \
+            | tee -a "$results/trouble.txt" >&2
+        start_one "$name" "${port_of[$name]}"
+    fi
 }
 
 # A number from a result: field cell name round.
