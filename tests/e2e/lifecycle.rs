@@ -301,7 +301,9 @@ fn l20_no_port_left_towards_a_backend() {
         let mut command = std::process::Command::new("unshare");
         command.args(["--net", "sh", "-c", script]).arg(std::env::current_exe().unwrap());
         command.args(["--exact", "lifecycle::l20_no_port_left_towards_a_backend", "--nocapture"]).env(INSIDE, "1");
-        assert!(command.status().unwrap().success());
+        let output = command.output().unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{}{}", said(&output.stdout), said(&output.stderr));
         return;
     }
     let backend = Backend::at("127.0.0.1:5001".parse().unwrap());
