@@ -101,7 +101,8 @@ fn check_request_line(line: &[u8], ended: bool, limits: &HeadLimits) -> Result<(
     let version = parts.next();
     if let Some(target) = target {
         let within = &target[..target.len().min(limits.target_bytes_max)];
-        if !within.iter().all(|&byte| is(TARGET, byte)) {
+        let (path, query) = within.split_at(within.iter().position(|&byte| byte == b'?').unwrap_or(within.len()));
+        if !path.iter().all(|&byte| is(TARGET, byte)) || !query.iter().all(|&byte| is(QUERY, byte)) {
             return Err(Fault::request(400, "has a byte in its target that no URI may have"));
         }
         if within.len() < target.len() {
@@ -152,6 +153,8 @@ const TOKEN: u8 = 1;
 /// What a request target may consist of. RFC 3986 has no place for `" < > \ ^ { | }`, the backtick and bytes beyond
 /// ASCII; `#` starts a fragment, which is never sent (RFC 9112, 3.2).
 const TARGET: u8 = 2;
+/// The same behind the `?`, where browsers leave some of these as they are (WHATWG URL, query percent-encode set).
+const QUERY: u8 = 8;
 /// What a line of the head may consist of (RFC 9110, 5.5): visible characters, space, tab and obs-text.
 const FIELD: u8 = 4;
 
@@ -169,6 +172,9 @@ const CLASSES: [u8; 256] = {
         }
         if b.is_ascii_graphic() && !contains(b"\"#<>\\^`{|}", b) {
             classes[byte] |= TARGET;
+        }
+        if b.is_ascii_graphic() && !contains(b"\"#<>", b) {
+            classes[byte] |= QUERY;
         }
         if b == b'\t' || (b >= b' ' && b != 0x7f) {
             classes[byte] |= FIELD;

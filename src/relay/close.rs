@@ -148,7 +148,7 @@ impl Session {
                 self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
             }
             State::Answering(_) if side == Side::Backend => {
-                self.bad_gateway("backend closed the connection while the request was sent", cx);
+                self.bad_gateway("The backend closed the connection while the request was sent.", cx);
             }
             _ => {
                 self.outcome.set(name(side), reason);

@@ -73,8 +73,8 @@ impl Session {
         match upgrade::request(&head, &limits) {
             Err(fault) if head.starts_with(b"HEAD ") => self.refuse_with(&fault, fault.response_to_head(), cx),
             Err(fault) => self.refuse(fault, cx),
-            Ok(_) if handshake.over_limit => self.refuse(Fault::new(503, "too many sessions"), cx),
-            Ok(_) if cx.shared.draining => self.refuse(Fault::new(503, "relay is shutting down"), cx),
+            Ok(_) if handshake.over_limit => self.refuse(Fault::new(503, "All sessions are taken."), cx),
+            Ok(_) if cx.shared.draining => self.refuse(Fault::new(503, "The relay is shutting down."), cx),
             Ok(request) => {
                 handshake.request = Some(request);
                 self.set_connecting();
@@ -105,9 +105,9 @@ impl Session {
         let pool = cx.shared.config.default_pool;
         let Some(number) = cx.shared.balancer.choose(pool, &handshake.tried, cx.now, random) else {
             let fault = if handshake.timed_out {
-                Fault::new(504, "no backend accepted the connection in time")
+                Fault::new(504, "No backend accepted the connection in time.")
             } else {
-                Fault::new(503, "no backend is reachable")
+                Fault::new(503, "No backend is reachable.")
             };
             return self.refuse(fault, cx);
         };
@@ -176,7 +176,7 @@ impl Session {
                 Err(fault) => return self.bad_gateway(fault.text, cx),
             };
             if sending {
-                return self.bad_gateway("backend answered before it had the whole request", cx);
+                return self.bad_gateway("The backend answered before it had the whole request.", cx);
             }
             let request = handshake.request.as_ref().expect("an answer follows a request");
             match upgrade::answer(&handshake.answer[..end], &request.offer, &limits) {
@@ -184,7 +184,7 @@ impl Session {
                 Ok(Answer::Informational) => {
                     handshake.informational += 1;
                     if handshake.informational > cx.shared.config.limits.informational_max {
-                        return self.bad_gateway("backend sent too many 1xx responses", cx);
+                        return self.bad_gateway("The backend sent too many 1xx responses.", cx);
                     }
                     handshake.answer.drain(..end);
                     handshake.searched = 0;
@@ -234,11 +234,11 @@ impl Session {
             self.outcome.set("client", "no request");
             return self.terminate(cx);
         }
-        self.refuse(Fault::new(408, "request head not complete in time"), cx);
+        self.refuse(Fault::new(408, "The request did not arrive in time."), cx);
     }
 
     pub fn answer_timed_out(&mut self, cx: &mut Context<'_>) {
-        self.refuse(Fault::new(504, "backend did not answer in time"), cx);
+        self.refuse(Fault::new(504, "The backend did not answer in time."), cx);
     }
 
     /// FIN or RST before the 101.
@@ -246,7 +246,7 @@ impl Session {
         let reset = error.is_some();
         match (side, &self.state) {
             (Side::Client, State::Head(handshake)) if !reset && !handshake.head.is_empty() => {
-                self.refuse(Fault::new(400, "request head cut short"), cx);
+                self.refuse(Fault::new(400, "The request is cut short."), cx);
             }
             // A client that has said all it wants to say may still want the answer.
             (Side::Client, State::Connecting(_) | State::Answering(_)) if !reset => self.client.finished = true,
@@ -256,9 +256,9 @@ impl Session {
             }
             (Side::Backend, State::Answering(handshake)) => {
                 let text = match (handshake.answer.is_empty(), reset) {
-                    (_, true) => "backend reset the connection instead of answering",
-                    (true, _) => "backend closed the connection without an answer",
-                    (false, _) => "backend's response head is cut short",
+                    (_, true) => "The backend reset the connection instead of answering.",
+                    (true, _) => "The backend closed the connection without an answer.",
+                    (false, _) => "The backend's answer is cut short.",
                 };
                 self.bad_gateway(text, cx);
             }

@@ -363,7 +363,7 @@ impl Session {
         match &self.state {
             State::Free | State::Responding(_) | State::Closing(_) | State::Lingering | State::Ending => {}
             State::Head(_) | State::Connecting(_) | State::Answering(_) => {
-                self.refuse(Fault::new(503, "relay is shutting down"), cx);
+                self.refuse(Fault::new(503, "The relay is shutting down."), cx);
             }
             State::Open => {
                 let spread = millis(cx.shared.config.timeouts.drain_spread);

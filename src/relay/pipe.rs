@@ -1,7 +1,7 @@
 //! One direction of a session: scan what came, forward the leases, bound what is held.
 
 use super::close::Notice;
-use super::shared::{Context, Shared};
+use super::shared::{BULK_WEIGHT, Context, Shared};
 use crate::op::{Group, Lease, Piece, Side};
 use crate::proto::close;
 use crate::proto::frame::{Scan, ScanEnd, Scanner};
@@ -47,9 +47,6 @@ pub(super) enum Event {
     Fault(Notice),
 }
 
-/// A bulk buffer is charged as this many small ones, so that one connection cannot hold many of them.
-const BULK_WEIGHT: u16 = 8;
-
 impl Pipe {
     pub fn new(from: Side, deflate: bool) -> Self {
         Pipe {
@@ -78,20 +75,18 @@ impl Pipe {
 
     /// How many more bytes may be read; 0: stop reading. `slow`: the sink has not taken the last send at once.
     pub fn credit(&self, slow: bool, shared: &Shared) -> u32 {
-        let window = shared.config.limits.window_bytes as u32;
+        let window = shared.window_bytes;
         if self.told || self.deaf {
             return window;
         }
         let room = window.saturating_sub(self.held_bytes);
-        let buffers = usize::from(self.held_buffers);
-        let buffers_max = (window as usize / shared.config.buffers.small_bytes).max(usize::from(BULK_WEIGHT));
         if !slow {
             // What is held leaves with this batch; only a flood that came all at once can be too much.
-            let flooded = self.held_bytes >= 2 * window || buffers >= 2 * buffers_max;
+            let flooded = self.held_bytes >= 2 * window || self.held_buffers >= 2 * shared.window_buffers;
             return if flooded { 0 } else { room.max(1) };
         }
-        let scarce = buffers > 0 && shared.loans.small_is_scarce();
-        if buffers >= buffers_max || scarce { 0 } else { room }
+        let scarce = self.held_buffers > 0 && shared.loans.small_is_scarce();
+        if self.held_buffers >= shared.window_buffers || scarce { 0 } else { room }
     }
 
     /// Takes in what the source sent: `bytes`, and the lease they lie in. Bytes without a lease are copied.

@@ -34,6 +34,8 @@ pub(super) struct Session {
     pub down: Pipe,
     /// What the current state waits for at most, in milliseconds since the relay's start. `u64::MAX`: for ever.
     pub deadline: u64,
+    /// When the session's timer fires; `u64::MAX`: it is not armed.
+    pub timer_at: u64,
     /// When the last byte came, from either side.
     pub active_at: u64,
     pub began_at: u64,
@@ -136,6 +138,7 @@ impl Session {
             up: Pipe::new(Side::Client, false),
             down: Pipe::new(Side::Backend, false),
             deadline: u64::MAX,
+            timer_at: u64::MAX,
             active_at: 0,
             began_at: 0,
             client_ip: None,
@@ -339,7 +342,8 @@ impl Session {
     fn arm_timer(&mut self, cx: &mut Context<'_>) {
         // An armed timer that comes too early is looked at again when it fires: no work per message.
         let wanted = self.next_deadline(cx);
-        if wanted != u64::MAX && cx.shared.timers.armed_at(self.index) > wanted {
+        if wanted < self.timer_at {
+            self.timer_at = wanted;
             cx.shared.timers.set(self.index, wanted);
         }
     }
@@ -360,9 +364,10 @@ impl Session {
         earliest
     }
 
-    /// A deadline may have come.
+    /// The timer has fired: a deadline may have come.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         let now = cx.now;
+        self.timer_at = u64::MAX;
         if self.next_deadline(cx) > now {
             return;
         }

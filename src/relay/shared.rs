@@ -18,6 +18,9 @@ pub(super) struct Shared {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub waits: Waits,
+    /// limits.window_bytes, and the same in small buffers.
+    pub window_bytes: u32,
+    pub window_buffers: u16,
     pub frame_limits: FrameLimits,
     pub head_limits: HeadLimits,
     pub timers: Timers,
@@ -62,6 +65,9 @@ pub(super) struct Context<'a> {
     pub now: u64,
 }
 
+/// A bulk buffer is charged as this many small ones, so that one connection cannot hold many of them.
+pub(super) const BULK_WEIGHT: u16 = 8;
+
 /// Vectors of pieces kept for reuse, and the largest kept: what a burst has grown goes back to the allocator.
 const SPARE_MAX: usize = 256;
 const SPARE_PIECES_MAX: usize = 64;
@@ -71,6 +77,8 @@ impl Shared {
         let limits = &config.limits;
         Shared {
             waits: Waits::new(&config),
+            window_bytes: limits.window_bytes as u32,
+            window_buffers: window_buffers(limits.window_bytes, config.buffers.small_bytes),
             frame_limits: FrameLimits {
                 frame_bytes_max: limits.frame_bytes_max.unwrap_or(u64::MAX),
                 message_bytes_max: limits.message_bytes_max.unwrap_or(u64::MAX),
@@ -122,6 +130,12 @@ impl Waits {
             linger: millis(timeouts.linger),
         }
     }
+}
+
+/// No less than one bulk buffer weighs, or a peer of bulk could never send.
+fn window_buffers(window_bytes: usize, small_bytes: usize) -> u16 {
+    let buffers = window_bytes / small_bytes;
+    u16::try_from(buffers).unwrap_or(u16::MAX / 4).clamp(BULK_WEIGHT, u16::MAX / 4)
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

@@ -54,11 +54,6 @@ impl Timers {
         }
     }
 
-    /// When this session's timer fires; `u64::MAX` if it is not armed.
-    pub fn armed_at(&self, session: u32) -> u64 {
-        self.entries.get(session as usize).map_or(u64::MAX, |entry| if entry.armed { entry.at } else { u64::MAX })
-    }
-
     /// When to look again: never later than the earliest deadline, sometimes earlier.
     pub fn next(&self) -> Option<u64> {
         self.earliest().map(|(_, _, at)| at)

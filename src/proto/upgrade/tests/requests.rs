@@ -84,6 +84,8 @@ fn h13_h14_h15_host() {
 
 #[test]
 fn h16_to_h22_targets() {
+    let query = but(GOOD, "/chat", "/chat?{|}^`\\");
+    assert!(forwarded(&query, &[]).starts_with("GET /chat?{|}^`\\ HTTP/1.1\r\n"), "browsers send these as they are");
     let absolute = but(GOOD, "/chat", "http://SERVER.example.com:80/chat?x");
     assert!(forwarded(&absolute, &[]).starts_with("GET /chat?x HTTP/1.1\r\nHost: server.example.com\r\n"));
     for target in [
@@ -103,6 +105,11 @@ fn h16_to_h22_targets() {
         "/a#b",
         "/a\"b",
         "/a\\b",
+        "/a{b",
+        "/a?b\"c",
+        "/a?b<c",
+        "/a?b#c",
+        "/a?é",
         "/é",
     ] {
         refused(but(GOOD, "/chat", target), 400);
