@@ -104,6 +104,10 @@ impl Conductor {
         self.crew.enter(Phase::End);
         self.phase("end", LAST_WORDS, Some(Until::Done)).await;
         self.progress.finish();
+        if let Some(mut upstream) = self.upstream.take() {
+            // Waited for, so that the next run can listen where this one did.
+            upstream.kill().await?;
+        }
         if self.done.len() < self.crew.workers as usize && self.ended_early.is_none() {
             self.ended_early = Some("a worker did not report its numbers".into());
         }
