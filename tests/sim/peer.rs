@@ -52,7 +52,7 @@ impl Peer {
         };
         let reads = match dice.below(10) {
             0 if !well_behaved => Reads::Never,
-            0..=2 => Reads::Slowly(dice.within(1..=500)),
+            0..=2 => Reads::Slowly(dice.within(20..=500)),
             _ => Reads::Eagerly,
         };
         Peer {

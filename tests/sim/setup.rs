@@ -37,7 +37,7 @@ impl Setup {
             small_count: dice.pick(&[2, 4, 16, 64]),
             bulk_count: dice.pick(&[1, 2, 8]),
         };
-        Setup { gentle, config, plan, temper: temper(gentle, dice), clients, steps: if gentle { 100_000 } else { 600 } }
+        Setup { gentle, config, plan, temper: temper(gentle, dice), clients, steps: if gentle { 400_000 } else { 600 } }
     }
 
     pub fn pools(&self) -> [Pool; 2] {
