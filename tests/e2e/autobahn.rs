@@ -61,7 +61,7 @@ fn relay_to(backend: &str) -> Ringway {
 
 /// How long all cases may take.
 fn limit() -> Duration {
-    DEADLINE * if std::env::var_os("RINGWAY_AUTOBAHN_CASES").is_some() { 200 } else { 10 }
+    DEADLINE * if std::env::var_os("RINGWAY_AUTOBAHN_LONG").is_some() { 200 } else { 10 }
 }
 
 type Verdicts = BTreeMap<String, String>;
@@ -70,8 +70,9 @@ type Verdicts = BTreeMap<String, String>;
 fn client_verdicts(under: Under, address: &str) -> Verdicts {
     let reports = scratch("autobahn");
     // It exits with 1 when a case is not strict; the comparison judges.
-    kosoku(under, &["-m", "fuzzingclient", address], &reports).wait_for(limit());
-    verdicts(&reports)
+    let mut suite = kosoku(under, &["-m", "fuzzingclient", address], &reports);
+    suite.wait_for(limit());
+    verdicts(&suite, &reports)
 }
 
 /// The suite as server, reached directly or through a relay.
@@ -84,12 +85,13 @@ fn server_verdicts(under: Under, relayed: bool) -> Verdicts {
     let address = relay.as_ref().map_or(authority.to_string(), |r| r.address.to_string());
     under.client(&address, authority).line_within(limit(), &["ok "]);
     suite.wait_for(limit());
-    verdicts(&reports)
+    verdicts(&suite, &reports)
 }
 
 /// `"1.1.1": {"behavior": "OK", "behaviorClose": "OK", ...}` for each case, of one agent.
-fn verdicts(reports: &Path) -> Verdicts {
-    let text = std::fs::read_to_string(reports.join("index.json")).expect("the suite wrote no report");
+fn verdicts(suite: &Process, reports: &Path) -> Verdicts {
+    let text = std::fs::read_to_string(reports.join("index.json"));
+    let text = text.unwrap_or_else(|e| panic!("no report ({e}), the suite says {:?}", suite.log()));
     let mut verdicts = BTreeMap::new();
     let mut case = String::new();
     for line in text.lines() {
