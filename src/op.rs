@@ -214,7 +214,8 @@ pub enum Op {
     Accept {
         listener: u16,
     },
-    /// Ends in [`Completion::AcceptEnded`]; sockets accepted meanwhile are still handed over before it.
+    /// Ends in [`Completion::AcceptEnded`], if accept is still armed; sockets accepted meanwhile are still handed over
+    /// before it.
     StopAccept {
         listener: u16,
     },

@@ -262,6 +262,7 @@ impl Scanner {
         self.kept.len += rest.len() as u8;
     }
 
+    #[inline]
     fn skip_payload(&mut self, available: usize, scan: &mut Scan) -> usize {
         let skipped = self.payload_left.min(available as u64);
         self.payload_left -= skipped;
@@ -273,6 +274,7 @@ impl Scanner {
     }
 
     /// Reads the header at the start of `bytes`: whole and right, not whole yet, or wrong.
+    #[inline]
     fn header(&self, bytes: &[u8]) -> Result<Option<Header>, Fault> {
         let first = bytes[0];
         let opcode = first & 0x0F;
@@ -286,31 +288,28 @@ impl Scanner {
         if opcode >= CLOSE && usize::from(short) > CONTROL_PAYLOAD_MAX {
             return Err(Fault::LongControl);
         }
-        let length_len = match short {
-            126 => 2,
-            127 => 8,
-            _ => 0,
+        let mask_len = if self.masked { 4 } else { 0 };
+        let (len, payload) = match short {
+            126 => (4, bytes.get(2..4).map(big_endian)),
+            127 => (10, bytes.get(2..10).map(big_endian)),
+            // Chat: most frames are this short.
+            _ => (2, Some(u64::from(short))),
         };
-        let len = 2 + length_len + if self.masked { 4 } else { 0 };
-        let Some(length) = bytes.get(2..2 + length_len) else { return Ok(None) };
-        let payload = match length_len {
-            0 => u64::from(short),
-            2 => u64::from(u16::from_be_bytes([length[0], length[1]])),
-            _ => length.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)),
-        };
+        let Some(payload) = payload else { return Ok(None) };
         // "the minimal number of bytes MUST be used to encode the length" (RFC 6455, 5.2)
-        match length_len {
-            2 if payload < 126 => return Err(Fault::LengthNotMinimal),
-            8 if payload >> 63 != 0 => return Err(Fault::LengthOutOfRange),
-            8 if payload <= 0xFFFF => return Err(Fault::LengthNotMinimal),
+        match short {
+            126 if payload < 126 => return Err(Fault::LengthNotMinimal),
+            127 if payload >> 63 != 0 => return Err(Fault::LengthOutOfRange),
+            127 if payload <= 0xFFFF => return Err(Fault::LengthNotMinimal),
             _ => {}
         }
-        if bytes.len() < len {
+        if bytes.len() < len + mask_len {
             return Ok(None);
         }
-        Ok(Some(Header { len, payload, opcode, fin }))
+        Ok(Some(Header { len: len + mask_len, payload, opcode, fin }))
     }
 
+    #[inline]
     fn check_first(&self, first: u8, opcode: u8, fin: bool) -> Result<(), Fault> {
         let begins_message = matches!(opcode, TEXT | BINARY);
         match first & 0x70 {
@@ -329,6 +328,7 @@ impl Scanner {
     }
 
     /// Steps behind a valid header that is not a Close.
+    #[inline]
     fn enter(&mut self, header: &Header, limits: &FrameLimits, scan: &mut Scan) -> Result<(), Fault> {
         if header.opcode >= CLOSE {
             scan.controls += 1;
@@ -378,6 +378,10 @@ impl Scanner {
             self.close = None;
         }
     }
+}
+
+fn big_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
 impl PartialClose {
