@@ -64,7 +64,7 @@ counters! {
     bytes_out,
     /// Pings and pongs relayed, both ways.
     control_frames,
-    /// Sessions failed with 1002 or 1009.
+    /// Peers failed with 1002, 1008 or 1009.
     frame_faults,
     /// Connects to backends that failed or timed out.
     connect_failures,

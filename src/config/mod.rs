@@ -237,7 +237,7 @@ impl Default for Config {
                 response_body_bytes_max: 1 << 20,
                 frame_bytes_max: None,
                 message_bytes_max: None,
-                message_fragments_max: None,
+                message_fragments_max: Some(1 << 20),
                 control_frames_per_second_max: Some(1000),
                 window_bytes: 128 << 10,
             },

@@ -30,10 +30,16 @@ struct Backend {
     address: Arc<SockAddr>,
     /// Sessions that use it, those still connecting included.
     sessions: u32,
-    /// It has refused a connection: until then it is tried last.
+    /// It has failed: until then it is tried last.
     down_until: u64,
+    /// It was told to be down, and not yet to be up again.
     is_down: bool,
+    /// What changes before this moment is not told: a backend that flaps must not flood the log.
+    quiet_until: u64,
 }
+
+/// A backend's changes are told at most once in this time.
+const QUIET_MS: u64 = 10_000;
 
 impl Balancer {
     pub fn new(config: &Config) -> Self {
@@ -52,6 +58,7 @@ impl Balancer {
                 sessions: 0,
                 down_until: 0,
                 is_down: false,
+                quiet_until: 0,
             }));
         }
         balancer
@@ -91,18 +98,25 @@ impl Balancer {
         self.backends[usize::from(number)].sessions -= 1;
     }
 
-    /// Returns whether that is news.
+    /// It could not be connected to, or gave no answer. Returns whether that is news.
     pub fn failed(&mut self, number: u16, now: u64) -> bool {
         let backend = &mut self.backends[usize::from(number)];
         backend.down_until = now + self.down_ms;
-        !std::mem::replace(&mut backend.is_down, true)
+        let news = !backend.is_down && now >= backend.quiet_until;
+        if news {
+            backend.is_down = true;
+            backend.quiet_until = now + QUIET_MS;
+        }
+        news
     }
 
-    /// Returns whether that is news.
-    pub fn connected(&mut self, number: u16) -> bool {
+    /// It has answered. Returns whether that is news: after every "down" that was told there is one "up".
+    pub fn answered(&mut self, number: u16, now: u64) -> bool {
         let backend = &mut self.backends[usize::from(number)];
         backend.down_until = 0;
-        std::mem::replace(&mut backend.is_down, false)
+        let news = backend.is_down && now >= backend.quiet_until;
+        backend.is_down &= !news;
+        news
     }
 
     pub fn address(&self, number: u16) -> Arc<SockAddr> {
@@ -149,7 +163,8 @@ mod tests {
         assert_eq!(balancer.choose(0, &[], 100, 0), Some(1));
         assert_eq!(balancer.choose(0, &[], 100, 0), Some(1));
         assert_eq!(balancer.choose(0, &[1], 100, 0), Some(0), "better than none");
-        assert!(balancer.connected(0));
+        assert!(!balancer.answered(0, 101), "too soon to be told");
+        assert!(balancer.answered(0, 100 + QUIET_MS));
         assert_eq!(balancer.choose(0, &[1], 100, 0), Some(0));
         balancer.failed(1, 100);
         let later = 100 + millis(Config::default().timeouts.backend_down);

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::net::Shutdown;
 
-use super::session::{Grace, Receiving, Session, State};
+use super::session::{Grace, Link, Receiving, Session, State};
 use super::shared::Context;
 use crate::op::{InFlight, Op, Side};
 use crate::proto::close::code;
@@ -110,6 +110,8 @@ impl Session {
         self.outcome.set(name(side), notice.text());
         cx.shared.metrics.frame_faults.add(1);
         let told_other = if side == Side::Client { notice } else { Notice::BackendFault };
+        // If the other side has broken a rule before, it hears of that.
+        let told_other = self.pipe_from(side).instead.take().unwrap_or(told_other);
         self.pipe_from(side).tell(told_other, cx);
         let to_offender = self.pipe_to(side);
         if to_offender.told {
@@ -157,9 +159,21 @@ impl Session {
         }
     }
 
+    /// If one of its peers is slow: how many buffers wait for it, which session this is, and whether it is the backend.
+    pub fn hoarding(&self, now: u64, patience: u64) -> Option<(u16, u32, bool)> {
+        [(&self.client, &self.down, false), (&self.backend, &self.up, true)]
+            .into_iter()
+            .filter(|(end, pipe, _)| end.is_slow(now, patience) && pipe.held_buffers() > 0)
+            .map(|(_, pipe, is_backend)| (pipe.held_buffers(), self.index, is_backend))
+            .max()
+    }
+
     fn begin_close(&mut self, grace: Grace, wait: u64, cx: &mut Context<'_>) {
         let sooner = matches!(self.state, State::Closing(Grace::Peers)) && grace == Grace::Answers;
         if matches!(self.state, State::Open) || sooner {
+            if matches!(self.state, State::Open) {
+                self.closing_at = cx.now;
+            }
             self.state = State::Closing(grace);
             self.deadline = cx.now + wait;
         }
@@ -190,6 +204,10 @@ impl Session {
     }
 
     pub fn close_timed_out(&mut self, cx: &mut Context<'_>) {
+        if !matches!(self.state, State::Closing(Grace::Answers)) && self.is_flushing(cx) {
+            self.deadline = cx.now + cx.shared.waits.close;
+            return;
+        }
         match self.state {
             State::Closing(Grace::Answers) => {
                 for pipe in [&mut self.up, &mut self.down] {
@@ -210,6 +228,25 @@ impl Session {
             }
             _ => self.terminate(cx),
         }
+    }
+
+    /// A slow but living peer may still get what was read for it, as long as a stalled send would be waited for. A probe
+    /// now makes sure that it lives: without progress the send has failed.
+    fn is_flushing(&mut self, cx: &mut Context<'_>) -> bool {
+        if cx.now >= self.closing_at.saturating_add(cx.shared.waits.send_stall) {
+            return false;
+        }
+        let mut flushing = false;
+        for side in [Side::Client, Side::Backend] {
+            let end = self.end(side);
+            if end.link == Link::Live && end.sending && !end.broken {
+                flushing = true;
+                if !end.probing {
+                    self.probe_send(side, cx);
+                }
+            }
+        }
+        flushing
     }
 
     /// The session's line in the log.

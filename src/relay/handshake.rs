@@ -127,10 +127,6 @@ impl Session {
             self.backend.link = Link::Retiring { connecting: false };
             return;
         }
-        let Some(number) = self.backend_number else { unreachable!("a connect goes to a chosen backend") };
-        if cx.shared.balancer.connected(number) {
-            tracing::info!(backend = cx.shared.balancer.name(number), "backend is up again");
-        }
         self.backend.link = Link::Live;
         self.deadline = cx.now + cx.shared.waits.answer;
         let state = std::mem::replace(&mut self.state, State::Ending);
@@ -144,11 +140,27 @@ impl Session {
 
     fn connect_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
         cx.shared.metrics.connect_failures.add(1);
+        self.backend_failed(error, cx);
         if let Some(number) = self.backend_number.take() {
             cx.shared.balancer.release(number);
-            if cx.shared.balancer.failed(number, cx.now) {
-                tracing::warn!(backend = cx.shared.balancer.name(number), %error, "backend is down");
-            }
+        }
+    }
+
+    /// The backend has shown that it is not well: others are tried before it for a while.
+    fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        if let Some(number) = self.backend_number
+            && cx.shared.balancer.failed(number, cx.now)
+        {
+            tracing::warn!(backend = cx.shared.balancer.name(number), %error, "backend is down");
+        }
+    }
+
+    /// It has answered, whatever it said.
+    fn backend_answered(&mut self, cx: &mut Context<'_>) {
+        if let Some(number) = self.backend_number
+            && cx.shared.balancer.answered(number, cx.now)
+        {
+            tracing::info!(backend = cx.shared.balancer.name(number), "backend is up again");
         }
     }
 
@@ -189,10 +201,15 @@ impl Session {
                     handshake.answer.drain(..end);
                     handshake.searched = 0;
                 }
-                Ok(Answer::Switched(agreement)) => return self.open(end, agreement, cx),
+                Ok(Answer::Switched(agreement)) => {
+                    self.backend_answered(cx);
+                    return self.open(end, agreement, cx);
+                }
                 Ok(Answer::Response { head, body }) => {
                     let rest = handshake.answer.split_off(end);
-                    self.state = State::Responding(Response::new(body, &cx.shared.config.limits));
+                    self.backend_answered(cx);
+                    let until = cx.now + cx.shared.waits.answer + cx.shared.waits.send_stall;
+                    self.state = State::Responding(Response::new(body, &cx.shared.config.limits, until));
                     return self.respond(head, &rest, cx);
                 }
             }
@@ -238,6 +255,7 @@ impl Session {
     }
 
     pub fn answer_timed_out(&mut self, cx: &mut Context<'_>) {
+        self.backend_failed(&"no answer within timeouts.answer", cx);
         self.refuse(Fault::new(504, "The backend did not answer in time."), cx);
     }
 
@@ -260,6 +278,7 @@ impl Session {
                     (true, _) => "The backend closed the connection without an answer.",
                     (false, _) => "The backend's answer is cut short.",
                 };
+                self.backend_failed(&text, cx);
                 self.bad_gateway(text, cx);
             }
             (Side::Backend, _) => {}

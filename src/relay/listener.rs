@@ -75,7 +75,9 @@ impl Listeners {
             *accepting = Accepting::Closed;
             cx.ops.push(Op::CloseListener { listener });
         } else if let Some(error) = error {
-            self.retry_at = cx.now + RETRY_MS;
+            if slots == Slots::Free {
+                self.retry_at = cx.now + RETRY_MS;
+            }
             self.warn(&error, cx.now);
         } else if slots == Slots::Free {
             self.accept(cx.ops);

@@ -50,10 +50,14 @@ pub struct Relay {
     now: u64,
     /// When draining ends, whatever is still open.
     drain_until: u64,
+    /// When the next slow reader may be cut for want of buffers.
+    relieve_at: u64,
 }
 
 /// How long those who wait for a buffer wait for their turn while there are buffers.
 const FEED_MS: u64 = 1;
+/// With no buffer left: how often one slow reader is cut.
+const RELIEVE_MS: u64 = 20;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slots {
@@ -77,6 +81,7 @@ impl Relay {
             last_seen: now,
             now: 0,
             drain_until: u64::MAX,
+            relieve_at: 0,
         }
     }
 
@@ -111,7 +116,11 @@ impl Relay {
             cx.unsettle(session);
         }
         if self.listeners.retry_at <= self.now && !self.shared.draining {
-            self.listeners.accept(ops);
+            // With all slots taken, the next one to become free arms accept.
+            self.listeners.retry_at = u64::MAX;
+            if self.slots() == Slots::Free {
+                self.listeners.accept(ops);
+            }
         }
         if self.drain_until <= self.now {
             self.terminate_all(ops);
@@ -125,7 +134,10 @@ impl Relay {
         let listeners = if self.shared.draining { u64::MAX } else { self.listeners.retry_at };
         // Those who got their turn may have had nothing to receive: then the next ones come without any completion.
         let starved = if self.shared.loans.can_feed() { self.now + FEED_MS } else { u64::MAX };
-        let next = self.shared.timers.next().unwrap_or(u64::MAX).min(listeners).min(self.drain_until).min(starved);
+        let out = self.shared.loans.small_is_out() && !self.shared.loans.starved.is_empty();
+        let relief = if out { self.relieve_at.max(self.now + FEED_MS) } else { u64::MAX };
+        let next =
+            self.shared.timers.next().unwrap_or(u64::MAX).min(listeners).min(self.drain_until).min(starved).min(relief);
         (next != u64::MAX).then(|| self.epoch + Duration::from_millis(next))
     }
 
@@ -199,7 +211,7 @@ impl Relay {
         cx.unsettle(session);
         match result {
             _ if retiring => {}
-            Ok(1..) => {}
+            Ok(1..) => session.made_progress(side, &mut cx),
             _ if probing => session.send_failed(side, "send made no progress", &mut cx),
             Ok(_) => session.send_failed(side, "send accepted nothing", &mut cx),
             Err(_) => session.send_failed(side, "connection reset", &mut cx),
@@ -239,7 +251,7 @@ impl Relay {
             (State::Head(_) | State::Connecting(_) | State::Answering(_), _) => {
                 session.lost_in_handshake(side, error, &mut cx);
             }
-            (State::Responding(_), Side::Backend) => session.linger(&mut cx),
+            (State::Responding(_), Side::Backend) => session.response_ended(error.is_some(), &mut cx),
             (State::Responding(_) | State::Lingering, Side::Client) if error.is_some() => {
                 session.outcome.set(name(side), "connection reset");
                 session.terminate(&mut cx);
@@ -294,6 +306,10 @@ impl Relay {
 
     /// Those who found no buffer try again, as many as there are buffers back.
     fn feed_starved(&mut self, ops: &mut Vec<Op>) {
+        self.forget_starved();
+        if self.shared.loans.small_is_out() && !self.shared.loans.starved.is_empty() {
+            self.relieve(ops);
+        }
         let mut room = self.shared.loans.small_left();
         while room > 0
             && let Some(conn) = self.shared.loans.starved.pop_front()
@@ -306,6 +322,34 @@ impl Relay {
                 cx.unsettle(session);
                 room -= 1;
             }
+        }
+    }
+
+    /// Those at the front who have gone meanwhile need no buffer.
+    fn forget_starved(&mut self) {
+        while let Some(conn) = self.shared.loans.starved.front() {
+            let session = &mut self.sessions[conn.session() as usize];
+            if session.generation == conn.generation() && session.end(conn.side()).receiving == Receiving::Starved {
+                break;
+            }
+            self.shared.loans.starved.pop_front();
+        }
+    }
+
+    /// Everybody waits because slow readers hold all buffers: the one that holds most gives them back.
+    fn relieve(&mut self, ops: &mut Vec<Op>) {
+        if self.now < self.relieve_at {
+            return;
+        }
+        self.relieve_at = self.now + RELIEVE_MS;
+        // A tenth of the usual patience: while it lasts nobody else is served.
+        let (now, patience) = (self.now, self.shared.waits.send_stall / 10);
+        let slowest = self.sessions.iter().filter_map(|session| session.hoarding(now, patience)).max();
+        if let Some((_, index, is_backend)) = slowest {
+            let (session, mut cx) = self.enter(index, ops);
+            let side = if is_backend { Side::Backend } else { Side::Client };
+            session.send_failed(side, "too slow while buffers are short", &mut cx);
+            cx.unsettle(session);
         }
     }
 

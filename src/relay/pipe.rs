@@ -47,6 +47,9 @@ pub(super) enum Event {
     Fault(Notice),
 }
 
+/// What a source that has not shown bulk is granted at a time, in small buffers.
+const CHAT_BUFFERS: u32 = 4;
+
 impl Pipe {
     pub fn new(from: Side, deflate: bool) -> Self {
         Pipe {
@@ -74,19 +77,25 @@ impl Pipe {
     }
 
     /// How many more bytes may be read; 0: stop reading. `slow`: the sink has not taken the last send at once.
-    pub fn credit(&self, slow: bool, shared: &Shared) -> u32 {
+    /// `bulk`: the source sends much at a time. Others get little at once, as what is granted cannot be taken back before
+    /// the next batch, by when the sink may have turned out to be slow.
+    pub fn credit(&self, slow: bool, bulk: bool, shared: &Shared) -> u32 {
         let window = shared.window_bytes;
         if self.told || self.deaf {
             return window;
         }
         let room = window.saturating_sub(self.held_bytes);
+        if shared.loans.small_is_scarce() {
+            // Nobody takes a second buffer before the first has left.
+            return if self.held_buffers > 0 { 0 } else { room.min(shared.small_bytes) };
+        }
+        let room = if bulk { room } else { room.min(CHAT_BUFFERS * shared.small_bytes) };
         if !slow {
             // What is held leaves with this batch; only a flood that came all at once can be too much.
             let flooded = self.held_bytes >= 2 * window || self.held_buffers >= 2 * shared.window_buffers;
             return if flooded { 0 } else { room.max(1) };
         }
-        let scarce = self.held_buffers > 0 && shared.loans.small_is_scarce();
-        if self.held_buffers >= shared.window_buffers || scarce { 0 } else { room }
+        if self.held_buffers >= shared.window_buffers { 0 } else { room }
     }
 
     /// Takes in what the source sent: `bytes`, and the lease they lie in. Bytes without a lease are copied.
@@ -265,6 +274,11 @@ impl Pipe {
             release(piece, cx);
         }
         cx.keep_spare(pieces);
+    }
+
+    /// Buffers queued or in flight, counted in small ones.
+    pub fn held_buffers(&self) -> u16 {
+        self.held_buffers
     }
 
     /// Nothing queued, nothing in flight.

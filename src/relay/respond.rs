@@ -11,11 +11,13 @@ pub(super) struct Response {
     body: Body,
     /// Bytes of the body, framing included, that may still pass.
     room: u64,
+    /// The end of all patience with a slow backend or client.
+    until: u64,
 }
 
 impl Response {
-    pub fn new(body: Body, limits: &Limits) -> Box<Self> {
-        Box::new(Response { body, room: limits.response_body_bytes_max })
+    pub fn new(body: Body, limits: &Limits, until: u64) -> Box<Self> {
+        Box::new(Response { body, room: limits.response_body_bytes_max, until })
     }
 }
 
@@ -23,7 +25,6 @@ impl Session {
     /// The head has been rebuilt for the client; `rest` came behind it.
     pub fn respond(&mut self, head: Vec<u8>, rest: &[u8], cx: &mut Context<'_>) {
         self.outcome.set("backend", "answered with another status than 101");
-        self.deadline = cx.now + cx.shared.waits.answer;
         self.down.push(Piece::owned(head), cx);
         self.response_body(rest, None, cx);
     }
@@ -38,6 +39,7 @@ impl Session {
         let passed = (taken as u64).min(response.room);
         response.room -= passed;
         let over = passed < taken as u64 || response.room == 0 && !complete;
+        self.deadline = (cx.now + cx.shared.waits.answer).min(response.until);
         self.down.forward(&bytes[..passed as usize], lease, cx);
         if over {
             self.outcome.reason = "response body larger than the limit".into();
@@ -45,5 +47,14 @@ impl Session {
         if over || complete {
             self.linger(cx);
         }
+    }
+
+    /// The backend has sent FIN, or RST.
+    pub fn response_ended(&mut self, reset: bool, cx: &mut Context<'_>) {
+        let State::Responding(response) = &self.state else { unreachable!("asked in state Responding only") };
+        if reset || !matches!(response.body, Body::UntilClose) {
+            self.outcome.reason = "the backend's answer is cut short".into();
+        }
+        self.linger(cx);
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Session {
     /// When the last byte came, from either side.
     pub active_at: u64,
     pub began_at: u64,
+    /// When it began to close.
+    pub closing_at: u64,
     pub client_ip: Option<IpAddr>,
     /// Where in the config the backend stands, once one is chosen.
     pub backend_number: Option<u16>,
@@ -141,6 +143,7 @@ impl Session {
             timer_at: u64::MAX,
             active_at: 0,
             began_at: 0,
+            closing_at: 0,
             client_ip: None,
             backend_number: None,
             unsettled: false,
@@ -232,6 +235,14 @@ impl Session {
         }
     }
 
+    /// A send got bytes through: the client of a response, or of a refusal, is worth waiting for.
+    pub fn made_progress(&mut self, side: Side, cx: &mut Context<'_>) {
+        self.active_at = cx.now;
+        if side == Side::Client && matches!(self.state, State::Lingering) && !self.client.shut {
+            self.deadline = cx.now + cx.shared.waits.send_stall;
+        }
+    }
+
     fn settle_receive(&mut self, from: Side, cx: &mut Context<'_>) {
         let conn = self.conn(from);
         let credit = self.receive_credit(from, cx);
@@ -261,9 +272,9 @@ impl Session {
 
     /// How many bytes of this side are wanted now; 0: stop reading.
     fn receive_credit(&self, from: Side, cx: &Context<'_>) -> u32 {
-        let (pipe, to) = match from {
-            Side::Client => (&self.up, &self.backend),
-            Side::Backend => (&self.down, &self.client),
+        let (pipe, source, to) = match from {
+            Side::Client => (&self.up, &self.client, &self.backend),
+            Side::Backend => (&self.down, &self.backend, &self.client),
         };
         let limits = &cx.shared.config.limits;
         match &self.state {
@@ -276,7 +287,7 @@ impl Session {
                 Side::Client => limits.window_bytes as u32,
                 Side::Backend => 0,
             },
-            State::Responding(_) | State::Open | State::Closing(_) => pipe.credit(to.sending, cx.shared),
+            State::Responding(_) | State::Open | State::Closing(_) => pipe.credit(to.sending, source.bulk, cx.shared),
         }
     }
 
@@ -358,7 +369,8 @@ impl Session {
                 }
             }
         }
-        if matches!(self.state, State::Open) {
+        // While something is being sent the session is not idle; a send that stalls has its own deadline.
+        if matches!(self.state, State::Open) && !self.client.sending && !self.backend.sending {
             earliest = earliest.min(self.active_at.saturating_add(cx.shared.waits.idle));
         }
         earliest
@@ -410,6 +422,11 @@ impl End {
             score: 0,
             group: Group::Small,
         }
+    }
+
+    /// The send in flight has been under way for that long.
+    pub fn is_slow(&self, now: u64, patience: u64) -> bool {
+        self.link == Link::Live && self.sending && !self.broken && now >= self.sending_since.saturating_add(patience)
     }
 
     fn is_ready_to_close(&self) -> bool {

@@ -20,6 +20,7 @@ pub(super) struct Shared {
     pub waits: Waits,
     /// limits.window_bytes, and the same in small buffers.
     pub window_bytes: u32,
+    pub small_bytes: u32,
     pub window_buffers: u16,
     pub frame_limits: FrameLimits,
     pub head_limits: HeadLimits,
@@ -78,6 +79,7 @@ impl Shared {
         Shared {
             waits: Waits::new(&config),
             window_bytes: limits.window_bytes as u32,
+            small_bytes: config.buffers.small_bytes as u32,
             window_buffers: window_buffers(limits.window_bytes, config.buffers.small_bytes),
             frame_limits: FrameLimits {
                 frame_bytes_max: limits.frame_bytes_max.unwrap_or(u64::MAX),
