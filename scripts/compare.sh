@@ -130,11 +130,11 @@ on_all() { # cell round scenario options...
 if [ "$mode" = full ]; then
     time=(--warmup 1s --duration 5s)
     grid="64:1 64:64 64:1000 64:5000 1KiB:1 1KiB:64 1KiB:1000 1KiB:5000 4KiB:1 4KiB:64 4KiB:1000 4KiB:5000 \
-        64KiB:1 64KiB:64 64KiB:1000 1MiB:1 1MiB:64"
+        64KiB:1 64KiB:16 64KiB:64 64KiB:1000 1MiB:1 1MiB:64"
     skipped "64KiB x 5000, 1MiB x 1000 and 1MiB x 5000: more in flight than a fair share of memory"
 else
     time=(--warmup 250ms --duration 1250ms)
-    grid="64:1 64:64 64:1000 64:5000 1KiB:64 4KiB:64 64KiB:64 1MiB:1"
+    grid="64:1 64:64 64:1000 64:5000 1KiB:64 4KiB:64 64KiB:16 1MiB:1"
     skipped "quick form: sizes above 64 B at one number of connections each; --full runs the grid"
 fi
 
@@ -187,7 +187,7 @@ mapfile -t files < <(find "$results" -name result.json -printf '%T@ %p\n' | sort
     echo "Took $(($(date +%s) - started)) s on $(uname -sr), $(nproc) CPUs, $(date -u +%Y-%m-%d)."
     for name in "${available[@]}"; do
         case "$name" in
-            haproxy) haproxy -v | head -1 ;;
+            haproxy) haproxy -v | sed -n 1p ;;
             nginx) nginx -v 2>&1 ;;
             caddy) echo "Caddy $("$caddy" version | cut -d' ' -f1)" ;;
             ringway) "$ringway" --version ;;
