@@ -59,7 +59,7 @@ fn a_send_that_gets_nowhere_ends_the_session() {
     assert_ends(&mut stage, [client, backend]);
 }
 
-fn with_buffers(small_count: usize) -> Stage {
+pub fn with_buffers(small_count: usize) -> Stage {
     let plan = Plan { sessions_max: 8, refusals_max: 1, small_count, bulk_count: 1 };
     Stage::with_plan(config(1), plan)
 }

@@ -1,8 +1,10 @@
 //! Scripts for rules that are hard to hit from outside a process. Names begin with rows of the wire cases.
 
+mod blame;
 mod closing;
 mod handshakes;
 mod limits;
+mod patience;
 
 use std::time::Duration;
 
