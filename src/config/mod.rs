@@ -238,7 +238,7 @@ impl Default for Config {
                 frame_bytes_max: None,
                 message_bytes_max: None,
                 message_fragments_max: Some(1 << 20),
-                control_frames_per_second_max: Some(1000),
+                control_frames_per_second_max: Some(10_000),
                 window_bytes: 128 << 10,
             },
             timeouts: Timeouts {
