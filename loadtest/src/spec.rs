@@ -60,7 +60,7 @@ pub struct MessageSpec {
     pub mask: MaskKind,
     /// Frames per message.
     pub fragments: u32,
-    /// A ping between any two fragments.
+    /// A ping behind the first fragment of each message.
     pub ping_between: bool,
     /// Writes to the socket are cut to this many bytes.
     pub write_bytes_max: Option<u64>,

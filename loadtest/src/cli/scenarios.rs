@@ -32,7 +32,7 @@ pub enum Run {
     Burst(Burst),
     /// Echoes of large messages, up to 64 MiB
     Large(Large),
-    /// Echoes of fragmented messages, with pings between the fragments
+    /// Echoes of fragmented messages, with a ping between the fragments of each
     Fragmented(Fragmented),
     /// Kill, stop, reset or cut in the middle of a run, and account for every message
     Faults(Faults),
@@ -160,7 +160,7 @@ pub struct Fragmented {
     /// Frames per message
     #[arg(long, default_value_t = 8)]
     pub fragments: u32,
-    /// No pings between the fragments
+    /// No ping between the fragments
     #[arg(long)]
     pub no_pings: bool,
     /// Messages under way per connection

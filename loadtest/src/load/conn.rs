@@ -278,6 +278,8 @@ impl Sender {
         let mut payload = Vec::with_capacity(bytes);
         shard.filler.append(&mut payload, bytes, stamp);
         let text = shard.filler.kind().is_text();
+        // One a message: behind every fragment they would be a flood, which a careful relay ends.
+        let mut ping = message.ping_between;
         put_fragmented(
             out,
             text,
@@ -285,7 +287,7 @@ impl Sender {
             message.fragments as usize,
             || shard.mask(),
             |out| {
-                if message.ping_between {
+                if std::mem::take(&mut ping) {
                     put_frame(out, true, Opcode::Ping, shard.mask(), b"between");
                 }
             },
