@@ -134,8 +134,7 @@ impl Relay {
         let listeners = if self.shared.draining { u64::MAX } else { self.listeners.retry_at };
         // Those who got their turn may have had nothing to receive: then the next ones come without any completion.
         let starved = if self.shared.loans.can_feed() { self.now + FEED_MS } else { u64::MAX };
-        let out = self.shared.loans.small_is_out() && !self.shared.loans.starved.is_empty();
-        let relief = if out { self.relieve_at.max(self.now + FEED_MS) } else { u64::MAX };
+        let relief = if self.shared.loans.is_exhausted() { self.relieve_at.max(self.now + FEED_MS) } else { u64::MAX };
         let next =
             self.shared.timers.next().unwrap_or(u64::MAX).min(listeners).min(self.drain_until).min(starved).min(relief);
         (next != u64::MAX).then(|| self.epoch + Duration::from_millis(next))
@@ -307,18 +306,16 @@ impl Relay {
     /// Those who found no buffer try again, as many as there are buffers back.
     fn feed_starved(&mut self, ops: &mut Vec<Op>) {
         self.forget_starved();
-        if self.shared.loans.small_is_out() && !self.shared.loans.starved.is_empty() {
+        if self.shared.loans.is_exhausted() {
             self.relieve(ops);
         }
         let mut room = self.shared.loans.small_left();
         while room > 0
             && let Some(conn) = self.shared.loans.starved.pop_front()
         {
-            let (session, mut cx) = self.enter(conn.session(), ops);
-            let same = session.generation == conn.generation();
-            let end = session.end(conn.side());
-            if same && end.receiving == Receiving::Starved {
-                end.receiving = Receiving::Idle;
+            if self.is_starved(conn) {
+                let (session, mut cx) = self.enter(conn.session(), ops);
+                session.end(conn.side()).receiving = Receiving::Idle;
                 cx.unsettle(session);
                 room -= 1;
             }
@@ -327,13 +324,16 @@ impl Relay {
 
     /// Those at the front who have gone meanwhile need no buffer.
     fn forget_starved(&mut self) {
-        while let Some(conn) = self.shared.loans.starved.front() {
-            let session = &mut self.sessions[conn.session() as usize];
-            if session.generation == conn.generation() && session.end(conn.side()).receiving == Receiving::Starved {
-                break;
-            }
+        while let Some(&conn) = self.shared.loans.starved.front()
+            && !self.is_starved(conn)
+        {
             self.shared.loans.starved.pop_front();
         }
+    }
+
+    fn is_starved(&mut self, conn: ConnId) -> bool {
+        let session = &mut self.sessions[conn.session() as usize];
+        session.generation == conn.generation() && session.end(conn.side()).receiving == Receiving::Starved
     }
 
     /// Everybody waits because slow readers hold all buffers: the one that holds most gives them back.

@@ -165,6 +165,11 @@ impl Loans {
         self.small_max.saturating_sub(self.small)
     }
 
+    /// Somebody waits for a buffer, and there is none.
+    pub fn is_exhausted(&self) -> bool {
+        !self.starved.is_empty() && self.small_is_out()
+    }
+
     /// Somebody waits for a buffer, and there is one.
     pub fn can_feed(&self) -> bool {
         !self.starved.is_empty() && !self.small_is_out()
