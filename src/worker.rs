@@ -24,6 +24,7 @@ use crate::io::{self, Features, ListenError, Listeners, Ring, SetupError, Waker}
 use crate::metrics::{Metrics, Totals};
 use crate::op::{Completion, Op};
 use crate::relay::Relay;
+use crate::relay::table::Table;
 
 /// What the control plane may ask of the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +212,8 @@ impl Core {
         let _end = End { index: self.index, ended: self.ended.clone() };
         let seed = std::hash::RandomState::new().build_hasher().finish();
         let now = Instant::now();
-        let mut relay = Relay::new(self.config.clone(), self.plan, self.metrics.clone(), seed, now);
+        let table = Table::first(self.config.clone(), now);
+        let mut relay = Relay::new(table, self.plan, self.metrics.clone(), seed, now);
         let mut ops: Vec<Op> = Vec::with_capacity(256);
         relay.start(&mut ops);
         loop {
@@ -319,14 +321,15 @@ impl fmt::Display for WorkerError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Balance, Pool};
+    use crate::config::Pool;
     use std::net::TcpStream;
     use std::sync::Mutex;
 
     fn config(listener: &str) -> Config {
-        let backends = vec!["127.0.0.1:9".parse().unwrap()];
-        let pool = Pool { name: "echo".into(), backends, balance: Balance::RoundRobin };
-        let mut config = Config { pools: vec![pool], listeners: vec![listener.parse().unwrap()], ..Config::default() };
+        let backend: Address = "127.0.0.1:9".parse().unwrap();
+        let pool = Pool { backends: vec![backend.into()], ..Pool::named("echo") };
+        let listener: Address = listener.parse().unwrap();
+        let mut config = Config { pools: vec![pool], listeners: vec![listener.into()], ..Config::default() };
         config.workers = Some(2);
         config
     }
@@ -379,7 +382,7 @@ mod tests {
         let first = first.unwrap();
         let address = port(&first);
         let mut second = config("127.0.0.1:0");
-        second.listeners.push(Address::Inet(address));
+        second.listeners.push(Address::Inet(address).into());
         let Some(Err(error)) = start(second) else { panic!("both listen on {address}") };
         let told = error.to_string();
         assert!(told.contains(&format!("cannot listen on {address}")) && told.contains("ss -ltnp"), "{told}");

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::draft::Draft;
 use super::fault::{Fault, Place};
 use super::units::{self, print_size, print_time};
-use super::{Address, Config};
+use super::{Address, Backend, Config};
 
 /// Where the relay listens if nothing says so: reachable from this machine alone, so that no one exposes it unasked.
 pub const DEFAULT_LISTENER: &str = "127.0.0.1:8080";
@@ -28,7 +28,8 @@ impl Machine {
 /// The finished configuration, or all faults in the order of the file.
 pub(super) fn check(mut draft: Draft, machine: &Machine) -> Result<Config, Vec<Fault>> {
     if draft.config.listeners.is_empty() {
-        draft.config.listeners.push(DEFAULT_LISTENER.parse().expect("the default is an address"));
+        let address: Address = DEFAULT_LISTENER.parse().expect("the default is an address");
+        draft.config.listeners.push(address.into());
     }
     // A value that was refused left its default behind, which nobody compared with anything.
     let refused: Vec<String> = draft.faults.iter().map(|fault| fault.option.clone()).collect();
@@ -48,8 +49,9 @@ fn listeners(draft: &mut Draft) {
     let listeners = draft.config.listeners.clone();
     for (index, listener) in listeners.iter().enumerate() {
         // Port 0 is another port each time.
+        let listener = &listener.address;
         let any_port = matches!(listener, Address::Inet(address) if address.port() == 0);
-        if !any_port && listeners[..index].contains(listener) {
+        if !any_port && listeners[..index].iter().any(|other| other.address == *listener) {
             let path = format!("listeners[{index}].address");
             fault(draft, &path, format!("{listener} is listened on twice"));
         }
@@ -75,14 +77,14 @@ fn pools(draft: &mut Draft) {
     default_pool(draft);
 }
 
-fn backends(draft: &mut Draft, pool: usize, backends: &[Address]) {
+fn backends(draft: &mut Draft, pool: usize, backends: &[Backend]) {
     let mut seen = HashSet::new();
-    for (index, backend) in backends.iter().enumerate() {
+    for (index, Backend { address: backend, .. }) in backends.iter().enumerate() {
         let path = format!("pools[{pool}].backends[{index}]");
         if !seen.insert(backend) {
             fault(draft, &path, format!("{backend} is listed twice"));
         }
-        if draft.config.listeners.iter().any(|listener| backend.reaches(listener)) {
+        if draft.config.listeners.iter().any(|listener| backend.reaches(&listener.address)) {
             fault(draft, &path, format!("{backend} is this relay itself: it listens there"));
         }
     }
@@ -90,7 +92,7 @@ fn backends(draft: &mut Draft, pool: usize, backends: &[Address]) {
 
 fn default_pool(draft: &mut Draft) {
     match (draft.default_pool_index(), &draft.default_pool) {
-        (Some(index), _) => draft.config.default_pool = index,
+        (Some(index), _) => draft.config.default_pool = Some(index),
         // A broken file may well name it where it is broken.
         (None, _) if draft.broken || draft.faults.iter().any(|fault| fault.option == "pools") => (),
         (None, Some(name)) if !draft.config.pools.is_empty() => {

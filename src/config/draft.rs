@@ -32,7 +32,7 @@ impl Draft {
             for index in 0..flags.listen.len() {
                 self.places.insert(format!("listeners[{index}].address"), Place::Flag("--listen"));
             }
-            self.config.listeners = flags.listen.clone();
+            self.config.listeners = flags.listen.iter().cloned().map(Into::into).collect();
         }
         if !flags.backend.is_empty() {
             self.replace_backends(&flags.backend);
@@ -62,14 +62,14 @@ impl Draft {
         let index = self.default_pool_index().unwrap_or(0);
         if self.config.pools.is_empty() {
             let name = self.default_pool.clone().unwrap_or_else(|| "default".into());
-            self.config.pools.push(Pool { name, backends: Vec::new(), balance: Default::default() });
+            self.config.pools.push(Pool::named(name));
         }
         let prefix = format!("pools[{index}].backends");
         self.places.retain(|path, _| !path.starts_with(&prefix));
         for backend in 0..backends.len() {
             self.places.insert(format!("{prefix}[{backend}]"), Place::Flag("--backend"));
         }
-        self.config.pools[index].backends = backends;
+        self.config.pools[index].backends = backends.into_iter().map(Into::into).collect();
     }
 
     /// The pool that was named, or the first. `None` if there is none of that name.

@@ -13,14 +13,14 @@ pub(super) fn print(config: &Config) -> String {
     for setting in SETTINGS.iter().filter(|setting| !setting.path.contains('.')) {
         line(format_args!("{} = {}", setting.path, setting.print(&setting.read(config))));
     }
-    if let Some(pool) = config.pools.get(config.default_pool) {
+    if let Some(pool) = config.default_pool.map(|pool| &config.pools[pool]) {
         line(format_args!("default_pool = {}", quote(&pool.name)));
     }
     for listener in &config.listeners {
-        line(format_args!("\n[[listeners]]\naddress = {}", quote(&listener.to_string())));
+        line(format_args!("\n[[listeners]]\naddress = {}", quote(&listener.address.to_string())));
     }
     for pool in &config.pools {
-        let backends: Vec<String> = pool.backends.iter().map(|backend| quote(&backend.to_string())).collect();
+        let backends: Vec<String> = pool.backends.iter().map(|backend| quote(&backend.address.to_string())).collect();
         line(format_args!("\n[[pools]]\nname = {}\nbalance = \"{}\"", quote(&pool.name), pool.balance.word()));
         line(format_args!("backends = [{}]", backends.join(", ")));
     }

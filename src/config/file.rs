@@ -149,7 +149,7 @@ impl Reader<'_> {
             Ok(address) => {
                 let path = format!("listeners[{}].address", self.draft.config.listeners.len());
                 self.draft.places.insert(path, self.place(value.span()));
-                self.draft.config.listeners.push(address);
+                self.draft.config.listeners.push(address.into());
             }
             Err(message) => self.fault(value.span(), &address_path, message),
         }
@@ -177,7 +177,8 @@ impl Reader<'_> {
             }
         };
         // Faulty ones too, so that the numbers in paths stay the file's.
-        self.draft.config.pools.push(Pool { name, backends, balance });
+        let backends = backends.into_iter().map(Into::into).collect();
+        self.draft.config.pools.push(Pool { backends, balance, ..Pool::named(name) });
     }
 
     fn balance(&mut self, path: &str, value: &Value<'_>) -> Balance {

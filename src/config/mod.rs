@@ -7,6 +7,8 @@ mod effective;
 mod fault;
 mod file;
 mod flags;
+mod pool;
+mod route;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -14,6 +16,7 @@ mod units;
 
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +26,11 @@ pub use address::{Address, Target};
 pub use check::{DEFAULT_LISTENER, Machine};
 pub use fault::{Fault, Faults, Place};
 pub use flags::{Cpus, Flags};
+pub use pool::{
+    Admission, Backend, Balance, Breaker, Check, Discovery, Ejection, Fate, HashKey, Health, Pool, SameSite, Secure,
+    Sessions, Sticky, StickyValue,
+};
+pub use route::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, PlainHttp, Route};
 
 /// A file of more is no configuration.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -64,10 +72,16 @@ pub fn print(config: &Config) -> String {
 /// Everything Ringway may be told, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    pub listeners: Vec<Address>,
+    pub listeners: Vec<Listener>,
     pub pools: Vec<Pool>,
-    /// The pool that every request goes to: an index into `pools`.
-    pub default_pool: usize,
+    /// In the order in which they are tried: the most specific first.
+    pub routes: Vec<Route>,
+    /// The pool of requests that no route takes: an index into `pools`. `None`: they hear 404.
+    pub default_pool: Option<usize>,
+    /// Whether the file is read again when it changes, as on SIGHUP.
+    pub config_watch: Watch,
+    /// Whom discovery asks. `None`: those of /etc/resolv.conf.
+    pub nameservers: Option<Vec<SocketAddr>>,
     /// `None`: one worker per CPU the process may use.
     pub workers: Option<usize>,
     /// The CPUs to pin the workers to, in turn. `None`: those the process may use.
@@ -80,19 +94,24 @@ pub struct Config {
     pub buffers: Buffers,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pool {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// For routes and logs. The address unless it is given.
     pub name: String,
-    pub backends: Vec<Address>,
-    pub balance: Balance,
+    pub address: Address,
+}
+
+impl From<Address> for Listener {
+    fn from(address: Address) -> Self {
+        Listener { name: address.to_string(), address }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Balance {
+pub enum Watch {
     #[default]
-    RoundRobin,
-    LeastConnections,
-    Random,
+    Off,
+    On,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,8 +137,10 @@ pub struct Limits {
     pub early_bytes_max: usize,
     /// 1xx responses skipped before the final one.
     pub informational_max: u32,
-    /// Body of a response other than 101.
+    /// Body of a response to an upgrade other than 101.
     pub response_body_bytes_max: u64,
+    /// Body of a request that is no upgrade, on a route that forwards those. `None`: no limit.
+    pub request_body_bytes_max: Option<u64>,
     /// Payload of one frame, as on the wire. `None`: no limit.
     pub frame_bytes_max: Option<u64>,
     /// Payload of all frames of one message, as on the wire (compressed, if the peers compress). `None`: no limit.
@@ -153,8 +174,8 @@ pub struct Timeouts {
     pub drain: Duration,
     /// SIGTERM's Close frames are spread over this time. Zero: all at once.
     pub drain_spread: Duration,
-    /// How long a backend that refused a connection is tried last.
-    pub backend_down: Duration,
+    /// Between two bytes of a request or response that is no upgrade, on a route that forwards those.
+    pub plain_http: Duration,
 }
 
 /// The headers that tell the backend who the client is.
@@ -223,7 +244,10 @@ impl Default for Config {
         Config {
             listeners: Vec::new(),
             pools: Vec::new(),
-            default_pool: 0,
+            routes: Vec::new(),
+            default_pool: None,
+            config_watch: Watch::Off,
+            nameservers: None,
             workers: None,
             cpus: None,
             log_level: LogLevel::Info,
@@ -235,6 +259,7 @@ impl Default for Config {
                 early_bytes_max: 16 << 10,
                 informational_max: 10,
                 response_body_bytes_max: 1 << 20,
+                request_body_bytes_max: Some(1 << 20),
                 frame_bytes_max: None,
                 message_bytes_max: None,
                 message_fragments_max: Some(1 << 20),
@@ -251,7 +276,7 @@ impl Default for Config {
                 linger: Duration::from_secs(2),
                 drain: Duration::from_secs(30),
                 drain_spread: Duration::ZERO,
-                backend_down: Duration::from_secs(5),
+                plain_http: Duration::from_secs(60),
             },
             forward: Forward {
                 x_forwarded_for: ForwardMode::Replace,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::units;
-use super::{Balance, Config, ForwardMode, LogLevel};
+use super::{Balance, Config, ForwardMode, LogLevel, Watch};
 
 /// A value of any option.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +74,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting!("workers", workers, Kind::Count(1..=1024), AUTO),
     setting!("cpus", cpus, Kind::Cpus, AUTO),
     setting!("log_level", log_level, Kind::Words(LogLevel::WORDS)),
+    setting!("config_watch", config_watch, Kind::Words(Watch::WORDS)),
 
     setting!("limits.sessions_max", limits.sessions_max, Kind::Count(1..=1 << 23), AUTO),
     setting!("limits.head_bytes_max", limits.head_bytes_max, Kind::Bytes(256..=MIB)),
@@ -82,6 +83,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting!("limits.early_bytes_max", limits.early_bytes_max, Kind::Bytes(1..=GIB)),
     setting!("limits.informational_max", limits.informational_max, Kind::Count(0..=1000)),
     setting!("limits.response_body_bytes_max", limits.response_body_bytes_max, Kind::Bytes(0..=1 << 40)),
+    setting!("limits.request_body_bytes_max", limits.request_body_bytes_max, Kind::Bytes(0..=1 << 50), OFF),
     // A control frame's payload may have 125 bytes (RFC 6455, 5.5), and control frames are not for this limit to forbid.
     setting!("limits.frame_bytes_max", limits.frame_bytes_max, Kind::Bytes(125..=1 << 50), OFF),
     setting!("limits.message_bytes_max", limits.message_bytes_max, Kind::Bytes(125..=1 << 50), OFF),
@@ -98,7 +100,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting!("timeouts.linger", timeouts.linger, Kind::Time(WAIT)),
     setting!("timeouts.drain", timeouts.drain, Kind::Time(WAIT)),
     setting!("timeouts.drain_spread", timeouts.drain_spread, Kind::Time(Duration::ZERO..=DAYS_MAX)),
-    setting!("timeouts.backend_down", timeouts.backend_down, Kind::Time(WAIT)),
+    setting!("timeouts.plain_http", timeouts.plain_http, Kind::Time(WAIT)),
 
     setting!("forward.x_forwarded_for", forward.x_forwarded_for, Kind::Words(ForwardMode::WORDS)),
     setting!("forward.x_forwarded_proto", forward.x_forwarded_proto, Kind::Words(ForwardMode::WORDS)),
@@ -350,7 +352,15 @@ macro_rules! word_field {
 
 word_field!(LogLevel { "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug, "trace" = Trace });
 word_field!(ForwardMode { "append" = Append, "replace" = Replace, "off" = Off });
-word_field!(Balance { "round-robin" = RoundRobin, "least-connections" = LeastConnections, "random" = Random });
+word_field!(Watch { "off" = Off, "on" = On });
+word_field!(Balance {
+    "round-robin" = RoundRobin,
+    "least-connections" = LeastConnections,
+    "power-of-two" = PowerOfTwo,
+    "random" = Random,
+    "ip-hash" = IpHash,
+    "consistent-hash" = ConsistentHash,
+});
 
 #[cfg(test)]
 mod tests {

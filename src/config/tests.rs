@@ -9,6 +9,10 @@ fn machine() -> Machine {
     Machine { cpus: MACHINE.to_vec() }
 }
 
+fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
 fn flags(args: &[&str]) -> Flags {
     #[derive(clap::Parser)]
     struct Cli {
@@ -46,12 +50,9 @@ fn faults_of(lines: &str, expected: &[&str]) {
 #[test]
 fn the_smallest_file_gives_the_defaults() {
     let expected = Config {
-        listeners: vec!["127.0.0.1:8080".parse().unwrap()],
-        pools: vec![Pool {
-            name: "chat".into(),
-            backends: vec!["10.0.0.5:9000".parse().unwrap()],
-            balance: Balance::RoundRobin,
-        }],
+        listeners: vec![address("127.0.0.1:8080").into()],
+        pools: vec![Pool { backends: vec![address("10.0.0.5:9000").into()], ..Pool::named("chat") }],
+        default_pool: Some(0),
         ..Config::default()
     };
     assert_eq!(accepted(POOL, &[]), expected);
@@ -85,9 +86,9 @@ fn a_file_may_say_everything() {
         &[],
     );
     assert_eq!((config.workers, config.cpus, config.log_level), (Some(3), Some(vec![0, 2, 3]), LogLevel::Debug));
-    assert_eq!(config.listeners, ["[::1]:80".parse().unwrap(), "unix:/run/ringway.sock".parse::<Address>().unwrap()]);
-    assert_eq!((config.default_pool, config.pools[1].balance), (1, Balance::LeastConnections));
-    assert_eq!(config.pools[1].backends[1].to_string(), "[2001:db8::1]:9000");
+    assert_eq!(config.listeners, [address("[::1]:80").into(), address("unix:/run/ringway.sock").into()]);
+    assert_eq!((config.default_pool, config.pools[1].balance), (Some(1), Balance::LeastConnections));
+    assert_eq!(config.pools[1].backends[1].address.to_string(), "[2001:db8::1]:9000");
     assert_eq!((config.limits.frame_bytes_max, config.limits.window_bytes), (Some(1 << 20), 128 << 10));
     assert_eq!(config.limits.control_frames_per_second_max, None);
     assert_eq!(config.timeouts.idle, Some(Duration::from_secs(5400)));
@@ -191,7 +192,7 @@ fn listeners_and_pools() {
 #[test]
 fn names_are_looked_up() {
     let config = accepted("[[pools]]\nname = \"a\"\nbackends = [\"localhost:9000\"]\n", &[]);
-    assert!(config.pools[0].backends.iter().all(|backend| matches!(backend, Address::Inet(a) if a.ip().is_loopback())));
+    assert!(config.pools[0].backends.iter().all(|backend| matches!(backend.address, Address::Inet(a) if a.ip().is_loopback())));
     // A label of 64 letters is refused before anyone is asked, so that this needs no network.
     let name = "x".repeat(64);
     let found = read(&format!("[[pools]]\nname = \"a\"\nbackends = [\"{name}:9000\"]\n"), &[]).unwrap_err();
@@ -262,12 +263,12 @@ fn flags_win_over_the_file() {
             "--log-level=error",
         ],
     );
-    assert_eq!(config.listeners, ["[::1]:0".parse().unwrap(), "unix:/a".parse::<Address>().unwrap()]);
+    assert_eq!(config.listeners, [address("[::1]:0").into(), address("unix:/a").into()]);
     assert_eq!((config.workers, config.cpus, config.log_level), (Some(4), Some(vec![1, 2]), LogLevel::Error));
-    assert_eq!(config.pools[0].backends, ["10.0.0.5:9000".parse::<Address>().unwrap()]);
+    assert_eq!(config.pools[0].backends, [address("10.0.0.5:9000").into()]);
     assert_eq!(
         (config.pools[1].backends.as_slice(), config.pools[1].balance),
-        (&["10.0.0.9:1".parse().unwrap()][..], Balance::Random)
+        (&[address("10.0.0.9:1").into()][..], Balance::Random)
     );
     // Without a pool they make one.
     let config = accepted("", &["--backend", "10.0.0.9:1", "--backend", "unix:/b"]);
@@ -285,7 +286,7 @@ fn flags_win_over_the_file() {
 #[test]
 fn backends_are_counted_in_sixteen_bits() {
     let mut draft = file::read(POOL);
-    draft.config.pools[0].backends = (0..=u16::MAX).map(|n| Address::Unix(n.to_string().into())).collect();
+    draft.config.pools[0].backends = (0..=u16::MAX).map(|n| Address::Unix(n.to_string().into()).into()).collect();
     let faults = check::check(draft, &machine()).unwrap_err();
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].message, "65536 backends are too many; there may be 65535");
@@ -322,11 +323,15 @@ fn the_effective_config_reads_back_as_the_same() {
     let mut config = accepted(POOL, &[]);
     assert_eq!(accepted(&print(&config), &[]), config);
     // And with every option changed.
-    config.listeners = vec!["unix:/a \"b\" \\ \u{7f}".parse().unwrap(), "[::1]:80".parse().unwrap()];
+    config.listeners = vec![address("unix:/a \"b\" \\ \u{7f}").into(), address("[::1]:80").into()];
     config
         .pools
-        .insert(0, Pool { name: "ü\n\"".into(), backends: vec!["unix:/c".parse().unwrap()], balance: Balance::Random });
-    config.default_pool = 1;
+        .insert(0, Pool {
+            backends: vec![address("unix:/c").into()],
+            balance: Balance::Random,
+            ..Pool::named("ü\n\"")
+        });
+    config.default_pool = Some(1);
     config.workers = Some(7);
     config.cpus = Some(vec![3, 0, 1]);
     config.log_level = LogLevel::Trace;
@@ -338,6 +343,7 @@ fn the_effective_config_reads_back_as_the_same() {
         early_bytes_max: 1,
         informational_max: 0,
         response_body_bytes_max: 0,
+        request_body_bytes_max: Some(7),
         frame_bytes_max: Some(1 << 40),
         message_bytes_max: Some((1 << 50) - 1),
         message_fragments_max: Some(u32::MAX),
@@ -368,10 +374,10 @@ const README: &str = include_str!("../../README.md");
 #[test]
 fn the_example_shows_every_option_at_its_default() {
     let config = accepted(EXAMPLE, &[]);
-    let defaults = Config { listeners: config.listeners.clone(), pools: config.pools.clone(), ..Config::default() };
+    let defaults = Config { listeners: config.listeners.clone(), pools: config.pools.clone(), default_pool: Some(0), ..Config::default() };
     assert_eq!(config, defaults);
     assert_eq!(
-        (config.listeners[0].to_string().as_str(), config.pools[0].balance),
+        (config.listeners[0].address.to_string().as_str(), config.pools[0].balance),
         (DEFAULT_LISTENER, Balance::default())
     );
     let given = file::read(EXAMPLE).places;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::config::{Address, Tcp};
+use crate::config::{self, Address, Tcp};
 
 /// Every listening socket of every worker, as opened by the starting thread.
 ///
@@ -45,8 +45,8 @@ pub struct ListenError {
 }
 
 impl Listeners {
-    /// Binds `addresses` for so many workers. Clients are queued from here on, and served once a worker accepts.
-    pub fn bind(addresses: &[Address], tcp: &Tcp, workers: usize) -> Result<Self, ListenError> {
+    /// Binds all of them for so many workers. Clients are queued from here on, and served once a worker accepts.
+    pub fn bind(listeners: &[config::Listener], tcp: &Tcp, workers: usize) -> Result<Self, ListenError> {
         let bind = |address: &Address| {
             match address {
                 Address::Inet(address) => bind_inet(*address, tcp, workers),
@@ -54,7 +54,7 @@ impl Listeners {
             }
             .map_err(|cause| ListenError { address: address.clone(), cause })
         };
-        Ok(Listeners { listeners: addresses.iter().map(bind).collect::<Result<_, _>>()? })
+        Ok(Listeners { listeners: listeners.iter().map(|listener| bind(&listener.address)).collect::<Result<_, _>>()? })
     }
 
     /// The real addresses, with the port that the kernel chose instead of 0.

@@ -102,7 +102,7 @@ impl Session {
     pub fn connect_next(&mut self, cx: &mut Context<'_>) {
         let State::Connecting(handshake) = &mut self.state else { unreachable!("asked in state Connecting only") };
         let random = cx.shared.random();
-        let pool = cx.shared.config.default_pool;
+        let pool = cx.shared.config.default_pool.unwrap_or(0);
         let Some(number) = cx.shared.balancer.choose(pool, &handshake.tried, cx.now, random) else {
             let fault = if handshake.timed_out {
                 Fault::new(504, "No backend accepted the connection in time.")

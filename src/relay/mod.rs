@@ -12,6 +12,7 @@ mod pipe;
 mod respond;
 mod session;
 mod shared;
+pub mod table;
 mod timers;
 
 use std::net::IpAddr;
@@ -23,8 +24,9 @@ use handshake::Handshake;
 use listener::Listeners;
 use session::{Link, Receiving, Session, State};
 use shared::{Context, Shared, millis};
+use table::Table;
 
-use crate::config::{Config, Plan};
+use crate::config::Plan;
 use crate::metrics::Metrics;
 use crate::op::{Accepted, Completion, ConnId, Group, Lease, Op, Piece, ReceiveEnd, Side};
 use crate::proto::http::Fault;
@@ -66,7 +68,7 @@ enum Slots {
 }
 
 impl Relay {
-    pub fn new(config: Arc<Config>, plan: Plan, metrics: Arc<Metrics>, seed: u64, now: Instant) -> Relay {
+    pub fn new(table: Arc<Table>, plan: Plan, metrics: Arc<Metrics>, seed: u64, now: Instant) -> Relay {
         let slots = plan.sessions_max + plan.refusals_max;
         assert!(slots <= ConnId::SESSIONS_MAX, "the plan names more sessions than a ConnId can");
         Relay {
@@ -75,8 +77,8 @@ impl Relay {
             free: Vec::new(),
             occupied: 0,
             plan,
-            listeners: Listeners::new(config.listeners.len()),
-            shared: Shared::new(config, plan, metrics, seed),
+            listeners: Listeners::new(table.config.listeners.len()),
+            shared: Shared::new(&table, plan, metrics, seed),
             epoch: now,
             last_seen: now,
             now: 0,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::balance::Balancer;
 use super::session::Session;
+use super::table::Table;
 use super::timers::Timers;
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;
@@ -74,7 +75,8 @@ const SPARE_MAX: usize = 256;
 const SPARE_PIECES_MAX: usize = 64;
 
 impl Shared {
-    pub fn new(config: Arc<Config>, plan: Plan, metrics: Arc<Metrics>, seed: u64) -> Self {
+    pub fn new(table: &Table, plan: Plan, metrics: Arc<Metrics>, seed: u64) -> Self {
+        let config = table.config.clone();
         let limits = &config.limits;
         Shared {
             waits: Waits::new(&config),
@@ -92,7 +94,7 @@ impl Shared {
                 target_bytes_max: limits.target_bytes_max,
             },
             timers: Timers::new(plan.sessions_max + plan.refusals_max),
-            balancer: Balancer::new(&config),
+            balancer: Balancer::new(table),
             loans: Loans {
                 small: 0,
                 small_max: plan.small_count,

@@ -60,10 +60,11 @@ impl Setup {
 fn config(dice: &mut Dice) -> Config {
     let mut config = Config::default();
     let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
-    config.listeners = (0..dice.within(1..=2)).map(|_| address(8080)).collect();
-    let backends = (1..=dice.within(1..=3) as u16).map(address).collect();
+    config.listeners = (0..dice.within(1..=2)).map(|_| address(8080).into()).collect();
+    let backends = (1..=dice.within(1..=3) as u16).map(|port| address(port).into()).collect();
     let balance = dice.pick(&[Balance::RoundRobin, Balance::LeastConnections, Balance::Random]);
-    config.pools = vec![Backends { name: "chat".into(), backends, balance }];
+    config.pools = vec![Backends { backends, balance, ..Backends::named("chat") }];
+    config.default_pool = Some(0);
     config.limits.head_bytes_max = dice.pick(&[512, 2048, 16 << 10]);
     config.limits.early_bytes_max = dice.pick(&[1, 100, 16 << 10]);
     config.limits.window_bytes = dice.pick(&[1 << 10, 4 << 10, 32 << 10, 128 << 10]);
@@ -92,7 +93,7 @@ fn be_strict(config: &mut Config, dice: &mut Dice) {
     let mut wait = || Duration::from_millis(dice.pick(&[1, 50, 1000, 10_000]));
     (timeouts.head, timeouts.connect, timeouts.answer) = (wait(), wait(), wait());
     (timeouts.send_stall, timeouts.close, timeouts.linger) = (wait(), wait(), wait());
-    (timeouts.drain, timeouts.drain_spread, timeouts.backend_down) = (wait(), wait(), wait());
+    (timeouts.drain, timeouts.drain_spread) = (wait(), wait());
     if dice.chance(500) {
         timeouts.drain_spread = Duration::ZERO;
     }

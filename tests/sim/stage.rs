@@ -6,10 +6,11 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway::config::{Address, Balance, Config, Plan, Pool};
+use ringway::config::{Address, Config, Plan, Pool};
 use ringway::metrics::Metrics;
 use ringway::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece, ReceiveEnd};
 use ringway::relay::Relay;
+use ringway::relay::table::Table;
 
 pub struct Stage {
     pub relay: Relay,
@@ -72,10 +73,11 @@ pub const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websock
 /// The defaults, one listener, and so many backends, on ports 1, 2, 3.
 pub fn config(backends: u16) -> Config {
     let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
-    let backends = (1..=backends).map(address).collect();
+    let backends = (1..=backends).map(|port| address(port).into()).collect();
     Config {
-        listeners: vec![address(8080)],
-        pools: vec![Pool { name: "chat".into(), backends, balance: Balance::RoundRobin }],
+        listeners: vec![address(8080).into()],
+        pools: vec![Pool { backends, ..Pool::named("chat") }],
+        default_pool: Some(0),
         ..Config::default()
     }
 }
@@ -95,7 +97,7 @@ impl Stage {
             Buffers::new(config.buffers.bulk_bytes, plan.bulk_count),
         ];
         let accepting = vec![Accepting::Idle; config.listeners.len()];
-        let relay = Relay::new(Arc::new(config), plan, metrics.clone(), 1, now);
+        let relay = Relay::new(Table::first(Arc::new(config), now), plan, metrics.clone(), 1, now);
         let mut stage = Stage {
             relay,
             metrics,

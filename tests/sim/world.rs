@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ringway::metrics::Metrics;
 use ringway::op::{Op, Side};
 use ringway::relay::Relay;
+use ringway::relay::table::Table;
 
 use crate::dice::Dice;
 use crate::kernel::{Kernel, LATE_MAX, UNHEARD_MAX, Wire, name};
@@ -45,7 +46,7 @@ impl World {
         let kernel = Kernel::new(Dice::new(dice.next()), setup.temper.clone(), setup.pools(), listeners, trace);
         let metrics = Arc::new(Metrics::default());
         let now = Instant::now();
-        let mut relay = Relay::new(Arc::new(setup.config.clone()), setup.plan, metrics.clone(), dice.next(), now);
+        let mut relay = Relay::new(Table::first(Arc::new(setup.config.clone()), now), setup.plan, metrics.clone(), dice.next(), now);
         let mut ops = Vec::new();
         relay.start(&mut ops);
         if trace {

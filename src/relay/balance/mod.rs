@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use socket2::SockAddr;
 
-use super::shared::millis;
-use crate::config::{Address, Balance, Config};
+use super::table::Table;
+use crate::config::Balance;
 
 /// All backends of all pools, numbered through.
 #[derive(Debug)]
@@ -42,19 +42,18 @@ struct Backend {
 const QUIET_MS: u64 = 10_000;
 
 impl Balancer {
-    pub fn new(config: &Config) -> Self {
-        let mut balancer =
-            Balancer { backends: Vec::new(), pools: Vec::new(), down_ms: millis(config.timeouts.backend_down) };
-        for pool in &config.pools {
+    pub fn new(table: &Table) -> Self {
+        let mut balancer = Balancer { backends: Vec::new(), pools: Vec::new(), down_ms: 5000 };
+        for pool in &table.pools {
             balancer.pools.push(Pool {
-                policy: pool.balance,
+                policy: pool.config.balance,
                 first: balancer.backends.len() as u16,
-                count: pool.backends.len() as u16,
+                count: pool.members.len() as u16,
                 turn: 0,
             });
-            balancer.backends.extend(pool.backends.iter().map(|address| Backend {
-                name: address.to_string(),
-                address: Arc::new(sock_addr(address)),
+            balancer.backends.extend(pool.members.iter().map(|member| Backend {
+                name: member.name.to_string(),
+                address: member.address.clone(),
                 sessions: 0,
                 down_until: 0,
                 is_down: false,
@@ -83,7 +82,7 @@ impl Balancer {
                 let rotated = |number: &u16| (number - pool.first + pool.count - offset) % pool.count;
                 usable().min_by_key(|number| (self.backends[usize::from(*number)].sessions, rotated(number)))?
             }
-            Balance::Random => {
+            _ => {
                 let count = usable().count() as u64;
                 usable().nth((random % count.max(1)) as usize)?
             }
@@ -125,69 +124,5 @@ impl Balancer {
 
     pub fn name(&self, number: u16) -> &str {
         &self.backends[usize::from(number)].name
-    }
-}
-
-fn sock_addr(address: &Address) -> SockAddr {
-    match address {
-        Address::Inet(address) => (*address).into(),
-        Address::Unix(path) => SockAddr::unix(path).expect("the config accepts only paths that fit"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Pool as PoolConfig;
-
-    fn balancer(balance: Balance, backends: u16) -> Balancer {
-        let address = |port| Address::Inet(([127, 0, 0, 1], port).into());
-        let pool = PoolConfig { name: "chat".into(), backends: (1..=backends).map(address).collect(), balance };
-        Balancer::new(&Config { pools: vec![pool], ..Config::default() })
-    }
-
-    #[test]
-    fn round_robin_takes_turns_and_skips_the_tried() {
-        let mut balancer = balancer(Balance::RoundRobin, 3);
-        let turns: Vec<_> = (0..4).map(|_| balancer.choose(0, &[], 0, 0)).collect();
-        assert_eq!(turns, [Some(0), Some(1), Some(2), Some(0)]);
-        assert_eq!(balancer.choose(0, &[1], 0, 0), Some(2));
-        assert_eq!(balancer.choose(0, &[0, 1, 2], 0, 0), None);
-    }
-
-    #[test]
-    fn backends_that_are_down_come_last_until_their_time_is_over() {
-        let mut balancer = balancer(Balance::RoundRobin, 2);
-        assert!(balancer.failed(0, 100));
-        assert!(!balancer.failed(0, 100), "known already");
-        assert_eq!(balancer.choose(0, &[], 100, 0), Some(1));
-        assert_eq!(balancer.choose(0, &[], 100, 0), Some(1));
-        assert_eq!(balancer.choose(0, &[1], 100, 0), Some(0), "better than none");
-        assert!(!balancer.answered(0, 101), "too soon to be told");
-        assert!(balancer.answered(0, 100 + QUIET_MS));
-        assert_eq!(balancer.choose(0, &[1], 100, 0), Some(0));
-        balancer.failed(1, 100);
-        let later = 100 + millis(Config::default().timeouts.backend_down);
-        assert_eq!(balancer.choose(0, &[0], later, 0), Some(1));
-    }
-
-    #[test]
-    fn least_connections_counts_what_is_released() {
-        let mut balancer = balancer(Balance::LeastConnections, 2);
-        assert_eq!(balancer.choose(0, &[], 0, 0), Some(0));
-        assert_eq!(balancer.choose(0, &[], 0, 0), Some(1));
-        assert_eq!(balancer.choose(0, &[], 0, 1), Some(1), "a tie");
-        balancer.release(1);
-        balancer.release(1);
-        assert_eq!(balancer.choose(0, &[], 0, 0), Some(1));
-    }
-
-    #[test]
-    fn random_reaches_all_usable() {
-        let mut balancer = balancer(Balance::Random, 3);
-        let mut seen: Vec<_> = (0..9).filter_map(|random| balancer.choose(0, &[1], 0, random)).collect();
-        seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen, [0, 2]);
     }
 }

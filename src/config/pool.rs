@@ -1,0 +1,317 @@
+//! A pool of backends: who they are, how one is chosen, and what happens when they are not well.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Address;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    pub name: String,
+    /// Those that the file names. Discovery adds to them.
+    pub backends: Vec<Backend>,
+    pub balance: Balance,
+    /// What `consistent-hash` hashes.
+    pub hash: HashKey,
+    /// With `consistent-hash`: no backend takes more than this many percent of the average load. `None`: no bound.
+    pub hash_load_percent_max: Option<u32>,
+    /// Sessions of one backend, unless the backend says otherwise. `None`: no limit.
+    pub connections_max: Option<u32>,
+    /// A backend that has come up gets its full share only after this time. `None`: at once.
+    pub slow_start: Option<Duration>,
+    pub sticky: Sticky,
+    pub admission: Admission,
+    pub health: Health,
+    pub eject: Ejection,
+    pub breaker: Breaker,
+    pub sessions: Sessions,
+    pub discovery: Discovery,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// Stable, unique in its pool: the value of cookies, and what logs call it. The address unless it is given.
+    pub name: String,
+    pub address: Address,
+    /// Share of new sessions, 1 to 256.
+    pub weight: u32,
+    /// Sessions at a time. `None`: as the pool says.
+    pub connections_max: Option<u32>,
+    /// `None`: as the pool says.
+    pub slow_start: Option<Duration>,
+    /// Used only when no other backend of the pool is usable.
+    pub backup: bool,
+    /// Gets no new sessions.
+    pub drain: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Smooth and weighted.
+    #[default]
+    RoundRobin,
+    /// Weighted, counted over all workers.
+    LeastConnections,
+    /// The less loaded of two random ones.
+    PowerOfTwo,
+    Random,
+    /// The same client address goes to the same backend.
+    IpHash,
+    /// The same key goes to the same backend, within the bound on its load.
+    ConsistentHash,
+}
+
+/// What `consistent-hash` looks at. A request without it is balanced by the client's address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HashKey {
+    #[default]
+    ClientIp,
+    Header(String),
+    Cookie(String),
+    Query(String),
+}
+
+/// A cookie that brings a client back to its backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sticky {
+    /// The cookie's name. `None`: no stickiness.
+    pub cookie: Option<String>,
+    pub value: StickyValue,
+    pub same_site: SameSite,
+    pub secure: Secure,
+    /// Signs opaque values. `None`: a random one at each start, after which old cookies mean nothing.
+    pub secret: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StickyValue {
+    /// An HMAC of the backend's name: tells nobody anything, and nobody can make one up.
+    #[default]
+    Opaque,
+    /// The backend's name.
+    Name,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SameSite {
+    #[default]
+    Lax,
+    Strict,
+    /// Needs `Secure` with today's browsers.
+    None,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Secure {
+    /// When the client has come over TLS.
+    #[default]
+    Auto,
+    /// For a relay behind a TLS terminator.
+    Always,
+}
+
+/// How many handshakes a pool and its backends take, and what happens to the others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admission {
+    /// Of the pool, over all workers. `None`: no limit.
+    pub handshakes_per_second_max: Option<u32>,
+    /// So many may come at once. `None`: as many as in one second.
+    pub handshakes_burst: Option<u32>,
+    /// Handshakes under way with one backend, over all workers. `None`: no limit.
+    pub backend_handshakes_max: Option<u32>,
+    /// Handshakes of one worker that wait for their turn. 0: none, they hear 503 at once.
+    pub queue_max: u32,
+    /// How long one waits; then 503.
+    pub queue_timeout: Duration,
+    /// What a refused client is told in Retry-After, give or take a half.
+    pub retry_after: Duration,
+}
+
+/// Active checks of every backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    pub check: Check,
+    /// From one check to the next.
+    pub interval: Duration,
+    /// Each interval is up to this many percent longer or shorter.
+    pub jitter_percent: u32,
+    pub timeout: Duration,
+    /// Good checks in a row until a backend that is down is up.
+    pub rise: u32,
+    /// Bad ones in a row until it is down.
+    pub fall: u32,
+    /// The target of `http`, `websocket` and `ping`.
+    pub path: String,
+    /// Their Host. `None`: the backend's address.
+    pub host: Option<String>,
+    /// With `http`: the lowest and the highest status that is good.
+    pub status_min: u32,
+    pub status_max: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Check {
+    #[default]
+    Off,
+    /// A connection can be made.
+    Tcp,
+    /// A GET is answered with a good status.
+    Http,
+    /// A WebSocket handshake succeeds.
+    Websocket,
+    /// A WebSocket handshake succeeds, and a ping is answered.
+    Ping,
+}
+
+/// Passive health: what sessions meet at a backend takes it out for a while (outlier detection).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ejection {
+    /// So many failures in a row. `None`: never.
+    pub failures: Option<u32>,
+    /// For how long the first time, give or take a tenth; then doubled each time.
+    pub time: Duration,
+    pub time_max: Duration,
+    /// So much of the pool is never ejected, in percent.
+    pub available_percent_min: u32,
+    /// A session that the backend ends without a Close within this time is a failure. `None`: it is none.
+    pub early_close: Option<Duration>,
+}
+
+/// Stops sending handshakes to a pool that fails as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Breaker {
+    /// Opens when so many percent of a window's handshakes failed. `None`: never.
+    pub failures_percent: Option<u32>,
+    /// In windows of fewer handshakes it does not open.
+    pub handshakes_min: u32,
+    pub window: Duration,
+    /// How long it is open; then half open.
+    pub open: Duration,
+    /// Handshakes that half open lets through. If all succeed it closes, if one fails it opens again.
+    pub probes: u32,
+}
+
+/// What happens to the live sessions of a backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sessions {
+    /// When active checks have found it down.
+    pub on_down: Fate,
+    /// When it is drained.
+    pub on_drain: Fate,
+    /// Their Closes are spread over this time. Zero: all at once.
+    pub close_spread: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    #[default]
+    Keep,
+    /// Close 1012: come back, another backend will serve you.
+    Restart,
+    /// Close 1001.
+    GoingAway,
+}
+
+/// Where backends come from that the file does not name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Discovery {
+    /// A and AAAA records of a name, and the port.
+    pub dns: Option<String>,
+    /// SRV records: `_ws._tcp.chat.example`.
+    pub srv: Option<String>,
+    /// A TOML or JSON file that something else writes.
+    pub file: Option<PathBuf>,
+    /// DNS is asked again when its TTL is over, but no sooner than this.
+    pub interval_min: Duration,
+    /// And no later than this, also after a failure.
+    pub interval_max: Duration,
+    /// Each of these waits is up to this many percent longer.
+    pub jitter_percent: u32,
+}
+
+impl Pool {
+    /// Defaults everywhere, no backend.
+    pub fn named(name: impl Into<String>) -> Self {
+        let seconds = Duration::from_secs;
+        Pool {
+            name: name.into(),
+            backends: Vec::new(),
+            balance: Balance::default(),
+            hash: HashKey::default(),
+            hash_load_percent_max: Some(125),
+            connections_max: None,
+            slow_start: None,
+            sticky: Sticky {
+                cookie: None,
+                value: StickyValue::default(),
+                same_site: SameSite::default(),
+                secure: Secure::default(),
+                secret: None,
+            },
+            admission: Admission {
+                handshakes_per_second_max: None,
+                handshakes_burst: None,
+                backend_handshakes_max: None,
+                queue_max: 0,
+                queue_timeout: seconds(5),
+                retry_after: seconds(5),
+            },
+            health: Health {
+                check: Check::default(),
+                interval: seconds(5),
+                jitter_percent: 20,
+                timeout: seconds(2),
+                rise: 2,
+                fall: 3,
+                path: "/".into(),
+                host: None,
+                status_min: 200,
+                status_max: 399,
+            },
+            eject: Ejection {
+                failures: Some(3),
+                time: seconds(5),
+                time_max: seconds(300),
+                available_percent_min: 50,
+                early_close: None,
+            },
+            breaker: Breaker {
+                failures_percent: None,
+                handshakes_min: 20,
+                window: seconds(10),
+                open: seconds(10),
+                probes: 3,
+            },
+            sessions: Sessions { on_down: Fate::Keep, on_drain: Fate::Keep, close_spread: seconds(10) },
+            discovery: Discovery {
+                dns: None,
+                srv: None,
+                file: None,
+                interval_min: seconds(5),
+                interval_max: seconds(60),
+                jitter_percent: 10,
+            },
+        }
+    }
+}
+
+impl From<Address> for Backend {
+    fn from(address: Address) -> Self {
+        Backend {
+            name: address.to_string(),
+            address,
+            weight: 1,
+            connections_max: None,
+            slow_start: None,
+            backup: false,
+            drain: false,
+        }
+    }
+}
+
+impl Discovery {
+    /// The file is not all there is to know.
+    pub fn is_on(&self) -> bool {
+        self.dns.is_some() || self.srv.is_some() || self.file.is_some()
+    }
+}

@@ -1,0 +1,123 @@
+//! A route: which requests it takes, where they go, and how they are changed on the way.
+
+use super::{Forward, Limits, Timeouts};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// For logs.
+    pub name: String,
+    /// Names of listeners. Empty: all.
+    pub listeners: Vec<String>,
+    pub host: HostMatch,
+    pub path: PathMatch,
+    /// All of them must be there.
+    pub headers: Vec<HeaderMatch>,
+    /// One that the client must have offered.
+    pub subprotocol: Option<String>,
+    /// An index into the config's pools.
+    pub pool: usize,
+    /// In place of the part of the path that was matched.
+    pub rewrite: Option<String>,
+    pub plain_http: PlainHttp,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    /// The config's own, but for what the route says otherwise. Only what concerns one routed request is looked at.
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub forward: Forward,
+}
+
+/// Held against the name in the Host header, without the port and in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostMatch {
+    #[default]
+    Any,
+    /// In lower case, without a dot at the end.
+    Exact(String),
+    /// Of `*.example.com` this is `.example.com`: any name that ends so, with at least one label before it.
+    Suffix(String),
+}
+
+/// Held against the path as it came, without the query. Case counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PathMatch {
+    #[default]
+    Any,
+    Exact(String),
+    /// Whole segments: `/chat` takes `/chat` and `/chat/room`, not `/chatter`.
+    Segments(String),
+    /// Plain text: `/chat` takes `/chatter` too.
+    Prefix(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    pub name: String,
+    /// `None`: it only has to be there.
+    pub value: Option<String>,
+}
+
+/// What becomes of requests that are no upgrades.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// 426.
+    #[default]
+    Refuse,
+    /// One request per connection goes on to the pool.
+    Forward,
+}
+
+/// In this order: removed, set (in place of what was there), added (beside it).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    pub remove: Vec<String>,
+    pub set: Vec<(String, String)>,
+    pub add: Vec<(String, String)>,
+}
+
+impl HeaderEdits {
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+}
+
+impl Route {
+    /// Takes every request, changes nothing, and has the limits, timeouts and forwarding of `config`.
+    pub fn catch_all(name: impl Into<String>, pool: usize, config: &super::Config) -> Self {
+        Route {
+            name: name.into(),
+            listeners: Vec::new(),
+            host: HostMatch::Any,
+            path: PathMatch::Any,
+            headers: Vec::new(),
+            subprotocol: None,
+            pool,
+            rewrite: None,
+            plain_http: PlainHttp::Refuse,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+            forward: config.forward.clone(),
+        }
+    }
+
+    /// Sorts routes: the smaller is the more specific. Host first, then path, then the number of other conditions; the
+    /// file's order decides the rest.
+    pub fn rank(&self) -> impl Ord + use<> {
+        let host = match &self.host {
+            HostMatch::Exact(_) => (0, 0),
+            HostMatch::Suffix(suffix) => (1, usize::MAX - suffix.len()),
+            HostMatch::Any => (2, 0),
+        };
+        let path = match &self.path {
+            PathMatch::Exact(_) => (0, 0, 0),
+            PathMatch::Segments(path) => (1, usize::MAX - path.len(), 0),
+            PathMatch::Prefix(path) => (1, usize::MAX - path.len(), 1),
+            PathMatch::Any => (2, 0, 0),
+        };
+        let conditions =
+            self.headers.len() + usize::from(self.subprotocol.is_some()) + usize::from(!self.listeners.is_empty());
+        (host, path, usize::MAX - conditions)
+    }
+}

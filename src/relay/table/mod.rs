@@ -1,0 +1,125 @@
+//! The table of one configuration: routes, pools and their backends, built by the control plane, shared by all workers and
+//! never changed. A reload or a discovery builds the next one; what is counted about a pool or a backend lives in
+//! [`state`] and goes on from table to table.
+
+pub mod state;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::SockAddr;
+
+use crate::config::{self, Address, Config};
+use state::{BackendState, PoolState};
+
+/// Backends that discovery has found, by their pool's name.
+pub type Found = HashMap<String, Vec<config::Backend>>;
+
+#[derive(Debug)]
+pub struct Table {
+    pub config: Arc<Config>,
+    /// Counts from 1.
+    pub generation: u32,
+    /// All times in the states are milliseconds since this moment, which is the same for every table.
+    pub epoch: Instant,
+    /// In the config's order.
+    pub pools: Vec<Pool>,
+}
+
+#[derive(Debug)]
+pub struct Pool {
+    pub config: config::Pool,
+    /// Those of the config first, then those that were found. Numbered by their place here.
+    pub members: Vec<Member>,
+    pub state: Arc<PoolState>,
+}
+
+/// A backend, as one pool uses it.
+#[derive(Debug)]
+pub struct Member {
+    pub name: Arc<str>,
+    pub address: Arc<SockAddr>,
+    /// 1 to 256.
+    pub weight: u32,
+    /// `u32::MAX`: no limit.
+    pub connections_max: u32,
+    pub slow_start: Option<Duration>,
+    pub backup: bool,
+    pub drain: bool,
+    pub state: Arc<BackendState>,
+}
+
+impl Table {
+    /// The first table of a process, or of a test.
+    pub fn first(config: Arc<Config>, epoch: Instant) -> Arc<Table> {
+        Arc::new(Self::build(config, &Found::new(), 1, epoch, None))
+    }
+
+    /// The table that follows this one. Pools are the same if they have the same name, backends if in the same pool they
+    /// have the same address.
+    pub fn next(&self, config: Arc<Config>, found: &Found) -> Arc<Table> {
+        Arc::new(Self::build(config, found, self.generation + 1, self.epoch, Some(self)))
+    }
+
+    fn build(
+        config: Arc<Config>,
+        found: &Found,
+        generation: u32,
+        epoch: Instant,
+        previous: Option<&Table>,
+    ) -> Table {
+        let known: HashMap<&str, &Pool> =
+            previous.into_iter().flat_map(|table| &table.pools).map(|pool| (pool.config.name.as_str(), pool)).collect();
+        let pools = config
+            .pools
+            .iter()
+            .map(|pool| {
+                let found = found.get(&pool.name).map_or(&[][..], Vec::as_slice);
+                Pool::build(pool, found, known.get(pool.name.as_str()).copied())
+            })
+            .collect();
+        let table = Table { config, generation, epoch, pools };
+        for (pool_number, pool) in table.pools.iter().enumerate() {
+            for (number, member) in pool.members.iter().enumerate() {
+                member.state.place(generation, pool_number, number);
+            }
+        }
+        table
+    }
+}
+
+impl Pool {
+    fn build(config: &config::Pool, found: &[config::Backend], previous: Option<&Pool>) -> Pool {
+        let known: HashMap<&SockAddr, &Member> =
+            previous.into_iter().flat_map(|pool| &pool.members).map(|member| (&*member.address, member)).collect();
+        let mut members: Vec<Member> = Vec::with_capacity(config.backends.len() + found.len());
+        let mut seen = std::collections::HashSet::new();
+        for backend in config.backends.iter().chain(found) {
+            // What is both named and found is meant once, as it is named.
+            if seen.insert(&backend.address) {
+                let address = sock_addr(&backend.address);
+                let known = known.get(&address).copied();
+                members.push(Member {
+                    name: backend.name.as_str().into(),
+                    address: known.map_or_else(|| Arc::new(address), |known| known.address.clone()),
+                    weight: backend.weight,
+                    connections_max: backend.connections_max.or(config.connections_max).unwrap_or(u32::MAX),
+                    slow_start: backend.slow_start.or(config.slow_start),
+                    backup: backend.backup,
+                    drain: backend.drain,
+                    state: known.map_or_else(Arc::default, |known| known.state.clone()),
+                });
+            }
+        }
+        let state = previous.map_or_else(Arc::default, |pool| pool.state.clone());
+        Pool { config: config.clone(), members, state }
+    }
+}
+
+fn sock_addr(address: &Address) -> SockAddr {
+    match address {
+        Address::Inet(address) => (*address).into(),
+        Address::Unix(path) => SockAddr::unix(path).expect("the config accepts only paths that fit"),
+    }
+}

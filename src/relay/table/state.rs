@@ -1,0 +1,86 @@
+//! What is counted and known about a pool and about a backend, over all workers and from one table to the next.
+//!
+//! Workers change these once or twice per handshake and at a session's end, never per message. Every field is an atomic of
+//! its own: nobody needs two of them to agree.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// On cache lines of its own, as every worker writes to it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct BackendState {
+    /// Sessions that use it, those still connecting included.
+    pub sessions: AtomicU32,
+    /// Handshakes under way with it: from the choice to the answer.
+    pub handshakes: AtomicU32,
+    /// Failures in a row that sessions met.
+    pub failures: AtomicU32,
+    /// How often in a row it has been ejected.
+    pub ejections: AtomicU32,
+    /// It is ejected until then; 0: it never was, or has answered since.
+    pub ejected_until: AtomicU64,
+    /// When it last came up, or came into the pool; slow start counts from here. 0: it was there from the beginning.
+    pub up_since: AtomicU64,
+    checked: AtomicU8,
+    place: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct PoolState {
+    /// Changes with every change of who is usable. Whoever keeps a view of the pool keeps this beside it.
+    pub version: AtomicU64,
+    /// Sessions of all its backends.
+    pub sessions: AtomicU32,
+    /// Handshakes that wait for their turn, over all workers.
+    pub waiting: AtomicU32,
+}
+
+/// What active checks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// Nothing yet, or nobody checks: sessions may try.
+    Unknown,
+    Up,
+    Down,
+}
+
+impl BackendState {
+    pub fn checked(&self) -> Checked {
+        match self.checked.load(Relaxed) {
+            0 => Checked::Unknown,
+            1 => Checked::Up,
+            _ => Checked::Down,
+        }
+    }
+
+    /// Whoever calls this changes the pool's version behind it.
+    pub fn set_checked(&self, checked: Checked) {
+        let code = match checked {
+            Checked::Unknown => 0,
+            Checked::Up => 1,
+            Checked::Down => 2,
+        };
+        self.checked.store(code, Relaxed);
+    }
+
+    /// Where it stands in the newest table: numbers of the pool and of the member.
+    pub fn place_in(&self, generation: u32) -> Option<(usize, usize)> {
+        let place = self.place.load(Relaxed);
+        let (pool, member) = ((place >> 16) as u16, place as u16);
+        ((place >> 32) as u32 == generation).then_some((usize::from(pool), usize::from(member)))
+    }
+
+    /// A table of more pools or members than 16 bits count is refused by the config's checks.
+    pub(super) fn place(&self, generation: u32, pool: usize, member: usize) {
+        self.place.store(u64::from(generation) << 32 | (pool as u64) << 16 | member as u64, Relaxed);
+    }
+}
+
+impl PoolState {
+    /// Who is usable has changed.
+    pub fn changed(&self) {
+        // Release: whoever sees the new version sees what was changed before it.
+        self.version.fetch_add(1, std::sync::atomic::Ordering::Release);
+    }
+}
