@@ -192,7 +192,12 @@ fn listeners_and_pools() {
 #[test]
 fn names_are_looked_up() {
     let config = accepted("[[pools]]\nname = \"a\"\nbackends = [\"localhost:9000\"]\n", &[]);
-    assert!(config.pools[0].backends.iter().all(|backend| matches!(backend.address, Address::Inet(a) if a.ip().is_loopback())));
+    assert!(
+        config.pools[0]
+            .backends
+            .iter()
+            .all(|backend| matches!(backend.address, Address::Inet(a) if a.ip().is_loopback()))
+    );
     // A label of 64 letters is refused before anyone is asked, so that this needs no network.
     let name = "x".repeat(64);
     let found = read(&format!("[[pools]]\nname = \"a\"\nbackends = [\"{name}:9000\"]\n"), &[]).unwrap_err();
@@ -324,13 +329,10 @@ fn the_effective_config_reads_back_as_the_same() {
     assert_eq!(accepted(&print(&config), &[]), config);
     // And with every option changed.
     config.listeners = vec![address("unix:/a \"b\" \\ \u{7f}").into(), address("[::1]:80").into()];
-    config
-        .pools
-        .insert(0, Pool {
-            backends: vec![address("unix:/c").into()],
-            balance: Balance::Random,
-            ..Pool::named("ü\n\"")
-        });
+    config.pools.insert(
+        0,
+        Pool { backends: vec![address("unix:/c").into()], balance: Balance::Random, ..Pool::named("ü\n\"") },
+    );
     config.default_pool = Some(1);
     config.workers = Some(7);
     config.cpus = Some(vec![3, 0, 1]);
@@ -374,7 +376,12 @@ const README: &str = include_str!("../../README.md");
 #[test]
 fn the_example_shows_every_option_at_its_default() {
     let config = accepted(EXAMPLE, &[]);
-    let defaults = Config { listeners: config.listeners.clone(), pools: config.pools.clone(), default_pool: Some(0), ..Config::default() };
+    let defaults = Config {
+        listeners: config.listeners.clone(),
+        pools: config.pools.clone(),
+        default_pool: Some(0),
+        ..Config::default()
+    };
     assert_eq!(config, defaults);
     assert_eq!(
         (config.listeners[0].address.to_string().as_str(), config.pools[0].balance),

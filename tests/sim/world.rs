@@ -46,7 +46,13 @@ impl World {
         let kernel = Kernel::new(Dice::new(dice.next()), setup.temper.clone(), setup.pools(), listeners, trace);
         let metrics = Arc::new(Metrics::default());
         let now = Instant::now();
-        let mut relay = Relay::new(Table::first(Arc::new(setup.config.clone()), now), setup.plan, metrics.clone(), dice.next(), now);
+        let mut relay = Relay::new(
+            Table::first(Arc::new(setup.config.clone()), now),
+            setup.plan,
+            metrics.clone(),
+            dice.next(),
+            now,
+        );
         let mut ops = Vec::new();
         relay.start(&mut ops);
         if trace {

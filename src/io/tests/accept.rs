@@ -194,6 +194,7 @@ fn workers_share_a_port_and_nobody_else_does() {
     let error = Listeners::bind(&[address.into()], &tcp(), 3).unwrap_err().to_string();
     assert!(error.contains("os error 98") && error.contains("ss -ltnp"), "{error}");
 
-    let error = Listeners::bind(&["192.0.2.1:80".parse::<Address>().unwrap().into()], &tcp(), 1).unwrap_err().to_string();
+    let error =
+        Listeners::bind(&["192.0.2.1:80".parse::<Address>().unwrap().into()], &tcp(), 1).unwrap_err().to_string();
     assert!(error.contains("192.0.2.1:80") && error.contains("ip address"), "{error}");
 }

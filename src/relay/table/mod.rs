@@ -62,13 +62,7 @@ impl Table {
         Arc::new(Self::build(config, found, self.generation + 1, self.epoch, Some(self)))
     }
 
-    fn build(
-        config: Arc<Config>,
-        found: &Found,
-        generation: u32,
-        epoch: Instant,
-        previous: Option<&Table>,
-    ) -> Table {
+    fn build(config: Arc<Config>, found: &Found, generation: u32, epoch: Instant, previous: Option<&Table>) -> Table {
         let known: HashMap<&str, &Pool> =
             previous.into_iter().flat_map(|table| &table.pools).map(|pool| (pool.config.name.as_str(), pool)).collect();
         let pools = config
