@@ -3,14 +3,11 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use ringway::config::{self, Address, Config, Flags, Machine, Target};
+use ringway::config::{self, Address, Config, Flags, Target};
 use ringway::control::demo::Demo;
-use ringway::control::{self, logs};
-use ringway::worker::Workers;
-use tokio::sync::mpsc;
+use ringway::control::{self, Source, logs};
 use tracing::{error, info};
 
 #[global_allocator]
@@ -29,7 +26,8 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Signals: SIGTERM and SIGQUIT drain (Close 1001 to everyone); a second one, or SIGINT, stops at once.
+Signals: SIGTERM and SIGQUIT drain (Close 1001 to everyone); a second one, or SIGINT, stops at once; SIGHUP reads the
+configuration again and ends no session.
 Exit codes: 0 stopped as asked, 1 refused or failed, 2 wrong usage.
 Every option of the file is described in ringway.example.toml; -T prints them as they are in effect.";
 
@@ -81,15 +79,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> Result<ExitCode, String> {
-    let file = args.config.as_deref();
-    let source = file.map_or_else(|| "command line".into(), |path| path.display().to_string());
-    let config = config::load(file, &args.flags, &Machine::this()).map_err(|faults| faults.to_string())?;
+    let source = Source { file: args.config, flags: args.flags };
+    let name = source.file.as_ref().map_or_else(|| "command line".into(), |path| path.display().to_string());
+    let config = source.load().map_err(|faults| faults.to_string())?;
     if args.test_print {
         print(&config::print(&config))
     } else if args.test {
-        print(&format!("{source}: ok\n"))
+        print(&format!("{name}: ok\n"))
     } else {
-        relay(config, &source, None)
+        relay(config, source, &name, None)
     }
 }
 
@@ -102,8 +100,9 @@ fn demo(args: DemoArgs) -> Result<ExitCode, String> {
         log_level: args.log_level,
         ..Flags::default()
     };
-    let config = config::load(None, &flags, &Machine::this()).map_err(|faults| faults.to_string())?;
-    relay(config, "demo", Some(demo))
+    let source = Source { file: None, flags };
+    let config = source.load().map_err(|faults| faults.to_string())?;
+    relay(config, source, "demo", Some(demo))
 }
 
 fn print(text: &str) -> Result<ExitCode, String> {
@@ -112,21 +111,12 @@ fn print(text: &str) -> Result<ExitCode, String> {
 }
 
 /// Until a signal or a fault. From here on all that is said goes to the log.
-fn relay(config: Config, source: &str, demo: Option<Demo>) -> Result<ExitCode, String> {
+fn relay(config: Config, source: Source, name: &str, demo: Option<Demo>) -> Result<ExitCode, String> {
     // Before any thread is started, so that no thread but this one is interrupted by a signal.
     let held = control::hold().map_err(|error| format!("signals cannot be held back: {error}"))?;
     let logs = logs::start(config.log_level);
-    info!("ringway {} starts, configured by: {source}", env!("CARGO_PKG_VERSION"));
-    let config = Arc::new(config);
-    let (exited, exits) = mpsc::unbounded_channel();
-    let started = Workers::start(config.clone(), move |worker| {
-        // The control plane may have given up waiting.
-        let _ = exited.send(worker);
-    });
-    let ended = match started {
-        Ok(workers) => control::run(&config, workers, exits, held, demo).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
+    info!("ringway {} starts, configured by: {name}", env!("CARGO_PKG_VERSION"));
+    let ended = control::run(config, source, logs.level(), held, demo);
     if let Err(error) = &ended {
         error!("{error}");
     }

@@ -68,6 +68,12 @@ counters! {
     frame_faults,
     /// Connects to backends that failed or timed out.
     connect_failures,
+    /// Backends ejected because of what sessions met there.
+    ejections,
+    /// Handshakes that waited for their turn at a pool.
+    queued,
+    /// Those of them that waited in vain.
+    queue_timeouts,
     /// Receives that found no free buffer.
     buffer_starvations,
     /// Buffers on loan at this moment.

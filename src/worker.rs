@@ -7,32 +7,47 @@
 //!   probe, plan, bind every listener
 //!   spawn ----------------------------->  pin, take its own file descriptor table, set up the ring
 //!         <---------------------- ready or error
-//!   close its copies of the listeners
+//!   pass each worker its listeners
 //!   go -------------------------------->  accept
 //! ```
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use crate::config::{Address, Config, Plan};
-use crate::io::{self, Features, ListenError, Listeners, Ring, SetupError, Waker};
+use crate::io::{self, Features, ListenError, Listeners, Passed, Passing, Ring, SetupError, Waker};
 use crate::metrics::{Metrics, Totals};
 use crate::op::{Completion, Op};
-use crate::relay::Relay;
 use crate::relay::table::Table;
+use crate::relay::{Leave, ListenerId, Relay};
 
 /// What the control plane may ask of the workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Command {
+    /// The sessions of one backend are to leave it.
+    Leave(Leave),
     /// Accept no more, end every session politely, then end.
     Drain,
     /// End at once.
     Stop,
+}
+
+/// What a worker finds in its mailbox.
+enum Letter {
+    Command(Command),
+    /// The newest table, and all listeners of its config.
+    Adopt {
+        table: Arc<Table>,
+        listeners: Vec<ListenerId>,
+        /// Those of them whose descriptors have been passed.
+        new: Vec<ListenerId>,
+    },
 }
 
 /// All workers of the process.
@@ -41,14 +56,14 @@ pub struct Workers {
     /// Tells the owner about workers that have ended. It has the process's file descriptors, which workers do not.
     herald: JoinHandle<()>,
     listeners: Listeners,
-    addresses: Vec<Address>,
 }
 
 /// One of them, as the control plane knows it.
 struct Worker {
     thread: JoinHandle<Result<(), std::io::Error>>,
-    mailbox: Sender<Command>,
+    mailbox: Sender<Letter>,
     waker: Waker,
+    passing: Passing,
     metrics: Arc<Metrics>,
 }
 
@@ -70,12 +85,14 @@ pub enum WorkerError {
 impl Workers {
     /// Binds every listener and starts one pinned thread per worker. On return all of them serve; on an error nothing is
     /// left behind. `exited` is called with its number when a worker has ended, of its own or by a panic.
-    pub fn start(config: Arc<Config>, exited: impl Fn(usize) + Clone + Send + 'static) -> Result<Workers, StartError> {
+    pub fn start(table: &Arc<Table>, exited: impl Fn(usize) + Clone + Send + 'static) -> Result<Workers, StartError> {
+        let config = &table.config;
         let features = io::probe()?;
-        let plan = io::plan(&config)?;
+        let plan = io::plan(config)?;
         let cpus = config.cpus.clone().unwrap_or_else(io::cpus);
         let count = config.workers.unwrap_or(cpus.len()).max(1);
-        let mut listeners = Listeners::bind(&config.listeners, &config.tcp, count)?;
+        let mut listeners = Listeners::new(count);
+        let bound = listeners.prepare(&config.listeners, &config.tcp)?;
         io::report(features, &plan);
 
         let (ended, ends) = mpsc::channel();
@@ -84,27 +101,50 @@ impl Workers {
         for index in 0..count {
             let cpu = cpus[index % cpus.len()];
             let (metrics, ended) = (Arc::default(), ended.clone());
-            let core = Core { index, cpu, plan, features, config: config.clone(), metrics, ended };
-            launch.spawn(core, listeners.of_worker(index))?;
+            launch.spawn(Core { index, cpu, plan, features, table: table.clone(), metrics, ended })?;
         }
-        let workers = launch.go(|| listeners.hand_over())?;
-        let addresses = listeners.addresses();
-        for address in &addresses {
+        listeners.change(bound);
+        let workers = launch.go(|workers| adopt(workers, table, &mut listeners))?;
+        let workers = Workers { workers, herald, listeners };
+        for address in workers.addresses() {
             tracing::info!(%address, "listening");
         }
         tracing::info!(workers = count, sessions_max = plan.sessions_max, "ready");
-        Ok(Workers { workers, herald, listeners, addresses })
+        Ok(workers)
+    }
+
+    /// Binds what another config has and this one has not. Nothing has changed yet, and nothing has on an error.
+    pub fn prepare(&self, config: &Config) -> Result<io::Change, ListenError> {
+        self.listeners.prepare(&config.listeners, &config.tcp)
+    }
+
+    /// The newest table, and the listeners that were prepared for its config. They end when it has none of them.
+    pub fn adopt(&mut self, table: &Arc<Table>, change: io::Change) -> Result<(), std::io::Error> {
+        let before = self.addresses();
+        self.listeners.change(change);
+        let after = self.addresses();
+        for address in after.iter().filter(|address| !before.contains(address)) {
+            tracing::info!(%address, "listening");
+        }
+        for address in before.iter().filter(|address| !after.contains(address)) {
+            tracing::info!(%address, "no longer listening; its sessions stay");
+        }
+        adopt(&self.workers, table, &mut self.listeners)
+    }
+
+    /// The newest table, whose config has the same listeners.
+    pub fn update(&mut self, table: &Arc<Table>) -> Result<(), std::io::Error> {
+        adopt(&self.workers, table, &mut self.listeners)
     }
 
     /// Where they listen, ports resolved, in the config's order.
-    pub fn addresses(&self) -> &[Address] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<Address> {
+        self.listeners.addresses()
     }
 
     pub fn send(&self, command: Command) {
         for worker in &self.workers {
-            let _ = worker.mailbox.send(command); // one that has ended needs no command
-            worker.waker.wake();
+            worker.deliver(Letter::Command(command.clone()));
         }
     }
 
@@ -129,6 +169,24 @@ impl Workers {
     }
 }
 
+/// Tells all workers of the newest table, and passes them the listeners they have not got yet.
+fn adopt(workers: &[Worker], table: &Arc<Table>, listeners: &mut Listeners) -> Result<(), std::io::Error> {
+    for (index, worker) in workers.iter().enumerate() {
+        let (new, descriptors): (Vec<_>, Vec<_>) = listeners.new_for(index).into_iter().unzip();
+        worker.passing.send(&descriptors)?;
+        worker.deliver(Letter::Adopt { table: table.clone(), listeners: listeners.ids(), new });
+    }
+    listeners.hand_over();
+    Ok(())
+}
+
+impl Worker {
+    fn deliver(&self, letter: Letter) {
+        let _ = self.mailbox.send(letter); // one that has ended needs none
+        self.waker.wake();
+    }
+}
+
 /// Workers that have been spawned and do not serve yet. Dropping it ends them.
 #[derive(Default)]
 struct Launch {
@@ -140,37 +198,44 @@ struct Launch {
 struct Gate {
     ready: Receiver<Result<(), SetupError>>,
     go: Sender<()>,
+    /// Kept open until the worker has its own.
+    _passed: UnixStream,
 }
 
 impl Launch {
-    /// Spawns a worker, which takes copies of `listeners` into a descriptor table of its own.
-    fn spawn(&mut self, core: Core, listeners: Vec<RawFd>) -> Result<(), StartError> {
+    /// Spawns a worker, which takes its ends of the wake-up and of the passing into a descriptor table of its own.
+    fn spawn(&mut self, core: Core) -> Result<(), StartError> {
         let waker = Waker::new()?;
         let (mailbox, letters) = mpsc::channel();
         let (is_ready, ready) = mpsc::channel();
         let (go, may_go) = mpsc::channel();
         let metrics = core.metrics.clone();
+        let (passing, passed) = io::passing()?;
         let wake = waker.descriptor();
+        let keep = [wake, passed.as_raw_fd()];
         let thread = Builder::new().name(format!("worker-{}", core.index)).spawn(move || {
-            let ring = core.set_up(listeners, wake);
-            let (ring, told) = ring.map_or_else(|error| (None, Err(error)), |ring| (Some(ring), Ok(())));
+            let engine = core.set_up(keep);
+            let (engine, told) = engine.map_or_else(|error| (None, Err(error)), |engine| (Some(engine), Ok(())));
             let _ = is_ready.send(told);
-            match (ring, may_go.recv()) {
-                (Some(ring), Ok(())) => core.serve(ring, &letters),
+            match (engine, may_go.recv()) {
+                (Some((ring, passed)), Ok(())) => core.serve(ring, &letters, &passed),
                 _ => Ok(()), // it or another worker could not start
             }
         })?;
-        self.workers.push(Worker { thread, mailbox, waker, metrics });
-        self.gates.push(Gate { ready, go });
+        self.workers.push(Worker { thread, mailbox, waker, passing, metrics });
+        self.gates.push(Gate { ready, go, _passed: passed });
         Ok(())
     }
 
     /// Waits until all are ready, and lets them go.
-    fn go(mut self, all_ready: impl FnOnce()) -> Result<Vec<Worker>, StartError> {
+    fn go(
+        mut self,
+        all_ready: impl FnOnce(&[Worker]) -> Result<(), std::io::Error>,
+    ) -> Result<Vec<Worker>, StartError> {
         for gate in &self.gates {
             gate.ready.recv().map_err(|_| std::io::Error::other("a worker panicked while it started"))??;
         }
-        all_ready();
+        all_ready(&self.workers)?;
         for gate in self.gates.drain(..) {
             let _ = gate.go.send(()); // a worker that has ended since is `exited`
         }
@@ -191,7 +256,7 @@ impl Drop for Launch {
 struct Core {
     index: usize,
     cpu: usize,
-    config: Arc<Config>,
+    table: Arc<Table>,
     plan: Plan,
     features: Features,
     metrics: Arc<Metrics>,
@@ -199,23 +264,20 @@ struct Core {
 }
 
 impl Core {
-    fn set_up(&self, listeners: Vec<RawFd>, wake: RawFd) -> Result<Ring, SetupError> {
+    fn set_up(&self, keep: [RawFd; 2]) -> Result<(Ring, Passed), SetupError> {
         io::pin(self.cpu)?;
-        let mut keep = listeners;
-        keep.push(wake);
-        let mut own = io::private_table(&keep)?;
-        let wake = own.pop().expect("as many as were kept");
-        Ring::new(&self.config, &self.plan, self.features, own, wake)
+        let mut own = io::private_table(&keep)?.into_iter();
+        let mut next = || own.next().expect("as many as were kept");
+        let (wake, passed) = (next(), next());
+        Ok((Ring::new(&self.table.config, &self.plan, self.features, wake)?, Passed::new(passed)))
     }
 
-    fn serve(&self, mut ring: Ring, letters: &Receiver<Command>) -> Result<(), std::io::Error> {
-        let _end = End { index: self.index, ended: self.ended.clone() };
+    fn serve(self, mut ring: Ring, letters: &Receiver<Letter>, passed: &Passed) -> Result<(), std::io::Error> {
+        let Core { index, table, plan, metrics, ended, .. } = self;
+        let _end = End { index, ended };
         let seed = std::hash::RandomState::new().build_hasher().finish();
-        let now = Instant::now();
-        let table = Table::first(self.config.clone(), now);
-        let mut relay = Relay::new(table, self.plan, self.metrics.clone(), seed, now);
+        let mut relay = Relay::new(table, plan, metrics.clone(), seed);
         let mut ops: Vec<Op> = Vec::with_capacity(256);
-        relay.start(&mut ops);
         loop {
             ring.push(ops.drain(..)); // 1. what the relay wants, in one batch
             if relay.is_drained() {
@@ -223,42 +285,74 @@ impl Core {
             }
             ring.submit_and_wait(relay.poll_timeout())?; // 2. the only system call
             let now = Instant::now();
+            let mut woken = false;
             while let Some(completion) = ring.next() {
-                match completion {
-                    Completion::Woken => self.obey(letters, &mut relay, now, &mut ops),
-                    completion => relay.handle(completion, now, &mut ops), // 3. what the kernel answered, a bounded batch
-                }
+                woken |= matches!(completion, Completion::Woken);
+                relay.handle(completion, now, &mut ops); // 3. what the kernel answered, a bounded batch
+            }
+            if woken {
+                obey(letters, passed, &mut relay, &mut ring, now, &mut ops);
             }
             relay.handle_timeout(now, &mut ops); // 4. deadlines last: progress above may have met them
-            self.publish(&ring);
+            publish(&metrics, &ring);
         }
-        self.publish(&ring);
-        self.account(ring.leases());
+        publish(&metrics, &ring);
+        account(index, &metrics, ring.leases());
         Ok(())
     }
+}
 
-    fn obey(&self, letters: &Receiver<Command>, relay: &mut Relay, now: Instant, ops: &mut Vec<Op>) {
-        while let Ok(command) = letters.try_recv() {
-            match command {
-                Command::Drain => relay.drain(now, ops),
-                Command::Stop => relay.stop(now, ops),
+fn obey(
+    letters: &Receiver<Letter>,
+    passed: &Passed,
+    relay: &mut Relay,
+    ring: &mut Ring,
+    now: Instant,
+    ops: &mut Vec<Op>,
+) {
+    while let Ok(letter) = letters.try_recv() {
+        match letter {
+            Letter::Command(Command::Leave(leave)) => relay.move_away(&leave, now, ops),
+            Letter::Command(Command::Drain) => relay.drain(now, ops),
+            Letter::Command(Command::Stop) => relay.stop(now, ops),
+            Letter::Adopt { table, listeners, new } => {
+                // What the engine has been told before must be done before a slot is used again.
+                ring.push(ops.drain(..));
+                let slots = relay.adopt(table, &listeners, now, ops);
+                seat(&new, &slots, passed, ring);
             }
         }
     }
+}
 
-    fn publish(&self, ring: &Ring) {
-        let (leases, known) = (ring.leases() as u64, self.metrics.leases.get());
-        self.metrics.leases.add(leases.wrapping_sub(known));
-    }
-
-    /// A worker that has ended has every buffer home, or there is a leak.
-    fn account(&self, leases: usize) {
-        let (opened, ended) = (self.metrics.opened.get(), self.metrics.ended.get());
-        tracing::debug!(worker = self.index, opened, ended, leases, "worker stopped");
-        debug_assert_eq!(leases, 0, "worker {} has lost buffers", self.index);
-        if leases > 0 {
-            tracing::error!(worker = self.index, leases, "buffers lost");
+/// Gives the engine the listeners that are new, and closes those that the relay does not want, being about to end.
+fn seat(new: &[ListenerId], slots: &[(ListenerId, u16)], passed: &Passed, ring: &mut Ring) {
+    let descriptors = match passed.receive(new.len()) {
+        Ok(descriptors) => descriptors,
+        Err(error) => {
+            tracing::error!(%error, "a worker has not got its new listeners; the others serve them");
+            return;
         }
+    };
+    for (id, descriptor) in new.iter().zip(descriptors) {
+        if let Some((_, slot)) = slots.iter().find(|(known, _)| known == id) {
+            ring.listen(*slot, descriptor);
+        }
+    }
+}
+
+fn publish(metrics: &Metrics, ring: &Ring) {
+    let (leases, known) = (ring.leases() as u64, metrics.leases.get());
+    metrics.leases.add(leases.wrapping_sub(known));
+}
+
+/// A worker that has ended has every buffer home, or there is a leak.
+fn account(worker: usize, metrics: &Metrics, leases: usize) {
+    let (opened, ended) = (metrics.opened.get(), metrics.ended.get());
+    tracing::debug!(worker, opened, ended, leases, "worker stopped");
+    debug_assert_eq!(leases, 0, "worker {worker} has lost buffers");
+    if leases > 0 {
+        tracing::error!(worker, leases, "buffers lost");
     }
 }
 
@@ -334,10 +428,14 @@ mod tests {
         config
     }
 
+    fn table(config: Config) -> Arc<Table> {
+        Table::first(Arc::new(config), Instant::now())
+    }
+
     /// The workers, or `None` (and why) where io_uring is forbidden.
     fn start(config: Config) -> Option<Result<Workers, StartError>> {
         match io::probe() {
-            Ok(_) => Some(Workers::start(Arc::new(config), |_| {})),
+            Ok(_) => Some(Workers::start(&table(config), |_| {})),
             Err(error) => {
                 println!("SKIPPED: {error}");
                 None
@@ -358,11 +456,11 @@ mod tests {
             let Some(Ok(other)) = start(config("127.0.0.1:0")) else { return };
             stop(other);
             let exit = move |worker| tell.lock().unwrap().push(worker);
-            let workers = Workers::start(Arc::new(config("127.0.0.1:0")), exit).unwrap();
+            let workers = Workers::start(&table(config("127.0.0.1:0")), exit).unwrap();
             let address = port(&workers);
             assert_ne!(address.port(), 0);
             drop(TcpStream::connect(address).unwrap());
-            workers.send(command);
+            workers.send(command.clone());
             workers.join().unwrap();
             exited.lock().unwrap().sort_unstable();
             assert_eq!(*exited.lock().unwrap(), [0, 1]);

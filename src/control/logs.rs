@@ -9,7 +9,9 @@ use std::time::Duration;
 use tracing::warn;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogLevel;
@@ -24,7 +26,12 @@ const FLUSH_MAX: Duration = Duration::from_secs(2);
 pub struct Logs {
     guard: WorkerGuard,
     dropped: ErrorCounter,
+    level: Level,
 }
+
+/// What is logged, which a reload may change.
+#[derive(Clone)]
+pub struct Level(Handle<Targets, Registry>);
 
 /// Once per process.
 pub fn start(level: LogLevel) -> Logs {
@@ -33,14 +40,29 @@ pub fn start(level: LogLevel) -> Logs {
     let dropped = writer.error_counter();
     let format =
         tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(stderr().is_terminal()).with_target(false);
-    // The level is ours; libraries of the control plane only speak up when something is wrong.
-    let level = filter(level);
-    let targets = Targets::new().with_target("ringway", level).with_default(level.min(LevelFilter::WARN));
+    let (targets, handle) = reload::Layer::new(targets(level));
     tracing_subscriber::registry().with(targets).with(format).init();
-    Logs { guard, dropped }
+    Logs { guard, dropped, level: Level(handle) }
+}
+
+/// The level is ours; libraries of the control plane only speak up when something is wrong.
+fn targets(level: LogLevel) -> Targets {
+    let level = filter(level);
+    Targets::new().with_target("ringway", level).with_default(level.min(LevelFilter::WARN))
+}
+
+impl Level {
+    pub fn set(&self, level: LogLevel) {
+        // It fails only if the subscriber is gone, and then nobody logs.
+        let _ = self.0.reload(targets(level));
+    }
 }
 
 impl Logs {
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
+
     /// Says how many lines were dropped, and waits a bounded time until the queue is written out.
     pub fn finish(self) {
         let dropped = self.dropped.dropped_lines();

@@ -1,33 +1,39 @@
 //! The control plane: everything that may wait for something else than the kernel's answer to a worker. One thread, the
-//! main one, on a `tokio-uring` runtime: signals, the end of workers, the demo.
+//! main one, on a `tokio-uring` runtime: signals, the end of workers, reload, discovery, health checks, the demo.
 
 pub mod demo;
+mod discovery;
+mod health;
 pub mod logs;
+mod reload;
 mod signals;
+mod supervisor;
 
 use std::fmt;
-use std::io;
-use std::time::Duration;
+use std::io::{self, Read};
+use std::sync::Arc;
 
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tokio::sync::mpsc::unbounded_channel;
+use tracing::info;
 
 use crate::config::Config;
 use crate::metrics::Totals;
-use crate::worker::{Command, Workers};
+use crate::relay::table::Table;
+use crate::worker::{Command, StartError, Workers};
 use demo::Demo;
+use logs::Level;
 use signals::Signals;
+use supervisor::{DISCOVERY_PATIENCE, Finding, Supervisor};
 
+pub use reload::Source;
 pub use signals::{Held, hold};
-
-/// How long workers may take beyond what they were given. They never should: this bounds the wait for one that hangs.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Why the process ends with 1.
 #[derive(Debug)]
 pub enum ControlError {
     Runtime(io::Error),
+    Secret(io::Error),
+    Start(StartError),
     Signals(io::Error),
     Demo(io::Error),
     WorkerEnded(usize),
@@ -39,6 +45,8 @@ impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ControlError::Runtime(error) => write!(f, "the control plane's io_uring cannot be set up: {error}"),
+            ControlError::Secret(error) => write!(f, "/dev/urandom cannot be read: {error}"),
+            ControlError::Start(error) => error.fmt(f),
             ControlError::Signals(error) => write!(f, "signals cannot be received: {error}"),
             ControlError::Demo(error) => write!(f, "the demo cannot be started: {error}"),
             ControlError::WorkerEnded(worker) => write!(f, "worker {worker} ended unasked"),
@@ -52,21 +60,31 @@ impl std::error::Error for ControlError {}
 
 /// Serves until a signal or a fault ends it. Returns when no worker is left.
 ///
-/// The order before it: [`hold`] the signals, start the logs, start the workers, whose `exited` feeds `exits`.
-pub fn run(
-    config: &Config,
-    workers: Workers,
-    exits: UnboundedReceiver<usize>,
-    held: Held,
-    demo: Option<Demo>,
-) -> Result<(), ControlError> {
-    let ended = match tokio_uring::Runtime::new(&tokio_uring::builder()) {
-        Ok(runtime) => runtime.block_on(serve(config, &workers, exits, held, demo)),
-        Err(error) => {
-            workers.send(Command::Stop);
-            Err(ControlError::Runtime(error))
-        }
-    };
+/// The order before it: [`hold`] the signals, start the logs.
+pub fn run(config: Config, source: Source, level: Level, held: Held, demo: Option<Demo>) -> Result<(), ControlError> {
+    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(ControlError::Runtime)?;
+    let epoch = std::time::Instant::now();
+    let secret = secret().map_err(ControlError::Secret)?;
+    let (config, finding) = runtime.block_on(find(config));
+    let table = Table::start(config, &finding.discoveries.found(), epoch, secret);
+    let (exited, exits) = unbounded_channel();
+    let mut workers = Workers::start(&table, move |worker| {
+        // The control plane may have given up waiting.
+        let _ = exited.send(worker);
+    })
+    .map_err(ControlError::Start)?;
+    let ended = runtime.block_on(async {
+        let signals = match started(&workers, held, demo) {
+            Ok(signals) => signals,
+            Err(error) => {
+                workers.send(Command::Stop);
+                return Err(error);
+            }
+        };
+        Supervisor::new(source, level, &mut workers, table, finding).run(signals, exits).await
+    });
+    // Health checks and discovery end with it.
+    drop(runtime);
     report(&workers.metrics());
     if let Err(ControlError::WorkersHang) = ended {
         // Joining would hang as well; the process's end takes them along.
@@ -77,26 +95,26 @@ pub fn run(
     ended.and(joined)
 }
 
-async fn serve(
-    config: &Config,
-    workers: &Workers,
-    exits: UnboundedReceiver<usize>,
-    held: Held,
-    demo: Option<Demo>,
-) -> Result<(), ControlError> {
-    let started = async {
-        let signals = Signals::receive(held).map_err(ControlError::Signals)?;
-        let relay = workers.addresses().first().map(ToString::to_string).unwrap_or_default();
-        demo.map_or(Ok(()), |demo| demo.start(&relay)).map_err(ControlError::Demo)?;
-        Ok(signals)
-    };
-    match started.await {
-        Ok(signals) => Supervisor { config, workers, phase: Phase::Serving, deadline: None }.run(signals, exits).await,
-        Err(error) => {
-            workers.send(Command::Stop);
-            Err(error)
-        }
-    }
+/// Discovery's first answers, before anybody is served.
+async fn find(config: Config) -> (Arc<Config>, Finding) {
+    let config = Arc::new(config);
+    let mut finding = Finding::new();
+    finding.discoveries.first(&config, DISCOVERY_PATIENCE).await;
+    (config, finding)
+}
+
+fn started(workers: &Workers, held: Held, demo: Option<Demo>) -> Result<Signals, ControlError> {
+    let signals = Signals::receive(held).map_err(ControlError::Signals)?;
+    let relay = workers.addresses().first().map(ToString::to_string).unwrap_or_default();
+    demo.map_or(Ok(()), |demo| demo.start(&relay)).map_err(ControlError::Demo)?;
+    Ok(signals)
+}
+
+/// What nobody can guess, new at each start.
+fn secret() -> io::Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    Ok(secret)
 }
 
 /// Only ever goes downwards.
@@ -105,65 +123,6 @@ enum Phase {
     Serving,
     Draining,
     Stopping,
-}
-
-struct Supervisor<'a> {
-    config: &'a Config,
-    workers: &'a Workers,
-    phase: Phase,
-    /// When to lose patience with workers that were told to end.
-    deadline: Option<Instant>,
-}
-
-impl Supervisor<'_> {
-    /// Until every worker's end of `exits` is closed.
-    async fn run(mut self, mut signals: Signals, mut exits: UnboundedReceiver<usize>) -> Result<(), ControlError> {
-        let mut result = Ok(());
-        loop {
-            let deadline = self.deadline;
-            tokio::select! {
-                signal = signals.next() => {
-                    let next = signals::meaning(self.phase, signal);
-                    info!("{signal}: {}", signals::describe(signal, self.phase, next));
-                    self.enter(next);
-                }
-                exited = exits.recv() => match exited {
-                    Some(worker) if self.phase == Phase::Serving => {
-                        error!("worker {worker} ended unasked; stopping the others");
-                        result = Err(ControlError::WorkerEnded(worker));
-                        self.enter(Phase::Stopping);
-                    }
-                    Some(_) => (),
-                    None => return result,
-                },
-                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    if self.phase == Phase::Stopping {
-                        return result.and(Err(ControlError::WorkersHang));
-                    }
-                    warn!("not drained within timeouts.drain; stopping");
-                    self.enter(Phase::Stopping);
-                }
-            }
-        }
-    }
-
-    fn enter(&mut self, next: Phase) {
-        if next == self.phase {
-            return;
-        }
-        self.phase = next;
-        self.deadline = match next {
-            Phase::Serving => None,
-            Phase::Draining => {
-                self.workers.send(Command::Drain);
-                Some(Instant::now() + self.config.timeouts.drain + GRACE)
-            }
-            Phase::Stopping => {
-                self.workers.send(Command::Stop);
-                Some(Instant::now() + GRACE)
-            }
-        };
-    }
 }
 
 /// At rest `accepted` equals `ended`, and `sessions` and `leases` are 0: what is not was lost.
@@ -181,6 +140,9 @@ fn report(totals: &Totals) {
         control_frames = totals.control_frames,
         frame_faults = totals.frame_faults,
         connect_failures = totals.connect_failures,
+        ejections = totals.ejections,
+        queued = totals.queued,
+        queue_timeouts = totals.queue_timeouts,
         buffer_starvations = totals.buffer_starvations,
         leases = totals.leases,
         "stopped"

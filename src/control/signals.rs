@@ -1,5 +1,5 @@
 //! Signals: SIGTERM and SIGQUIT drain, SIGINT stops at once, and so does a second SIGTERM or SIGQUIT.
-//! SIGHUP is ignored, unless it comes from the terminal that this was started in: then it is as SIGINT.
+//! SIGHUP reads the configuration again, unless it comes from the terminal that this was started in: then it is as SIGINT.
 //!
 //! They must reach the main thread only. The handler writes to a descriptor, and the kernel may run it on any thread that
 //! does not block the signal; on a worker, whose descriptor table is its own, that number is perhaps a client's socket.
@@ -94,8 +94,8 @@ pub(super) fn meaning(phase: Phase, signal: Signal) -> Phase {
 
 pub(super) fn describe(signal: Signal, phase: Phase, next: Phase) -> &'static str {
     match next {
-        // Elsewhere it means reload; a supervisor that sends it must not end every session by that.
-        _ if signal == Signal::Hangup => "ignored; a changed configuration needs a restart",
+        Phase::Serving if signal == Signal::Hangup => "reloading",
+        _ if signal == Signal::Hangup => "ignored, as the end has come",
         Phase::Draining => "draining; once more to stop at once",
         Phase::Stopping if phase == Phase::Stopping => "stopping already",
         Phase::Stopping => "stopping at once",

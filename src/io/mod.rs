@@ -10,6 +10,7 @@
 //! | buffers | provided buffers: lend, reclaim, and the proof that it is sound |
 //! | sends | payload and scratch memory of what is in flight |
 //! | memory | mappings |
+//! | passing | descriptors on their way to a worker |
 //! | socket | listeners, connecting sockets, options |
 //! | thread | CPU, private file descriptor table, wake-up, limits |
 //! | probe | what the kernel can do; refusals with their likely cause and cure |
@@ -18,6 +19,7 @@
 mod buffers;
 mod entry;
 mod memory;
+mod passing;
 mod probe;
 mod queue;
 mod ring;
@@ -28,9 +30,10 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
+pub use passing::{Passed, Passing, passing};
 pub use probe::{Features, SetupError, kernel, probe};
 pub use ring::Ring;
-pub use socket::{ListenError, Listeners};
+pub use socket::{Change, ListenError, Listeners};
 pub use thread::{Waker, cpus, pin, private_table};
 
 use crate::config::{Config, Plan};

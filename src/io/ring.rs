@@ -85,16 +85,14 @@ struct Wake {
 }
 
 impl Ring {
-    /// Sets up the engine of this thread. `listeners` are in the config's order; whoever adds to `wake` (an eventfd)
-    /// makes [`Completion::Woken`].
+    /// Sets up the engine of this thread. Whoever adds to `wake` (an eventfd) makes [`Completion::Woken`].
     pub fn new(
         config: &Config,
         plan: &Plan,
         features: Features,
-        listeners: Vec<OwnedFd>,
         wake: OwnedFd,
     ) -> Result<Self, SetupError> {
-        Self::on(Queue::new().map_err(SetupError::ring)?, config, plan, features, listeners, wake)
+        Self::on(Queue::new().map_err(SetupError::ring)?, config, plan, features, wake)
     }
 
     pub(super) fn on(
@@ -102,7 +100,6 @@ impl Ring {
         config: &Config,
         plan: &Plan,
         features: Features,
-        listeners: Vec<OwnedFd>,
         wake: OwnedFd,
     ) -> Result<Self, SetupError> {
         let buffers = &config.buffers;
@@ -123,10 +120,7 @@ impl Ring {
             wake: ManuallyDrop::new(Wake { fd: wake, armed: false, count: Box::new(0) }),
             // Reserved, not filled: what is never used is never touched, and what is used never moves.
             sockets: Vec::with_capacity(2 * (plan.sessions_max + plan.refusals_max)),
-            listeners: listeners
-                .into_iter()
-                .map(|fd| Listener { fd: Some(fd), armed: false, stopping: false })
-                .collect(),
+            listeners: Vec::new(),
             ready: VecDeque::with_capacity(64),
             batch: 0,
             broken: None,
@@ -138,6 +132,16 @@ impl Ring {
     /// Buffers on loan to the relay.
     pub fn leases(&self) -> usize {
         self.pools[0].lent() + self.pools[1].lent()
+    }
+
+    /// From here on operations may name this listener. Its number is one that none has, or that of a closed one.
+    pub fn listen(&mut self, number: u16, fd: OwnedFd) {
+        let number = usize::from(number);
+        while self.listeners.len() <= number {
+            self.listeners.push(Listener { fd: None, armed: false, stopping: false });
+        }
+        debug_assert!(self.listeners[number].fd.is_none(), "listener {number} is still open");
+        self.listeners[number] = Listener { fd: Some(fd), armed: false, stopping: false };
     }
 
     /// Carries out or queues the operations, in order.

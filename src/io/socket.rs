@@ -11,19 +11,46 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{self, Address, Tcp};
 
-/// Every listening socket of every worker, as opened by the starting thread.
+/// The listeners of all workers, as the control plane knows them: it binds them, the workers use them.
 ///
-/// Opened all at once, before any worker runs, so that what cannot be bound is told before anything has started. A unix
-/// socket's file is removed when this is dropped.
+/// All that are new are bound before any worker hears of them, so that what cannot be bound is told before anything has
+/// changed. A unix socket's file is removed with its listener.
 #[derive(Debug)]
 pub struct Listeners {
     listeners: Vec<Listener>,
+    workers: usize,
+    next_id: u32,
 }
 
 #[derive(Debug)]
 struct Listener {
+    id: u32,
+    /// As the config has it, where port 0 is any.
+    wanted: Address,
     address: Address,
-    /// One per worker; of a unix socket just one, which they share.
+    /// One per worker; of a unix socket just one, which they share. Empty once the workers have theirs.
+    sockets: Vec<Socket>,
+    _file: Option<UnixFile>,
+}
+
+/// What another config makes of the listeners; nothing has changed yet.
+#[derive(Debug)]
+pub struct Change {
+    /// In the config's order.
+    wanted: Vec<Wanted>,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    /// Where it is now.
+    Kept(usize),
+    New(Bound),
+}
+
+#[derive(Debug)]
+struct Bound {
+    wanted: Address,
+    address: Address,
     sockets: Vec<Socket>,
     _file: Option<UnixFile>,
 }
@@ -45,16 +72,56 @@ pub struct ListenError {
 }
 
 impl Listeners {
-    /// Binds all of them for so many workers. Clients are queued from here on, and served once a worker accepts.
-    pub fn bind(listeners: &[config::Listener], tcp: &Tcp, workers: usize) -> Result<Self, ListenError> {
-        let bind = |address: &Address| {
-            match address {
-                Address::Inet(address) => bind_inet(*address, tcp, workers),
-                Address::Unix(path) => bind_unix(path, tcp),
+    /// None yet, for so many workers.
+    pub fn new(workers: usize) -> Self {
+        Listeners { listeners: Vec::new(), workers, next_id: 0 }
+    }
+
+    /// Binds those that are new. Clients are queued from here on, and served once a worker accepts.
+    pub fn prepare(&self, wanted: &[config::Listener], tcp: &Tcp) -> Result<Change, ListenError> {
+        let mut kept = Vec::new();
+        let place = |listener: &config::Listener| {
+            let is_it = |(at, known): &(usize, &Listener)| known.wanted == listener.address && !kept.contains(at);
+            if let Some((at, _)) = self.listeners.iter().enumerate().find(is_it) {
+                kept.push(at);
+                return Ok(Wanted::Kept(at));
             }
-            .map_err(|cause| ListenError { address: address.clone(), cause })
+            self.bind(&listener.address, tcp).map(Wanted::New)
         };
-        Ok(Listeners { listeners: listeners.iter().map(|listener| bind(&listener.address)).collect::<Result<_, _>>()? })
+        Ok(Change { wanted: wanted.iter().map(place).collect::<Result<_, _>>()? })
+    }
+
+    fn bind(&self, wanted: &Address, tcp: &Tcp) -> Result<Bound, ListenError> {
+        let bound = match wanted {
+            // A listener of ours on this port may be about to be removed.
+            Address::Inet(address) => bind_inet(*address, tcp, self.workers, self.has_port(address.port())),
+            Address::Unix(path) => bind_unix(path, tcp),
+        };
+        bound.map_err(|cause| ListenError { address: wanted.clone(), cause })
+    }
+
+    fn has_port(&self, port: u16) -> bool {
+        self.listeners.iter().any(|known| matches!(&known.wanted, Address::Inet(known) if known.port() == port))
+    }
+
+    /// From here on these are the listeners, and those that are not among them are no more.
+    pub fn change(&mut self, change: Change) {
+        let mut before: Vec<Option<Listener>> = self.listeners.drain(..).map(Some).collect();
+        for wanted in change.wanted {
+            let listener = match wanted {
+                Wanted::Kept(at) => before[at].take().expect("each is kept at most once"),
+                Wanted::New(Bound { wanted, address, sockets, _file }) => {
+                    self.next_id += 1;
+                    Listener { id: self.next_id, wanted, address, sockets, _file }
+                }
+            };
+            self.listeners.push(listener);
+        }
+    }
+
+    /// Their names among workers, in the config's order.
+    pub fn ids(&self) -> Vec<u32> {
+        self.listeners.iter().map(|listener| listener.id).collect()
     }
 
     /// The real addresses, with the port that the kernel chose instead of 0.
@@ -62,13 +129,14 @@ impl Listeners {
         self.listeners.iter().map(|listener| listener.address.clone()).collect()
     }
 
-    /// The descriptors of one worker, in the config's order.
-    pub fn of_worker(&self, worker: usize) -> Vec<RawFd> {
-        let socket = |listener: &Listener| listener.sockets[worker % listener.sockets.len()].as_raw_fd();
-        self.listeners.iter().map(socket).collect()
+    /// Those that the workers do not have yet, with the descriptor that is for this worker.
+    pub fn new_for(&self, worker: usize) -> Vec<(u32, RawFd)> {
+        let new = self.listeners.iter().filter(|listener| !listener.sockets.is_empty());
+        new.map(|listener| (listener.id, listener.sockets[worker % listener.sockets.len()].as_raw_fd())).collect()
     }
 
-    /// Closes this thread's descriptors, now that every worker has its own. The unix sockets' files stay.
+    /// Closes this side's descriptors, now that every worker has its own or will find it on its way. The unix sockets' files
+    /// stay.
     pub fn hand_over(&mut self) {
         for listener in &mut self.listeners {
             listener.sockets.clear();
@@ -76,8 +144,8 @@ impl Listeners {
     }
 }
 
-fn bind_inet(address: SocketAddr, tcp: &Tcp, workers: usize) -> io::Result<Listener> {
-    let mut address = address;
+fn bind_inet(wanted: SocketAddr, tcp: &Tcp, workers: usize, shared: bool) -> io::Result<Bound> {
+    let mut address = wanted;
     let mut sockets = Vec::with_capacity(workers);
     for worker in 0..workers {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -87,7 +155,7 @@ fn bind_inet(address: SocketAddr, tcp: &Tcp, workers: usize) -> io::Result<Liste
         // Connections of an earlier run that are still closing do not stand in the way.
         socket.set_reuse_address(true)?;
         // The first binds alone, so that another process that listens here is an error even if it would share.
-        if worker > 0 {
+        if worker > 0 || shared {
             share_port(&socket)?;
         }
         socket.bind(&address.into())?;
@@ -102,10 +170,10 @@ fn bind_inet(address: SocketAddr, tcp: &Tcp, workers: usize) -> io::Result<Liste
     for socket in &sockets {
         socket.listen(backlog(tcp))?;
     }
-    Ok(Listener { address: Address::Inet(address), sockets, _file: None })
+    Ok(Bound { wanted: Address::Inet(wanted), address: Address::Inet(address), sockets, _file: None })
 }
 
-fn bind_unix(path: &Path, tcp: &Tcp) -> io::Result<Listener> {
+fn bind_unix(path: &Path, tcp: &Tcp) -> io::Result<Bound> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     match socket.bind(&address) {
@@ -117,7 +185,8 @@ fn bind_unix(path: &Path, tcp: &Tcp) -> io::Result<Listener> {
     }
     let file = UnixFile(path.to_owned());
     socket.listen(backlog(tcp))?;
-    Ok(Listener { address: Address::Unix(path.to_owned()), sockets: vec![socket], _file: Some(file) })
+    let address = Address::Unix(path.to_owned());
+    Ok(Bound { wanted: address.clone(), address, sockets: vec![socket], _file: Some(file) })
 }
 
 /// Whether a socket file is left over from a process that is gone. Files that are no sockets refuse as well, but with

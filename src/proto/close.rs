@@ -9,6 +9,8 @@ pub mod code {
     pub const PROTOCOL_ERROR: u16 = 1002;
     pub const POLICY: u16 = 1008;
     pub const TOO_BIG: u16 = 1009;
+    /// Of the registry that RFC 6455, 11.7, founded: the service restarts, come back.
+    pub const SERVICE_RESTART: u16 = 1012;
     /// "The server was acting as a gateway and received an invalid response from the upstream server", or lost it.
     pub const BAD_GATEWAY: u16 = 1014;
 }

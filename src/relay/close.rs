@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::Shutdown;
 
 use super::session::{Grace, Link, Receiving, Session, State};
-use super::shared::Context;
+use super::shared::{Context, millis};
 use crate::op::{InFlight, Op, Side};
 use crate::proto::close::code;
 use crate::proto::frame::Fault;
@@ -20,6 +20,9 @@ const FAIL_GRACE_MS: u64 = 1000;
 pub(super) enum Notice {
     /// To both: SIGTERM.
     Draining,
+    /// To both: their backend is down or drained, and another one will serve the client.
+    BackendRestarts,
+    BackendLeaves,
     /// To both: the idle timeout.
     Idle,
     /// To the backend.
@@ -37,7 +40,8 @@ pub(super) enum Notice {
 impl Notice {
     pub fn code(self) -> u16 {
         match self {
-            Notice::Draining | Notice::Idle | Notice::ClientLost => code::GOING_AWAY,
+            Notice::Draining | Notice::BackendLeaves | Notice::Idle | Notice::ClientLost => code::GOING_AWAY,
+            Notice::BackendRestarts => code::SERVICE_RESTART,
             Notice::BackendLost | Notice::BackendFault => code::BAD_GATEWAY,
             Notice::Fault(fault) => fault.code(),
             Notice::ControlFlood => code::POLICY,
@@ -47,6 +51,7 @@ impl Notice {
     pub fn text(self) -> &'static str {
         match self {
             Notice::Draining => "relay is shutting down",
+            Notice::BackendRestarts | Notice::BackendLeaves => "backend is taken out of service",
             Notice::Idle => "idle for too long",
             Notice::ClientLost => "client is gone",
             Notice::BackendLost => "backend is gone",
@@ -94,14 +99,25 @@ impl Session {
     /// A Close frame of this side has come.
     pub fn closed_by(&mut self, side: Side, cx: &mut Context<'_>) {
         self.outcome.set(name(side), "close");
-        self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
+        self.begin_close(Grace::Peers, self.waits().close, cx);
     }
 
     /// This side has sent FIN or RST, or cannot be reached.
     pub fn lost(&mut self, side: Side, reason: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
         self.end(side).finished = true;
+        if side == Side::Backend && matches!(self.state, State::Open) {
+            self.judge_early_close(cx);
+        }
         self.outcome.set(name(side), reason);
-        self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
+        self.begin_close(Grace::Peers, self.waits().close, cx);
+    }
+
+    /// A backend that takes sessions only to drop them is not well.
+    fn judge_early_close(&mut self, cx: &mut Context<'_>) {
+        let early = self.policy().pool().1.config.eject.early_close.map(millis);
+        if early.is_some_and(|early| cx.now < self.opened_at + early) {
+            self.backend_failed(&"it dropped a session soon after the handshake", cx);
+        }
     }
 
     /// This side has broken a rule. What it sent before has been forwarded, and the other side may still answer that: so
@@ -115,10 +131,10 @@ impl Session {
         self.pipe_from(side).tell(told_other, cx);
         let to_offender = self.pipe_to(side);
         if to_offender.told {
-            return self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
+            return self.begin_close(Grace::Peers, self.waits().close, cx);
         }
         to_offender.instead = Some(notice);
-        self.begin_close(Grace::Answers, FAIL_GRACE_MS.min(cx.shared.waits.close), cx);
+        self.begin_close(Grace::Answers, FAIL_GRACE_MS.min(self.waits().close), cx);
     }
 
     /// Ringway ends the session: both sides hear why at their next frame boundary, and may answer.
@@ -126,7 +142,7 @@ impl Session {
         self.outcome.set("ringway", notice.text());
         self.up.tell(notice, cx);
         self.down.tell(notice, cx);
-        self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
+        self.begin_close(Grace::Peers, self.waits().close, cx);
     }
 
     /// A send has been under way for a long time: cancelling it tells whether it got any further.
@@ -147,7 +163,7 @@ impl Session {
                 self.outcome.set(name(side), reason);
                 // Ends an armed receive too, and with it the session.
                 cx.ops.push(Op::Shutdown { conn, how: Shutdown::Both });
-                self.begin_close(Grace::Peers, cx.shared.waits.close, cx);
+                self.begin_close(Grace::Peers, self.waits().close, cx);
             }
             State::Answering(_) if side == Side::Backend => {
                 self.bad_gateway("The backend closed the connection while the request was sent.", cx);
@@ -205,7 +221,7 @@ impl Session {
 
     pub fn close_timed_out(&mut self, cx: &mut Context<'_>) {
         if !matches!(self.state, State::Closing(Grace::Answers)) && self.is_flushing(cx) {
-            self.deadline = cx.now + cx.shared.waits.close;
+            self.deadline = cx.now + self.waits().close;
             return;
         }
         match self.state {
@@ -216,7 +232,7 @@ impl Session {
                     }
                 }
                 self.state = State::Closing(Grace::Peers);
-                self.deadline = cx.now + cx.shared.waits.close;
+                self.deadline = cx.now + self.waits().close;
             }
             State::Closing(Grace::Peers) => {
                 self.up.tell_or_cut(Notice::ClientLost, cx);
@@ -224,7 +240,7 @@ impl Session {
                 self.up.finish = true;
                 self.down.finish = true;
                 self.state = State::Closing(Grace::None);
-                self.deadline = cx.now + cx.shared.waits.linger;
+                self.deadline = cx.now + self.waits().linger;
             }
             _ => self.terminate(cx),
         }
@@ -233,7 +249,7 @@ impl Session {
     /// A slow but living peer may still get what was read for it, as long as a stalled send would be waited for. A probe
     /// now makes sure that it lives: without progress the send has failed.
     fn is_flushing(&mut self, cx: &mut Context<'_>) -> bool {
-        if cx.now >= self.closing_at.saturating_add(cx.shared.waits.send_stall) {
+        if cx.now >= self.closing_at.saturating_add(self.waits().send_stall) {
             return false;
         }
         let mut flushing = false;
@@ -254,10 +270,12 @@ impl Session {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
-        let backend = self.backend_number.map(|number| cx.shared.balancer.name(number));
+        let backend = self.backend().map(|member| &*member.name);
+        let route = self.policy().route().map(|route| &*route.name);
         let close_code = |heard: Option<Option<u16>>| heard.map(|code| code.unwrap_or(1005));
         tracing::debug!(
             client = self.client_ip.map(tracing::field::display),
+            route = route.map(tracing::field::display),
             backend = backend.map(tracing::field::display),
             ended_by = self.outcome.ended_by.unwrap_or("ringway"),
             reason = %self.outcome.reason,

@@ -5,14 +5,17 @@ use std::io;
 use std::net::IpAddr;
 
 use super::close::name;
+use super::listener::ListenerId;
 use super::pipe::Event;
+use super::plain::Upload;
 use super::respond::Response;
-use super::session::{End, Link, Session, State};
+use super::route;
+use super::session::{Session, State};
 use super::shared::Context;
 use crate::config::{Forward, ForwardMode, Limits};
-use crate::op::{Op, Piece, Side};
-use crate::proto::http::{Fault, HeadKind, head_end};
-use crate::proto::upgrade::{self, Agreement, Answer, Edit, Request};
+use crate::op::{Piece, Side};
+use crate::proto::http::{Body, Fault, HeadKind, head_end};
+use crate::proto::upgrade::{self, Agreement, Answer, Edit, Incoming};
 
 /// What a session needs until its 101, and not a byte longer.
 #[derive(Debug, Default)]
@@ -23,28 +26,64 @@ pub(super) struct Handshake {
     searched: usize,
     /// What the client sent behind its head. No byte of it leaves before a right 101 (CVE-2026-2833).
     early: Vec<u8>,
-    request: Option<Request>,
+    pub incoming: Option<Incoming>,
+    /// The one it came to.
+    pub listener: ListenerId,
     /// The backend's response as far as it has come.
     answer: Vec<u8>,
     /// 1xx responses skipped.
     informational: u32,
+    /// How many bytes of the path the route has matched.
+    pub matched: usize,
+    /// What hashing policies go by.
+    pub key: u64,
+    /// The backend that the client's cookie asks for, until it has been asked.
+    pub wanted: Option<u16>,
+    /// The backend that the client's cookie names.
+    pub came_with: Option<u16>,
+    /// The pool has let it in: it passes the breaker and counts in the rate only once.
+    pub admitted: bool,
+    /// When waiting for its turn ends.
+    pub queued_until: u64,
     /// Backends that could not be connected to.
-    tried: Vec<u16>,
+    pub tried: Vec<u16>,
     /// One of them had not answered in time.
-    timed_out: bool,
+    pub timed_out: bool,
+    /// The body of a request that is plain HTTP, once a backend is there to take it.
+    pub upload: Option<Upload>,
+    /// The answer may have no body.
+    is_head: bool,
     /// All slots for sessions are taken: this one exists to say so.
     over_limit: bool,
 }
 
 impl Handshake {
-    pub fn new(over_limit: bool) -> Box<Self> {
-        Box::new(Handshake { over_limit, ..Handshake::default() })
+    pub fn new(listener: ListenerId, over_limit: bool) -> Box<Self> {
+        Box::new(Handshake { listener, over_limit, queued_until: u64::MAX, ..Handshake::default() })
+    }
+
+    pub fn is_plain(&self) -> bool {
+        matches!(self.incoming, Some(Incoming::Plain(..)))
+    }
+
+    /// The client's bytes go up as they come.
+    pub fn uploads(&self) -> bool {
+        self.upload.is_some()
+    }
+
+    /// Of a plain request, the body begins. Returns whether the client waits to be told so.
+    fn begin_upload(&mut self, limits: &Limits) -> bool {
+        let Some(Incoming::Plain(request, _)) = &self.incoming else { return false };
+        let room = limits.request_body_bytes_max.unwrap_or(u64::MAX);
+        let invited = request.expects_continue && self.early.is_empty() && !request.body.is_complete();
+        self.upload = Some(Upload { body: request.body, room });
+        invited
     }
 
     /// How many more bytes of the client's may come; 0: stop reading.
     pub fn client_credit(&self, limits: &Limits) -> u32 {
         let held = self.head.len() + self.early.len();
-        let room = if self.request.is_some() { limits.early_bytes_max } else { limits.head_bytes_max + 1 };
+        let room = if self.incoming.is_some() { limits.early_bytes_max } else { limits.head_bytes_max + 1 };
         room.saturating_sub(held) as u32
     }
 
@@ -58,7 +97,7 @@ impl Session {
     pub fn client_head(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
         let State::Head(handshake) = &mut self.state else { unreachable!("asked in state Head only") };
         handshake.head.extend_from_slice(bytes);
-        let limits = cx.shared.head_limits;
+        let limits = cx.shared.current.head_limits;
         let end = match head_end(&handshake.head, handshake.searched, HeadKind::Request, &limits) {
             Ok(Some(end)) => end,
             Ok(None) => {
@@ -70,13 +109,13 @@ impl Session {
         handshake.early = handshake.head.split_off(end);
         let head = std::mem::take(&mut handshake.head);
         handshake.searched = 0;
+        handshake.is_head = head.starts_with(b"HEAD ");
         match upgrade::request(&head, &limits) {
-            Err(fault) if head.starts_with(b"HEAD ") => self.refuse_with(&fault, fault.response_to_head(), cx),
             Err(fault) => self.refuse(fault, cx),
             Ok(_) if handshake.over_limit => self.refuse(Fault::new(503, "All sessions are taken."), cx),
             Ok(_) if cx.shared.draining => self.refuse(Fault::new(503, "The relay is shutting down."), cx),
-            Ok(request) => {
-                handshake.request = Some(request);
+            Ok(incoming) => {
+                handshake.incoming = Some(incoming);
                 self.set_connecting();
             }
         }
@@ -84,7 +123,8 @@ impl Session {
 
     /// Bytes of the client between its request and the backend's answer.
     pub fn client_early(&mut self, bytes: &[u8]) {
-        let (State::Connecting(handshake) | State::Answering(handshake)) = &mut self.state else {
+        let (State::Queued(handshake) | State::Connecting(handshake) | State::Answering(handshake)) = &mut self.state
+        else {
             unreachable!("asked between request and answer only")
         };
         handshake.early.extend_from_slice(bytes);
@@ -98,86 +138,38 @@ impl Session {
         };
     }
 
-    /// Connects to the next backend, or refuses the client if all have been tried.
-    pub fn connect_next(&mut self, cx: &mut Context<'_>) {
-        let State::Connecting(handshake) = &mut self.state else { unreachable!("asked in state Connecting only") };
-        let random = cx.shared.random();
-        let pool = cx.shared.config.default_pool.unwrap_or(0);
-        let Some(number) = cx.shared.balancer.choose(pool, &handshake.tried, cx.now, random) else {
-            let fault = if handshake.timed_out {
-                Fault::new(504, "No backend accepted the connection in time.")
-            } else {
-                Fault::new(503, "No backend is reachable.")
-            };
-            return self.refuse(fault, cx);
-        };
-        handshake.tried.push(number);
-        self.backend_number = Some(number);
-        self.backend = End::absent();
-        self.backend.link = Link::Connecting;
-        self.deadline = cx.now + cx.shared.waits.connect;
-        let address = cx.shared.balancer.address(number);
-        cx.ops.push(Op::Connect { conn: self.conn(Side::Backend), address });
-    }
-
-    /// A Connect that was still wanted has ended.
-    pub fn connected(&mut self, result: io::Result<()>, cx: &mut Context<'_>) {
-        if let Err(error) = result {
-            self.connect_failed(&error, cx);
-            self.backend.link = Link::Retiring { connecting: false };
-            return;
-        }
-        self.backend.link = Link::Live;
-        self.deadline = cx.now + cx.shared.waits.answer;
+    /// The backend is connected: it gets the request.
+    pub fn ask_backend(&mut self, cx: &mut Context<'_>) {
         let state = std::mem::replace(&mut self.state, State::Ending);
-        let State::Connecting(handshake) = state else { unreachable!("a wanted connect is one of state Connecting") };
-        let request = handshake.request.as_ref().expect("a request is checked before anything connects");
-        let edits = edits(&cx.shared.config.forward, self.client_ip, &request.host);
-        let head = request.forward(&edits);
+        let State::Connecting(mut handshake) = state else { unreachable!("a wanted connect is one of state Connecting") };
+        let policy = self.policy();
+        let route = policy.route().expect("routed before it connects");
+        let incoming = handshake.incoming.as_ref().expect("a request is checked before anything connects");
+        let asking = incoming.asking();
+        let edits: Vec<_> =
+            edits(&route.forward, self.client_ip, &asking.host).into_iter().chain(route::edits(&route.request_headers)).collect();
+        let target = route.rewrite.as_ref().map(|new| upgrade::rewrite(&asking.target, handshake.matched, new));
+        let head = incoming.forward(&edits, target.as_deref());
+        self.deadline = cx.now + if handshake.is_plain() { policy.waits.plain_http } else { policy.waits.answer };
+        let invited = handshake.begin_upload(policy.limits());
+        let early = if handshake.is_plain() { std::mem::take(&mut handshake.early) } else { Vec::new() };
         self.state = State::Answering(handshake);
         self.up.push(Piece::owned(head), cx);
-    }
-
-    fn connect_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
-        cx.shared.metrics.connect_failures.add(1);
-        self.backend_failed(error, cx);
-        if let Some(number) = self.backend_number.take() {
-            cx.shared.balancer.release(number);
+        if invited {
+            self.invite_body(cx);
         }
-    }
-
-    /// The backend has shown that it is not well: others are tried before it for a while.
-    fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
-        if let Some(number) = self.backend_number
-            && cx.shared.balancer.failed(number, cx.now)
-        {
-            tracing::warn!(backend = cx.shared.balancer.name(number), %error, "backend is down");
+        if !early.is_empty() {
+            self.upload(&early, None, cx);
         }
-    }
-
-    /// It has answered, whatever it said.
-    fn backend_answered(&mut self, cx: &mut Context<'_>) {
-        if let Some(number) = self.backend_number
-            && cx.shared.balancer.answered(number, cx.now)
-        {
-            tracing::info!(backend = cx.shared.balancer.name(number), "backend is up again");
-        }
-    }
-
-    pub fn connect_timed_out(&mut self, cx: &mut Context<'_>) {
-        if let State::Connecting(handshake) = &mut self.state {
-            handshake.timed_out = true;
-        }
-        self.connect_failed(&"no connection within timeouts.connect", cx);
-        self.retire(Side::Backend, cx);
     }
 
     /// Bytes of the backend in state `Answering`.
     pub fn backend_answer(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
         let sending = self.backend.sending;
+        let informational_max = self.policy().limits().informational_max;
         let State::Answering(handshake) = &mut self.state else { unreachable!("asked in state Answering only") };
         handshake.answer.extend_from_slice(bytes);
-        let limits = cx.shared.head_limits;
+        let limits = cx.shared.current.head_limits;
         loop {
             let end = match head_end(&handshake.answer, handshake.searched, HeadKind::Response, &limits) {
                 Ok(Some(end)) => end,
@@ -187,15 +179,16 @@ impl Session {
                 }
                 Err(fault) => return self.bad_gateway(fault.text, cx),
             };
-            if sending {
+            // To plain HTTP a backend may well say no before it has seen all of it.
+            if sending && !handshake.is_plain() {
                 return self.bad_gateway("The backend answered before it had the whole request.", cx);
             }
-            let request = handshake.request.as_ref().expect("an answer follows a request");
-            match upgrade::answer(&handshake.answer[..end], &request.offer, &limits) {
+            let incoming = handshake.incoming.as_ref().expect("an answer follows a request");
+            match incoming.answer(&handshake.answer[..end], &limits) {
                 Err(fault) => return self.bad_gateway(fault.text, cx),
                 Ok(Answer::Informational) => {
                     handshake.informational += 1;
-                    if handshake.informational > cx.shared.config.limits.informational_max {
+                    if handshake.informational > informational_max {
                         return self.bad_gateway("The backend sent too many 1xx responses.", cx);
                     }
                     handshake.answer.drain(..end);
@@ -203,31 +196,66 @@ impl Session {
                 }
                 Ok(Answer::Switched(agreement)) => {
                     self.backend_answered(cx);
+                    self.handshake_judged(true, cx);
                     return self.open(end, agreement, cx);
                 }
-                Ok(Answer::Response { head, body }) => {
-                    let rest = handshake.answer.split_off(end);
-                    self.backend_answered(cx);
-                    let until = cx.now + cx.shared.waits.answer + cx.shared.waits.send_stall;
-                    self.state = State::Responding(Response::new(body, &cx.shared.config.limits, until));
-                    return self.respond(head, &rest, cx);
-                }
+                Ok(Answer::Response { status, head, body }) => return self.answered(status, head, end, body, cx),
             }
         }
     }
 
-    /// The backend's 101 is right: it is relayed as it came, and everything behind it is frames.
+    /// The backend's answer is no 101. Behind `end` its body has begun.
+    fn answered(&mut self, status: u16, head: Vec<u8>, end: usize, body: Body, cx: &mut Context<'_>) {
+        let State::Answering(mut handshake) = std::mem::replace(&mut self.state, State::Ending) else {
+            unreachable!("what answers has been asked")
+        };
+        // What a page answers is its own affair; a chat backend that answers a handshake with 5xx is not well.
+        let good = status < 500 || handshake.is_plain();
+        if good {
+            self.backend_answered(cx);
+        } else {
+            self.backend_failed(&format_args!("it answered {status}"), cx);
+        }
+        self.handshake_judged(good, cx);
+        self.end_shaking(cx);
+        let policy = self.policy();
+        let cookie = if handshake.is_plain() { handshake.set_cookie(policy.pool().1, self.backend_number) } else { None };
+        let head = self.edited(head, cookie);
+        let response = if handshake.is_plain() {
+            Response::plain(body, handshake.upload.take(), self.waits().plain_http)
+        } else {
+            let waits = self.waits();
+            Response::new(body, self.policy().limits(), waits.answer, cx.now + waits.answer + waits.send_stall)
+        };
+        self.state = State::Responding(response);
+        self.respond(head, &handshake.answer[end..], cx);
+    }
+
+    /// The answer's head as the route wants it.
+    fn edited(&self, head: Vec<u8>, cookie: Option<Edit<'_>>) -> Vec<u8> {
+        let route = self.policy().route().expect("routed before anything is answered");
+        let edits: Vec<_> = route::edits(&route.response_headers).chain(cookie).collect();
+        if edits.is_empty() { head } else { upgrade::edit_head(&head, &edits) }
+    }
+
+    /// The backend's 101 is right: it is relayed as it came, but for the route's edits and the cookie, and everything
+    /// behind it is frames.
     fn open(&mut self, end: usize, agreement: Agreement, cx: &mut Context<'_>) {
         let State::Answering(mut handshake) = std::mem::replace(&mut self.state, State::Open) else {
             unreachable!("a 101 is an answer")
         };
+        self.end_shaking(cx);
         let behind = handshake.answer.split_off(end);
+        let head = std::mem::take(&mut handshake.answer);
+        let cookie = handshake.set_cookie(self.policy().pool().1, self.backend_number);
+        let head = self.edited(head, cookie);
         cx.shared.metrics.opened.add(1);
         self.deadline = u64::MAX;
         self.active_at = cx.now;
+        self.opened_at = cx.now;
         self.up.open(agreement.deflate);
         self.down.open(agreement.deflate);
-        self.down.push(Piece::owned(handshake.answer), cx);
+        self.down.push(Piece::owned(head), cx);
         self.absorb(Side::Client, &handshake.early, None, cx);
         self.absorb(Side::Backend, &behind, None, cx);
         if self.client.finished {
@@ -237,7 +265,12 @@ impl Session {
 
     /// Frames of this side, in a lease or copied.
     pub fn absorb(&mut self, from: Side, bytes: &[u8], lease: Option<crate::op::Lease>, cx: &mut Context<'_>) {
-        match self.pipe_from(from).absorb(bytes, lease, cx) {
+        let policy = self.policy.as_deref().expect("an open session has a policy");
+        let pipe = match from {
+            Side::Client => &mut self.up,
+            Side::Backend => &mut self.down,
+        };
+        match pipe.absorb(bytes, lease, policy, cx) {
             Event::None => {}
             Event::Close => self.closed_by(from, cx),
             Event::Fault(notice) => self.fail(from, notice, cx),
@@ -255,7 +288,8 @@ impl Session {
     }
 
     pub fn answer_timed_out(&mut self, cx: &mut Context<'_>) {
-        self.backend_failed(&"no answer within timeouts.answer", cx);
+        self.backend_failed(&"no answer in time", cx);
+        self.handshake_judged(false, cx);
         self.refuse(Fault::new(504, "The backend did not answer in time."), cx);
     }
 
@@ -267,7 +301,10 @@ impl Session {
                 self.refuse(Fault::new(400, "The request is cut short."), cx);
             }
             // A client that has said all it wants to say may still want the answer.
-            (Side::Client, State::Connecting(_) | State::Answering(_)) if !reset => self.client.finished = true,
+            (Side::Client, State::Answering(handshake)) if !reset && handshake.uploads() => self.upload_ended(cx),
+            (Side::Client, State::Queued(_) | State::Connecting(_) | State::Answering(_)) if !reset => {
+                self.client.finished = true;
+            }
             (Side::Client, _) => {
                 self.outcome.set(name(side), "connection closed before the request was answered");
                 self.terminate(cx);
@@ -278,7 +315,6 @@ impl Session {
                     (true, _) => "The backend closed the connection without an answer.",
                     (false, _) => "The backend's answer is cut short.",
                 };
-                self.backend_failed(&text, cx);
                 self.bad_gateway(text, cx);
             }
             (Side::Backend, _) => {}
@@ -287,30 +323,42 @@ impl Session {
 
     pub fn bad_gateway(&mut self, text: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
         let text = text.into();
-        let backend = self.backend_number.map_or("", |number| cx.shared.balancer.name(number));
+        self.backend_failed(&text, cx);
+        self.handshake_judged(false, cx);
+        let backend = self.backend().map(|member| &*member.name);
         tracing::debug!(backend, fault = %text, "bad answer");
         self.refuse(Fault::new(502, text), cx);
     }
 
     /// Answers the client in Ringway's own name, and gives up the backend.
     pub fn refuse(&mut self, fault: Fault, cx: &mut Context<'_>) {
-        self.refuse_with(&fault, fault.response(), cx);
+        self.refuse_saying(fault, "", cx);
     }
 
-    fn refuse_with(&mut self, fault: &Fault, response: Vec<u8>, cx: &mut Context<'_>) {
+    /// The same with further header lines.
+    pub fn refuse_saying(&mut self, fault: Fault, lines: &str, cx: &mut Context<'_>) {
+        let is_head = match &self.state {
+            State::Head(handshake)
+            | State::Queued(handshake)
+            | State::Connecting(handshake)
+            | State::Answering(handshake) => handshake.is_head,
+            _ => false,
+        };
+        let response = if is_head { fault.response_to_head(lines) } else { fault.response(lines) };
         cx.shared.metrics.refused.add(1);
-        self.outcome.set("ringway", fault.text.clone());
         self.outcome.status = fault.status;
+        self.outcome.set("ringway", fault.text);
         self.down.push(Piece::owned(response), cx);
         self.linger(cx);
     }
 
     /// What is queued for the client is the last it hears.
     pub fn linger(&mut self, cx: &mut Context<'_>) {
+        self.leave_queue(cx);
         self.retire(Side::Backend, cx);
         self.down.finish = true;
         self.state = State::Lingering;
-        self.deadline = cx.now + cx.shared.waits.send_stall;
+        self.deadline = cx.now + self.waits().send_stall;
         cx.unsettle(self);
     }
 }

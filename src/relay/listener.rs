@@ -14,12 +14,25 @@ const WARN_MS: u64 = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Listeners {
-    accepting: Vec<Accepting>,
+    /// Numbered as in operations. A slot is used again once its listener is closed.
+    slots: Vec<Slot>,
     /// When to arm accept again after a failure; `u64::MAX`: nothing to retry.
     pub retry_at: u64,
     quiet_until: u64,
     suppressed: u32,
 }
+
+#[derive(Debug)]
+struct Slot {
+    accepting: Accepting,
+    /// Names the listener for as long as it lives, whatever its place in the config.
+    id: ListenerId,
+    /// The config has it no longer: closed as soon as accept is not armed.
+    removed: bool,
+}
+
+/// One listener from the moment it is bound until it is closed; given by whoever binds it.
+pub type ListenerId = u32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accepting {
@@ -30,54 +43,98 @@ enum Accepting {
 }
 
 impl Listeners {
-    pub fn new(count: usize) -> Self {
-        Listeners { accepting: vec![Accepting::Idle; count], retry_at: u64::MAX, quiet_until: 0, suppressed: 0 }
+    pub fn new() -> Self {
+        Listeners { slots: Vec::new(), retry_at: u64::MAX, quiet_until: 0, suppressed: 0 }
+    }
+
+    /// Those that a new config has: the others stop accepting. Returns the slots of the ones that are new.
+    pub fn adopt(&mut self, ids: &[ListenerId], ops: &mut Vec<Op>) -> Vec<(ListenerId, u16)> {
+        let is_known = |slot: &Slot, id| slot.id == id && slot.accepting != Accepting::Closed;
+        let unknown = ids.iter().filter(|id| !self.slots.iter().any(|slot| is_known(slot, **id)));
+        let unknown: Vec<ListenerId> = unknown.copied().collect();
+        // Before any is closed: the close of a slot that is used again at once would hit the new listener.
+        let new: Vec<_> = unknown.into_iter().map(|id| (id, self.seat(id))).collect();
+        for slot in &mut self.slots {
+            slot.removed = !ids.contains(&slot.id);
+        }
+        self.stop(|slot| slot.removed, ops);
+        new
+    }
+
+    fn seat(&mut self, id: ListenerId) -> u16 {
+        let slot = Slot { accepting: Accepting::Idle, id, removed: false };
+        match self.slots.iter().position(|slot| slot.accepting == Accepting::Closed) {
+            Some(free) => {
+                self.slots[free] = slot;
+                free as u16
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() as u16 - 1
+            }
+        }
     }
 
     /// Arms every listener that is not.
     pub fn accept(&mut self, ops: &mut Vec<Op>) {
         self.retry_at = u64::MAX;
-        for (number, accepting) in self.accepting.iter_mut().enumerate() {
-            if *accepting == Accepting::Idle {
-                *accepting = Accepting::Armed;
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            if slot.accepting == Accepting::Idle && !slot.removed {
+                slot.accepting = Accepting::Armed;
                 ops.push(Op::Accept { listener: number as u16 });
             }
         }
     }
 
-    /// Stops accepting for the moment, or for good.
-    pub fn pause(&mut self, draining: bool, ops: &mut Vec<Op>) {
-        for (number, accepting) in self.accepting.iter_mut().enumerate() {
+    /// Stops accepting for the moment.
+    pub fn pause(&mut self, ops: &mut Vec<Op>) {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            if slot.accepting == Accepting::Armed {
+                slot.accepting = Accepting::Stopping;
+                ops.push(Op::StopAccept { listener: number as u16 });
+            }
+        }
+    }
+
+    /// Stops accepting for good.
+    pub fn close(&mut self, ops: &mut Vec<Op>) {
+        self.stop(|_| true, ops);
+    }
+
+    fn stop(&mut self, which: impl Fn(&Slot) -> bool, ops: &mut Vec<Op>) {
+        for (number, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| which(slot)) {
             let listener = number as u16;
-            match *accepting {
+            match slot.accepting {
                 Accepting::Armed => {
-                    *accepting = Accepting::Stopping;
+                    slot.accepting = Accepting::Stopping;
                     ops.push(Op::StopAccept { listener });
                 }
-                Accepting::Idle if draining => {
-                    *accepting = Accepting::Closed;
+                Accepting::Idle => {
+                    slot.accepting = Accepting::Closed;
                     ops.push(Op::CloseListener { listener });
                 }
-                Accepting::Idle | Accepting::Stopping | Accepting::Closed => {}
+                Accepting::Stopping | Accepting::Closed => {}
             }
         }
     }
 
     pub fn all_closed(&self) -> bool {
-        self.accepting.iter().all(|accepting| *accepting == Accepting::Closed)
+        self.slots.iter().all(|slot| slot.accepting == Accepting::Closed)
+    }
+
+    pub fn id(&self, listener: u16) -> ListenerId {
+        self.slots[usize::from(listener)].id
     }
 
     /// Accept is not armed any more.
     pub fn ended(&mut self, listener: u16, error: Option<io::Error>, slots: Slots, cx: &mut Context<'_>) {
-        let accepting = &mut self.accepting[usize::from(listener)];
-        *accepting = Accepting::Idle;
-        if cx.shared.draining {
-            *accepting = Accepting::Closed;
+        let slot = &mut self.slots[usize::from(listener)];
+        slot.accepting = Accepting::Idle;
+        if cx.shared.draining || slot.removed {
+            slot.accepting = Accepting::Closed;
             cx.ops.push(Op::CloseListener { listener });
         } else if let Some(error) = error {
-            if slots == Slots::Free {
-                self.retry_at = cx.now + RETRY_MS;
-            }
+            self.retry_at = cx.now + RETRY_MS;
             self.warn(&error, cx.now);
         } else if slots == Slots::Free {
             self.accept(cx.ops);
@@ -108,7 +165,7 @@ impl Listeners {
 
 impl Relay {
     /// A client has connected: it gets a session, if only to be told 503.
-    pub(super) fn accepted(&mut self, socket: Accepted, peer: Option<IpAddr>, ops: &mut Vec<Op>) {
+    pub(super) fn accepted(&mut self, listener: u16, socket: Accepted, peer: Option<IpAddr>, ops: &mut Vec<Op>) {
         let slot = if self.shared.draining { None } else { self.take_slot() };
         let Some(index) = slot else {
             ops.push(Op::Refuse { socket });
@@ -119,8 +176,9 @@ impl Relay {
             self.listeners.warn_full(self.plan.sessions_max, self.now);
         }
         if self.slots() == Slots::Taken {
-            self.listeners.pause(false, ops);
+            self.listeners.pause(ops);
         }
-        self.begin_session(index, socket, peer, over_limit, ops);
+        let listener = self.listeners.id(listener);
+        self.begin_session(index, (listener, socket, peer), over_limit, ops);
     }
 }

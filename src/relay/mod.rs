@@ -1,17 +1,23 @@
 //! State: values in, operations out. No I/O, no clock, no dice of its own.
 //!
-//! The files in data-path order: [`listener`] admits, [`handshake`] reads both heads, [`balance`] picks the backend,
-//! [`respond`] relays an answer other than 101, [`pipe`] moves frames, [`close`] ends; [`session`] is what they all change.
+//! The files in data-path order: [`listener`] admits, [`handshake`] reads both heads, [`route`] finds the pool, [`balance`]
+//! picks the backend, [`respond`] relays an answer other than 101 and [`plain`] the body of a request that is no upgrade,
+//! [`pipe`] moves frames, [`close`] ends; [`session`] is what they all change, [`policy`] what holds for it, and [`table`]
+//! what the control plane hands over: routes, pools and backends.
 #![forbid(unsafe_code)]
 
-mod balance;
+pub mod balance;
 mod close;
 mod handshake;
 mod listener;
 mod pipe;
+mod plain;
+mod policy;
 mod respond;
+mod route;
 mod session;
 mod shared;
+mod sticky;
 pub mod table;
 mod timers;
 
@@ -19,21 +25,25 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use listener::ListenerId;
+
 use close::{Notice, name};
 use handshake::Handshake;
 use listener::Listeners;
+use policy::Current;
 use session::{Link, Receiving, Session, State};
 use shared::{Context, Shared, millis};
 use table::Table;
+use table::state::BackendState;
 
-use crate::config::Plan;
+use crate::config::{Fate, Plan};
 use crate::metrics::Metrics;
 use crate::op::{Accepted, Completion, ConnId, Group, Lease, Op, Piece, ReceiveEnd, Side};
 use crate::proto::http::Fault;
 
 /// One worker's sessions.
 ///
-/// Calling order: [`start`](Relay::start) once; then for each batch of completions [`handle`](Relay::handle) each and
+/// Calling order: [`adopt`](Relay::adopt) the first table, and later each newer one; for each batch of completions [`handle`](Relay::handle) each and
 /// [`handle_timeout`](Relay::handle_timeout) last, which also asks for what the batch has made necessary, so that what
 /// arrived together leaves together. Wait no longer than [`poll_timeout`](Relay::poll_timeout).
 /// [`drain`](Relay::drain) and [`stop`](Relay::stop) count as completions.
@@ -54,10 +64,23 @@ pub struct Relay {
     drain_until: u64,
     /// When the next slow reader may be cut for want of buffers.
     relieve_at: u64,
+    /// When those who wait for a backend ask again.
+    admit_at: u64,
+}
+
+/// Sessions that are to leave a backend.
+#[derive(Clone, Debug)]
+pub struct Leave {
+    pub backend: Arc<BackendState>,
+    pub fate: Fate,
+    /// Over which time their Closes are spread.
+    pub spread: Duration,
 }
 
 /// How long those who wait for a buffer wait for their turn while there are buffers.
 const FEED_MS: u64 = 1;
+/// How often those who wait for a backend ask whether there is one.
+const ADMIT_MS: u64 = 10;
 /// With no buffer left: how often one slow reader is cut.
 const RELIEVE_MS: u64 = 20;
 
@@ -68,7 +91,7 @@ enum Slots {
 }
 
 impl Relay {
-    pub fn new(table: Arc<Table>, plan: Plan, metrics: Arc<Metrics>, seed: u64, now: Instant) -> Relay {
+    pub fn new(table: Arc<Table>, plan: Plan, metrics: Arc<Metrics>, seed: u64) -> Relay {
         let slots = plan.sessions_max + plan.refusals_max;
         assert!(slots <= ConnId::SESSIONS_MAX, "the plan names more sessions than a ConnId can");
         Relay {
@@ -77,18 +100,60 @@ impl Relay {
             free: Vec::new(),
             occupied: 0,
             plan,
-            listeners: Listeners::new(table.config.listeners.len()),
-            shared: Shared::new(&table, plan, metrics, seed),
-            epoch: now,
-            last_seen: now,
+            listeners: Listeners::new(),
+            epoch: table.epoch,
+            last_seen: table.epoch,
+            shared: Shared::new(Current::new(table, &[]), plan, metrics, seed),
             now: 0,
             drain_until: u64::MAX,
             relieve_at: 0,
+            admit_at: 0,
         }
     }
 
-    pub fn start(&mut self, ops: &mut Vec<Op>) {
-        self.listeners.accept(ops);
+    /// The newest table, the first one included, and the listeners of its config in the config's order. Returns in which
+    /// slots those are that are new: the engine must know them before it sees these operations.
+    ///
+    /// New sessions use it. Those that are open keep what they were routed with; those that wait are routed once more.
+    pub fn adopt(
+        &mut self,
+        table: Arc<Table>,
+        listeners: &[ListenerId],
+        now: Instant,
+        ops: &mut Vec<Op>,
+    ) -> Vec<(ListenerId, u16)> {
+        self.set_clock(now);
+        // Settled last in, first out; who waited longest comes first.
+        for index in self.shared.current.disband().into_iter().rev() {
+            let (session, mut cx) = self.enter(index, ops);
+            session.requeue(&mut cx);
+        }
+        self.shared.current = Current::new(table, listeners);
+        if self.shared.draining {
+            return Vec::new();
+        }
+        let new = self.listeners.adopt(listeners, ops);
+        if self.slots() == Slots::Free {
+            self.listeners.accept(ops);
+        }
+        new
+    }
+
+    /// The sessions of a backend that is down or drained end, spread over so many milliseconds.
+    pub fn move_away(&mut self, leave: &Leave, now: Instant, ops: &mut Vec<Op>) {
+        self.set_clock(now);
+        let notice = match leave.fate {
+            Fate::Keep => return,
+            Fate::Restart => Notice::BackendRestarts,
+            Fate::GoingAway => Notice::BackendLeaves,
+        };
+        for index in 0..self.sessions.len() as u32 {
+            let session = &self.sessions[index as usize];
+            if session.reserved && session.backend().is_some_and(|member| Arc::ptr_eq(&member.state, &leave.backend)) {
+                let (session, mut cx) = self.enter(index, ops);
+                session.move_away(notice, millis(leave.spread), &mut cx);
+            }
+        }
     }
 
     /// Takes in what the kernel answered.
@@ -99,7 +164,7 @@ impl Relay {
             Completion::Sent { conn, result, pieces } => self.sent(conn, result, pieces, ops),
             Completion::ReceiveEnded { conn, why } => self.receive_ended(conn, why, ops),
             Completion::Connected { conn, result } => self.connected(conn, result, ops),
-            Completion::Accepted { socket, peer, .. } => self.accepted(socket, peer, ops),
+            Completion::Accepted { listener, socket, peer } => self.accepted(listener, socket, peer, ops),
             Completion::AcceptEnded { listener, error } => {
                 let slots = self.slots();
                 let mut cx = Context { shared: &mut self.shared, ops, now: self.now };
@@ -129,6 +194,7 @@ impl Relay {
         }
         self.feed_starved(ops);
         self.settle(ops);
+        self.admit_waiting(ops);
     }
 
     /// When `handle_timeout` is due, if nothing happens before.
@@ -137,8 +203,9 @@ impl Relay {
         // Those who got their turn may have had nothing to receive: then the next ones come without any completion.
         let starved = if self.shared.loans.can_feed() { self.now + FEED_MS } else { u64::MAX };
         let relief = if self.shared.loans.is_exhausted() { self.relieve_at.max(self.now + FEED_MS) } else { u64::MAX };
-        let next =
-            self.shared.timers.next().unwrap_or(u64::MAX).min(listeners).min(self.drain_until).min(starved).min(relief);
+        let queues = if self.shared.current.crowded.is_empty() { u64::MAX } else { self.admit_at };
+        let timers = self.shared.timers.next().unwrap_or(u64::MAX);
+        let next = [timers, listeners, self.drain_until, starved, relief, queues].into_iter().min().unwrap_or(u64::MAX);
         (next != u64::MAX).then(|| self.epoch + Duration::from_millis(next))
     }
 
@@ -149,8 +216,8 @@ impl Relay {
             return;
         }
         self.shared.draining = true;
-        self.drain_until = self.now + millis(self.shared.config.timeouts.drain);
-        self.listeners.pause(true, ops);
+        self.drain_until = self.now + millis(self.shared.config().timeouts.drain);
+        self.listeners.close(ops);
         for index in 0..self.sessions.len() as u32 {
             let (session, mut cx) = self.enter(index, ops);
             session.drain(&mut cx);
@@ -174,7 +241,7 @@ impl Relay {
     }
 
     fn received(&mut self, conn: ConnId, lease: Lease, bytes: &[u8], more: bool, ops: &mut Vec<Op>) {
-        let small_bytes = self.shared.config.buffers.small_bytes;
+        let small_bytes = self.shared.small_bytes as usize;
         let side = conn.side();
         let (session, mut cx) = self.enter_conn(conn, ops);
         cx.lent(&lease);
@@ -188,11 +255,15 @@ impl Relay {
         let copied = match (&session.state, side) {
             (State::Open | State::Closing(_), _) => return session.absorb(side, bytes, Some(lease), &mut cx),
             (State::Responding(_), Side::Backend) => return session.response_body(bytes, Some(lease), &mut cx),
+            (State::Answering(handshake), Side::Client) if handshake.uploads() => {
+                return session.upload(bytes, Some(lease), &mut cx);
+            }
+            (State::Responding(_), Side::Client) => return session.upload(bytes, Some(lease), &mut cx),
             _ => lease,
         };
         match (&session.state, side) {
             (State::Head(_), Side::Client) => session.client_head(bytes, &mut cx),
-            (State::Connecting(_) | State::Answering(_), Side::Client) => session.client_early(bytes),
+            (State::Queued(_) | State::Connecting(_) | State::Answering(_), Side::Client) => session.client_early(bytes),
             (State::Answering(_), Side::Backend) => session.backend_answer(bytes, &mut cx),
             // Whatever still comes on a connection that is being given up.
             _ => {}
@@ -249,10 +320,11 @@ impl Relay {
                 let reason = if error.is_some() { "connection reset" } else { "connection closed" };
                 session.lost(side, reason, &mut cx);
             }
-            (State::Head(_) | State::Connecting(_) | State::Answering(_), _) => {
+            (State::Head(_) | State::Queued(_) | State::Connecting(_) | State::Answering(_), _) => {
                 session.lost_in_handshake(side, error, &mut cx);
             }
             (State::Responding(_), Side::Backend) => session.response_ended(error.is_some(), &mut cx),
+            (State::Responding(_), Side::Client) if error.is_none() => session.upload_ended(&mut cx),
             (State::Responding(_) | State::Lingering, Side::Client) if error.is_some() => {
                 session.outcome.set(name(side), "connection reset");
                 session.terminate(&mut cx);
@@ -274,16 +346,16 @@ impl Relay {
     fn begin_session(
         &mut self,
         index: u32,
-        socket: Accepted,
-        peer: Option<IpAddr>,
+        (listener, socket, peer): (ListenerId, Accepted, Option<IpAddr>),
         over_limit: bool,
         ops: &mut Vec<Op>,
     ) {
         self.shared.metrics.accepted.add(1);
         self.shared.metrics.sessions.add(1);
         let (session, mut cx) = self.enter(index, ops);
-        session.begin(Handshake::new(over_limit), peer, cx.now);
-        session.deadline = cx.now + cx.shared.waits.head;
+        let entry = cx.shared.current.entry.clone();
+        session.begin(Handshake::new(listener, over_limit), peer, entry, cx.now);
+        session.deadline = cx.now + session.waits().head;
         cx.ops.push(Op::Adopt { conn: session.conn(Side::Client), socket });
         cx.unsettle(session);
     }
@@ -365,6 +437,25 @@ impl Relay {
         }
     }
 
+    /// Lets those in who wait at pools that have room again: the first of each queue, as long as that succeeds. Other workers
+    /// make room too, and rates allow more with time, so those who wait also ask from time to time.
+    fn admit_waiting(&mut self, ops: &mut Vec<Op>) {
+        while !self.shared.current.crowded.is_empty()
+            && (std::mem::take(&mut self.shared.room) || self.admit_at <= self.now)
+        {
+            self.admit_at = self.now + ADMIT_MS;
+            for pool in self.shared.current.crowded.clone() {
+                while let Some(&index) = self.shared.current.view(pool).queue.front() {
+                    let (session, mut cx) = self.enter(index, ops);
+                    if !session.take_turn(&mut cx) {
+                        break;
+                    }
+                }
+            }
+            self.settle(ops);
+        }
+    }
+
     fn free_slot(&mut self, index: u32, ops: &mut Vec<Op>) {
         self.shared.metrics.ended.add(1);
         self.shared.metrics.sessions.sub(1);
@@ -408,11 +499,11 @@ impl Session {
     fn drain(&mut self, cx: &mut Context<'_>) {
         match &self.state {
             State::Free | State::Responding(_) | State::Closing(_) | State::Lingering | State::Ending => {}
-            State::Head(_) | State::Connecting(_) | State::Answering(_) => {
+            State::Head(_) | State::Queued(_) | State::Connecting(_) | State::Answering(_) => {
                 self.refuse(Fault::new(503, "The relay is shutting down."), cx);
             }
             State::Open => {
-                let spread = millis(cx.shared.config.timeouts.drain_spread);
+                let spread = millis(cx.shared.config().timeouts.drain_spread);
                 if spread == 0 {
                     return self.go_away(Notice::Draining, cx);
                 }

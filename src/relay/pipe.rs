@@ -1,6 +1,7 @@
 //! One direction of a session: scan what came, forward the leases, bound what is held.
 
 use super::close::Notice;
+use super::policy::Policy;
 use super::shared::{BULK_WEIGHT, Context, Shared};
 use crate::op::{Group, Lease, Piece, Side};
 use crate::proto::close;
@@ -79,8 +80,8 @@ impl Pipe {
     /// How many more bytes may be read; 0: stop reading. `slow`: the sink has not taken the last send at once.
     /// `bulk`: the source sends much at a time. Others get little at once, as what is granted cannot be taken back before
     /// the next batch, by when the sink may have turned out to be slow.
-    pub fn credit(&self, slow: bool, bulk: bool, shared: &Shared) -> u32 {
-        let window = shared.window_bytes;
+    pub fn credit(&self, slow: bool, bulk: bool, policy: &Policy, shared: &Shared) -> u32 {
+        let window = policy.window_bytes;
         if self.told || self.deaf {
             return window;
         }
@@ -92,36 +93,42 @@ impl Pipe {
         let room = if bulk { room } else { room.min(CHAT_BUFFERS * shared.small_bytes) };
         if !slow {
             // What is held leaves with this batch; only a flood that came all at once can be too much.
-            let flooded = self.held_bytes >= 2 * window || self.held_buffers >= 2 * shared.window_buffers;
+            let flooded = self.held_bytes >= 2 * window || self.held_buffers >= 2 * policy.window_buffers;
             return if flooded { 0 } else { room.max(1) };
         }
-        if self.held_buffers >= shared.window_buffers { 0 } else { room }
+        if self.held_buffers >= policy.window_buffers { 0 } else { room }
     }
 
     /// Takes in what the source sent: `bytes`, and the lease they lie in. Bytes without a lease are copied.
-    pub fn absorb(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) -> Event {
+    pub fn absorb(
+        &mut self,
+        bytes: &[u8],
+        lease: Option<Lease>,
+        policy: &Policy,
+        cx: &mut Context<'_>,
+    ) -> Event {
         if self.deaf || self.told {
             cx.recycle(lease);
-            return self.listen(bytes, cx);
+            return self.listen(bytes, policy);
         }
-        let Some(notice) = self.pending else { return self.relay(bytes, lease, cx) };
+        let Some(notice) = self.pending else { return self.relay(bytes, lease, policy, cx) };
         // In the middle of a frame: the rest of it still passes.
         let (rest_of_frame, behind) = bytes.split_at(self.scanner.payload_left().min(bytes.len() as u64) as usize);
-        let event = self.relay(rest_of_frame, lease, cx);
+        let event = self.relay(rest_of_frame, lease, policy, cx);
         debug_assert_eq!(event, Event::None, "a payload holds no faults");
         self.tell(notice, cx);
-        self.listen(behind, cx)
+        self.listen(behind, policy)
     }
 
-    fn relay(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) -> Event {
-        let scan = self.scanner.scan(bytes, &cx.shared.frame_limits);
+    fn relay(&mut self, bytes: &[u8], lease: Option<Lease>, policy: &Policy, cx: &mut Context<'_>) -> Event {
+        let scan = self.scanner.scan(bytes, &policy.frame_limits);
         self.count(&scan, cx);
         if !scan.head.as_slice().is_empty() {
             self.push(Piece::inline(scan.head.as_slice()), cx);
         }
         self.forward(&bytes[..scan.pass], lease, cx);
         match scan.end {
-            None if self.is_flooding(scan.controls, cx) => Event::Fault(Notice::ControlFlood),
+            None if self.is_flooding(scan.controls, policy, cx.now) => Event::Fault(Notice::ControlFlood),
             None => Event::None,
             Some(ScanEnd::Fault(fault)) => {
                 self.deaf = true;
@@ -143,11 +150,11 @@ impl Pipe {
     }
 
     /// Relays nothing any more, but still wants to know whether the source answers with its Close.
-    fn listen(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Event {
+    fn listen(&mut self, bytes: &[u8], policy: &Policy) -> Event {
         if self.deaf || self.heard.is_some() || bytes.is_empty() {
             return Event::None;
         }
-        match self.scanner.scan(bytes, &cx.shared.frame_limits).end {
+        match self.scanner.scan(bytes, &policy.frame_limits).end {
             None => Event::None,
             Some(ScanEnd::Fault(_)) => {
                 self.deaf = true;
@@ -200,12 +207,12 @@ impl Pipe {
         }
     }
 
-    fn is_flooding(&mut self, controls: u32, cx: &Context<'_>) -> bool {
-        let Some(budget) = cx.shared.config.limits.control_frames_per_second_max else { return false };
+    fn is_flooding(&mut self, controls: u32, policy: &Policy, now: u64) -> bool {
+        let Some(budget) = policy.controls_max else { return false };
         if controls == 0 {
             return false;
         }
-        let second = (cx.now / 1000) as u32;
+        let second = (now / 1000) as u32;
         if second != self.control_second {
             self.control_second = second;
             self.controls = 0;

@@ -1,5 +1,6 @@
-//! A backend's answer other than 101: relayed with its body, then both connections end.
+//! A backend's answer other than 101, to an upgrade or to plain HTTP: relayed with its body, then both connections end.
 
+use super::plain::Upload;
 use super::session::{Session, State};
 use super::shared::Context;
 use crate::config::Limits;
@@ -11,13 +12,23 @@ pub(super) struct Response {
     body: Body,
     /// Bytes of the body, framing included, that may still pass.
     room: u64,
+    /// How long the next bytes may take.
+    patience: u64,
     /// The end of all patience with a slow backend or client.
     until: u64,
+    /// The request's body, if that may still be on its way.
+    pub upload: Option<Upload>,
 }
 
 impl Response {
-    pub fn new(body: Body, limits: &Limits, until: u64) -> Box<Self> {
-        Box::new(Response { body, room: limits.response_body_bytes_max, until })
+    /// To an upgrade: an excuse, not a page.
+    pub fn new(body: Body, limits: &Limits, patience: u64, until: u64) -> Box<Self> {
+        Box::new(Response { body, room: limits.response_body_bytes_max, patience, until, upload: None })
+    }
+
+    /// To plain HTTP: as long as it takes.
+    pub fn plain(body: Body, upload: Option<Upload>, patience: u64) -> Box<Self> {
+        Box::new(Response { body, room: u64::MAX, patience, until: u64::MAX, upload })
     }
 }
 
@@ -39,7 +50,7 @@ impl Session {
         let passed = (taken as u64).min(response.room);
         response.room -= passed;
         let over = passed < taken as u64 || response.room == 0 && !complete;
-        self.deadline = (cx.now + cx.shared.waits.answer).min(response.until);
+        self.deadline = (cx.now + response.patience).min(response.until);
         self.down.forward(&bytes[..passed as usize], lease, cx);
         if over {
             self.outcome.reason = "response body larger than the limit".into();

@@ -1,6 +1,9 @@
 //! One session: two sockets, two pipes, one state.
 //!
 //! ```text
+//!                               Queued <-- no room --+
+//!                                  +-- its turn --+  |
+//!                                                 v  |
 //!   Free --accept--> Head --head ok--> Connecting --connected--> Answering --101 ok--> Open --Close / EOF / fault--> Closing
 //!                     |  400..431, 408    | ^ refused: next one     | \                                             |
 //!                     |                   | +-+  502 503 504        |  +-- other status --> Responding              |
@@ -12,12 +15,15 @@
 //! Events only change state; [`Session::settle`], once per batch, asks the kernel for what the state now wants.
 
 use std::net::{IpAddr, Shutdown};
+use std::rc::Rc;
 
 use super::close::{Notice, Outcome};
 use super::handshake::Handshake;
 use super::pipe::Pipe;
+use super::policy::{Policy, Waits};
 use super::respond::Response;
 use super::shared::Context;
+use super::table::Member;
 use crate::op::{ConnId, Group, InFlight, Op, Side};
 
 /// Small: an idle connection has one, and nothing else in user space.
@@ -39,11 +45,21 @@ pub(super) struct Session {
     /// When the last byte came, from either side.
     pub active_at: u64,
     pub began_at: u64,
+    /// When the tunnel opened.
+    pub opened_at: u64,
     /// When it began to close.
     pub closing_at: u64,
     pub client_ip: Option<IpAddr>,
-    /// Where in the config the backend stands, once one is chosen.
+    /// `None` exactly when the slot is free.
+    pub policy: Option<Rc<Policy>>,
+    /// Which member of the policy's pool the backend is, once one is chosen.
     pub backend_number: Option<u16>,
+    /// True exactly while it counts among that backend's sessions.
+    pub reserved: bool,
+    /// True exactly while it counts among that backend's handshakes.
+    pub shaking: bool,
+    /// What both sides hear when the deadline of an open session comes.
+    pub leave: Notice,
     /// True exactly when the session is on the list of those to settle.
     pub unsettled: bool,
     pub outcome: Outcome,
@@ -54,6 +70,8 @@ pub(super) enum State {
     Free,
     /// Reading the client's request head.
     Head(Box<Handshake>),
+    /// Waiting until the pool has room for it.
+    Queued(Box<Handshake>),
     /// Connecting to a backend, or between two attempts.
     Connecting(Box<Handshake>),
     /// The request is on its way; reading the backend's response head.
@@ -143,21 +161,27 @@ impl Session {
             timer_at: u64::MAX,
             active_at: 0,
             began_at: 0,
+            opened_at: 0,
             closing_at: 0,
             client_ip: None,
+            policy: None,
             backend_number: None,
+            reserved: false,
+            shaking: false,
+            leave: Notice::Draining,
             unsettled: false,
             outcome: Outcome::default(),
         }
     }
 
     /// Takes the slot for a client that has just been accepted.
-    pub fn begin(&mut self, handshake: Box<Handshake>, client_ip: Option<IpAddr>, now: u64) {
+    pub fn begin(&mut self, handshake: Box<Handshake>, client_ip: Option<IpAddr>, policy: Rc<Policy>, now: u64) {
         debug_assert!(matches!(self.state, State::Free));
         *self = Session { generation: self.generation.wrapping_add(1), ..Session::new(self.index) };
         self.state = State::Head(handshake);
         self.client.link = Link::Live;
         self.client_ip = client_ip;
+        self.policy = Some(policy);
         self.began_at = now;
         self.active_at = now;
     }
@@ -182,6 +206,19 @@ impl Session {
 
     pub fn pipe_to(&mut self, side: Side) -> &mut Pipe {
         self.pipe_from(side.other())
+    }
+
+    pub fn policy(&self) -> &Policy {
+        self.policy.as_deref().expect("a session that is not free has a policy")
+    }
+
+    pub fn waits(&self) -> Waits {
+        self.policy().waits
+    }
+
+    /// The backend, once one is chosen.
+    pub fn backend(&self) -> Option<&Member> {
+        self.backend_number.map(|number| &self.policy().pool().1.members[usize::from(number)])
     }
 
     /// Asks the kernel for everything that the state now wants. Returns whether the slot has become free.
@@ -230,7 +267,7 @@ impl Session {
             end.shut = true;
             cx.ops.push(Op::Shutdown { conn, how: Shutdown::Write });
             if matches!(self.state, State::Lingering) {
-                self.deadline = cx.now + cx.shared.waits.linger;
+                self.deadline = cx.now + self.waits().linger;
             }
         }
     }
@@ -239,7 +276,7 @@ impl Session {
     pub fn made_progress(&mut self, side: Side, cx: &mut Context<'_>) {
         self.active_at = cx.now;
         if side == Side::Client && matches!(self.state, State::Lingering) && !self.client.shut {
-            self.deadline = cx.now + cx.shared.waits.send_stall;
+            self.deadline = cx.now + self.waits().send_stall;
         }
     }
 
@@ -276,18 +313,23 @@ impl Session {
             Side::Client => (&self.up, &self.client, &self.backend),
             Side::Backend => (&self.down, &self.backend, &self.client),
         };
-        let limits = &cx.shared.config.limits;
+        let limits = &cx.shared.config().limits;
+        let through = || pipe.credit(to.sending, source.bulk, self.policy(), cx.shared);
         match &self.state {
             State::Free | State::Ending => 0,
-            State::Head(handshake) | State::Connecting(handshake) | State::Answering(handshake) => match from {
+            State::Answering(handshake) if handshake.uploads() && from == Side::Client => through(),
+            State::Head(handshake)
+            | State::Queued(handshake)
+            | State::Connecting(handshake)
+            | State::Answering(handshake) => match from {
                 Side::Client => handshake.client_credit(limits),
                 Side::Backend => handshake.backend_credit(limits),
             },
             State::Lingering => match from {
-                Side::Client => limits.window_bytes as u32,
+                Side::Client => self.policy().window_bytes,
                 Side::Backend => 0,
             },
-            State::Responding(_) | State::Open | State::Closing(_) => pipe.credit(to.sending, source.bulk, cx.shared),
+            State::Responding(_) | State::Open | State::Closing(_) => through(),
         }
     }
 
@@ -325,6 +367,9 @@ impl Session {
             self.pipe_to(side).discard(cx);
             *self.end(side) = End::absent();
             cx.ops.push(Op::Close { conn: self.conn(side) });
+            if side == Side::Backend {
+                self.release_backend(cx);
+            }
         }
     }
 
@@ -333,6 +378,7 @@ impl Session {
         if matches!(self.state, State::Free | State::Ending) {
             return;
         }
+        self.leave_queue(cx);
         self.state = State::Ending;
         self.deadline = u64::MAX;
         self.retire(Side::Client, cx);
@@ -345,9 +391,8 @@ impl Session {
         cx.shared.timers.clear(self.index);
         self.state = State::Free;
         debug_assert!(self.up.is_empty() && self.down.is_empty());
-        if let Some(number) = self.backend_number {
-            cx.shared.balancer.release(number);
-        }
+        debug_assert!(!self.reserved, "the backend's socket is closed, and with it the reservation");
+        self.policy = None;
     }
 
     fn arm_timer(&mut self, cx: &mut Context<'_>) {
@@ -365,13 +410,13 @@ impl Session {
         if matches!(self.state, State::Responding(_) | State::Open | State::Closing(_)) {
             for end in [&self.client, &self.backend] {
                 if end.sending {
-                    earliest = earliest.min(end.sending_since + cx.shared.waits.send_stall);
+                    earliest = earliest.min(end.sending_since + self.waits().send_stall);
                 }
             }
         }
         // While something is being sent the session is not idle; a send that stalls has its own deadline.
         if matches!(self.state, State::Open) && !self.client.sending && !self.backend.sending {
-            earliest = earliest.min(self.active_at.saturating_add(cx.shared.waits.idle));
+            earliest = earliest.min(self.active_at.saturating_add(self.waits().idle));
         }
         earliest
     }
@@ -388,16 +433,17 @@ impl Session {
             match &self.state {
                 State::Free | State::Ending => {}
                 State::Head(_) => self.head_timed_out(cx),
+                State::Queued(_) => self.queue_timed_out(cx),
                 State::Connecting(_) => self.connect_timed_out(cx),
                 State::Answering(_) => self.answer_timed_out(cx),
                 State::Responding(_) | State::Lingering => self.terminate(cx),
-                State::Open => self.go_away(Notice::Draining, cx),
+                State::Open => self.go_away(self.leave, cx),
                 State::Closing(_) => self.close_timed_out(cx),
             }
             return;
         }
         for side in [Side::Client, Side::Backend] {
-            if self.end(side).sending && self.end(side).sending_since + cx.shared.waits.send_stall <= now {
+            if self.end(side).sending && self.end(side).sending_since + self.waits().send_stall <= now {
                 return self.probe_send(side, cx);
             }
         }

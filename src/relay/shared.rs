@@ -4,29 +4,23 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balance::Balancer;
+use super::policy::Current;
 use super::session::Session;
-use super::table::Table;
 use super::timers::Timers;
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;
 use crate::op::{ConnId, Group, Lease, Op, Piece};
-use crate::proto::frame::FrameLimits;
-use crate::proto::http::HeadLimits;
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub config: Arc<Config>,
+    /// The newest table.
+    pub current: Current,
     pub metrics: Arc<Metrics>,
-    pub waits: Waits,
-    /// limits.window_bytes, and the same in small buffers.
-    pub window_bytes: u32,
+    /// The engine's, fixed at start.
     pub small_bytes: u32,
-    pub window_buffers: u16,
-    pub frame_limits: FrameLimits,
-    pub head_limits: HeadLimits,
     pub timers: Timers,
-    pub balancer: Balancer,
+    /// A backend has room again that somebody may be waiting for.
+    pub room: bool,
     pub loans: Loans,
     /// Sessions that something has happened to in this batch.
     pub unsettled: Vec<u32>,
@@ -34,19 +28,6 @@ pub(super) struct Shared {
     pub spare: Vec<Vec<Piece>>,
     pub draining: bool,
     random_state: u64,
-}
-
-/// The timeouts, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waits {
-    pub head: u64,
-    pub connect: u64,
-    pub answer: u64,
-    pub send_stall: u64,
-    /// `u64::MAX`: none.
-    pub idle: u64,
-    pub close: u64,
-    pub linger: u64,
 }
 
 /// The buffers on loan from the engine.
@@ -75,26 +56,12 @@ const SPARE_MAX: usize = 256;
 const SPARE_PIECES_MAX: usize = 64;
 
 impl Shared {
-    pub fn new(table: &Table, plan: Plan, metrics: Arc<Metrics>, seed: u64) -> Self {
-        let config = table.config.clone();
-        let limits = &config.limits;
+    pub fn new(current: Current, plan: Plan, metrics: Arc<Metrics>, seed: u64) -> Self {
         Shared {
-            waits: Waits::new(&config),
-            window_bytes: limits.window_bytes as u32,
-            small_bytes: config.buffers.small_bytes as u32,
-            window_buffers: window_buffers(limits.window_bytes, config.buffers.small_bytes),
-            frame_limits: FrameLimits {
-                frame_bytes_max: limits.frame_bytes_max.unwrap_or(u64::MAX),
-                message_bytes_max: limits.message_bytes_max.unwrap_or(u64::MAX),
-                message_fragments_max: limits.message_fragments_max.unwrap_or(u32::MAX),
-            },
-            head_limits: HeadLimits {
-                head_bytes_max: limits.head_bytes_max,
-                headers_max: limits.headers_max,
-                target_bytes_max: limits.target_bytes_max,
-            },
+            small_bytes: current.table.config.buffers.small_bytes as u32,
+            current,
             timers: Timers::new(plan.sessions_max + plan.refusals_max),
-            balancer: Balancer::new(table),
+            room: false,
             loans: Loans {
                 small: 0,
                 small_max: plan.small_count,
@@ -106,9 +73,13 @@ impl Shared {
             spare: Vec::new(),
             draining: false,
             random_state: seed,
-            config,
             metrics,
         }
+    }
+
+    /// The newest configuration.
+    pub fn config(&self) -> &Config {
+        &self.current.table.config
     }
 
     /// SplitMix64: for spreading load and for masks of Ringway's own Close frames, which hold nothing secret.
@@ -119,27 +90,6 @@ impl Shared {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
-}
-
-impl Waits {
-    fn new(config: &Config) -> Self {
-        let timeouts = &config.timeouts;
-        Waits {
-            head: millis(timeouts.head),
-            connect: millis(timeouts.connect),
-            answer: millis(timeouts.answer),
-            send_stall: millis(timeouts.send_stall),
-            idle: timeouts.idle.map_or(u64::MAX, millis),
-            close: millis(timeouts.close),
-            linger: millis(timeouts.linger),
-        }
-    }
-}
-
-/// No less than one bulk buffer weighs, or a peer of bulk could never send.
-fn window_buffers(window_bytes: usize, small_bytes: usize) -> u16 {
-    let buffers = window_bytes / small_bytes;
-    u16::try_from(buffers).unwrap_or(u16::MAX / 4).clamp(BULK_WEIGHT, u16::MAX / 4)
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

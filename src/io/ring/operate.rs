@@ -87,9 +87,10 @@ impl Ring {
     }
 
     pub(super) fn accept(&mut self, listener: u16) {
-        let Listener { fd: Some(fd), armed, stopping } = &mut self.listeners[usize::from(listener)] else {
-            debug_assert!(false, "accept on closed listener {listener}");
-            return;
+        let Some(Listener { fd: Some(fd), armed, stopping }) = self.listeners.get_mut(usize::from(listener)) else {
+            // It has never arrived, for want of a free descriptor.
+            let error = Some(io::Error::from_raw_os_error(libc::EBADF));
+            return self.ready.push_back(Completion::AcceptEnded { listener, error });
         };
         debug_assert!(!*armed, "listener {listener} accepts already");
         (*armed, *stopping) = (true, false);
@@ -98,7 +99,7 @@ impl Ring {
     }
 
     pub(super) fn stop_accept(&mut self, listener: u16) {
-        let state = &mut self.listeners[usize::from(listener)];
+        let Some(state) = self.listeners.get_mut(usize::from(listener)) else { return };
         // It may have ended by itself in the batch that asks for this: then its end is on its way.
         if state.armed {
             state.stopping = true;
@@ -107,7 +108,7 @@ impl Ring {
     }
 
     pub(super) fn close_listener(&mut self, listener: u16) {
-        let state = &mut self.listeners[usize::from(listener)];
+        let Some(state) = self.listeners.get_mut(usize::from(listener)) else { return };
         debug_assert!(!state.armed, "listener {listener} is closed while it accepts");
         state.fd = None;
     }

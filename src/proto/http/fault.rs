@@ -24,8 +24,9 @@ impl Fault {
         Fault::new(502, format!("The backend's answer {what}."))
     }
 
-    /// The whole response, ready to be sent as the connection's last bytes.
-    pub fn response(&self) -> Vec<u8> {
+    /// The whole response, ready to be sent as the connection's last bytes. `lines`: further header lines, each with its
+    /// line end.
+    pub fn response(&self, lines: &str) -> Vec<u8> {
         let Fault { status, text } = self;
         // What the status obliges us to say beside it, and what it allows us to list under `Connection`.
         let (connection, extra) = match status {
@@ -42,15 +43,15 @@ impl Fault {
              Content-Type: text/plain; charset=utf-8\r\n\
              Content-Length: {length}\r\n\
              Connection: {connection}\r\n\
-             {extra}\r\n\
+             {extra}{lines}\r\n\
              {text}\n"
         )
         .into_bytes()
     }
 
     /// The same for a HEAD request. RFC 9110, 9.3.2: "the server MUST NOT send content in the response".
-    pub fn response_to_head(&self) -> Vec<u8> {
-        let mut response = self.response();
+    pub fn response_to_head(&self, lines: &str) -> Vec<u8> {
+        let mut response = self.response(lines);
         response.truncate(response.len() - self.text.len() - 1);
         response
     }
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_a_whole_response() {
-        let response = Fault::new(503, "No backend can be reached.").response();
+        let response = Fault::new(503, "No backend can be reached.").response("");
         let expected = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
                         Content-Length: 27\r\nConnection: close\r\n\r\nNo backend can be reached.\n";
         assert_eq!(String::from_utf8(response).unwrap(), expected);
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn some_statuses_bring_their_headers() {
-        let lines = |status| String::from_utf8(Fault::new(status, "Why.").response()).unwrap();
+        let lines = |status| String::from_utf8(Fault::new(status, "Why.").response("")).unwrap();
         assert!(lines(405).contains("\r\nConnection: close\r\nAllow: GET\r\n\r\n"));
         assert!(
             lines(426)

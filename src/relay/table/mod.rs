@@ -1,7 +1,12 @@
 //! The table of one configuration: routes, pools and their backends, built by the control plane, shared by all workers and
 //! never changed. A reload or a discovery builds the next one; what is counted about a pool or a backend lives in
-//! [`state`] and goes on from table to table.
+//! [`state`] and goes on from table to table; [`eject`], [`breaker`] and `rate` say how it changes. [`router`] finds the
+//! route of a request.
 
+pub mod breaker;
+pub mod eject;
+mod rate;
+pub mod router;
 pub mod state;
 
 use std::collections::HashMap;
@@ -11,6 +16,8 @@ use std::time::{Duration, Instant};
 use socket2::SockAddr;
 
 use crate::config::{self, Address, Config};
+use super::sticky::Sticky;
+use router::Router;
 use state::{BackendState, PoolState};
 
 /// Backends that discovery has found, by their pool's name.
@@ -23,6 +30,9 @@ pub struct Table {
     pub generation: u32,
     /// All times in the states are milliseconds since this moment, which is the same for every table.
     pub epoch: Instant,
+    /// Signs stickiness cookies where the config gives no secret.
+    secret: [u8; 32],
+    pub router: Router,
     /// In the config's order.
     pub pools: Vec<Pool>,
 }
@@ -32,6 +42,8 @@ pub struct Pool {
     pub config: config::Pool,
     /// Those of the config first, then those that were found. Numbered by their place here.
     pub members: Vec<Member>,
+    /// If clients come back by a cookie.
+    pub sticky: Option<Sticky>,
     pub state: Arc<PoolState>,
 }
 
@@ -51,18 +63,29 @@ pub struct Member {
 }
 
 impl Table {
-    /// The first table of a process, or of a test.
+    /// The first table of a process. `secret` must be one that nobody can guess.
+    pub fn start(config: Arc<Config>, found: &Found, epoch: Instant, secret: [u8; 32]) -> Arc<Table> {
+        Arc::new(Self::build(config, found, 1, (epoch, secret), None))
+    }
+
+    /// For tests and benchmarks: nothing found, no secret.
     pub fn first(config: Arc<Config>, epoch: Instant) -> Arc<Table> {
-        Arc::new(Self::build(config, &Found::new(), 1, epoch, None))
+        Self::start(config, &Found::new(), epoch, [0; 32])
     }
 
     /// The table that follows this one. Pools are the same if they have the same name, backends if in the same pool they
     /// have the same address.
     pub fn next(&self, config: Arc<Config>, found: &Found) -> Arc<Table> {
-        Arc::new(Self::build(config, found, self.generation + 1, self.epoch, Some(self)))
+        Arc::new(Self::build(config, found, self.generation + 1, (self.epoch, self.secret), Some(self)))
     }
 
-    fn build(config: Arc<Config>, found: &Found, generation: u32, epoch: Instant, previous: Option<&Table>) -> Table {
+    fn build(
+        config: Arc<Config>,
+        found: &Found,
+        generation: u32,
+        (epoch, secret): (Instant, [u8; 32]),
+        previous: Option<&Table>,
+    ) -> Table {
         let known: HashMap<&str, &Pool> =
             previous.into_iter().flat_map(|table| &table.pools).map(|pool| (pool.config.name.as_str(), pool)).collect();
         let pools = config
@@ -70,10 +93,11 @@ impl Table {
             .iter()
             .map(|pool| {
                 let found = found.get(&pool.name).map_or(&[][..], Vec::as_slice);
-                Pool::build(pool, found, known.get(pool.name.as_str()).copied())
+                Pool::build(pool, found, &secret, known.get(pool.name.as_str()).copied())
             })
             .collect();
-        let table = Table { config, generation, epoch, pools };
+        let router = Router::new(&config);
+        let table = Table { config, generation, epoch, secret, router, pools };
         for (pool_number, pool) in table.pools.iter().enumerate() {
             for (number, member) in pool.members.iter().enumerate() {
                 member.state.place(generation, pool_number, number);
@@ -84,7 +108,12 @@ impl Table {
 }
 
 impl Pool {
-    fn build(config: &config::Pool, found: &[config::Backend], previous: Option<&Pool>) -> Pool {
+    fn build(
+        config: &config::Pool,
+        found: &[config::Backend],
+        secret: &[u8; 32],
+        previous: Option<&Pool>,
+    ) -> Pool {
         let known: HashMap<&SockAddr, &Member> =
             previous.into_iter().flat_map(|pool| &pool.members).map(|member| (&*member.address, member)).collect();
         let mut members: Vec<Member> = Vec::with_capacity(config.backends.len() + found.len());
@@ -107,7 +136,9 @@ impl Pool {
             }
         }
         let state = previous.map_or_else(Arc::default, |pool| pool.state.clone());
-        Pool { config: config.clone(), members, state }
+        let names = members.iter().map(|member| &*member.name);
+        let sticky = config.sticky.cookie.as_ref().map(|_| Sticky::new(&config.sticky, names, secret));
+        Pool { config: config.clone(), members, sticky, state }
     }
 }
 

@@ -1,0 +1,75 @@
+//! Another configuration while the relay runs: where it comes from, what of it has to wait for the next start, and when its
+//! file has changed.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use crate::config::{self, Config, Faults, Flags, Machine};
+
+/// Where the configuration comes from, for the first time and each time it is read again.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub file: Option<PathBuf>,
+    pub flags: Flags,
+}
+
+impl Source {
+    /// May block: names of backends are looked up.
+    pub fn load(&self) -> Result<Config, Faults> {
+        config::load(self.file.as_deref(), &self.flags, &Machine::this())
+    }
+
+    /// What changes when the file is written or replaced, by a symbolic link too. `None`: there is none to be read.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        let file = std::fs::metadata(self.file.as_deref()?).ok()?;
+        Some(Stamp((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec())))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp((u64, u64, u64, i64, i64));
+
+/// What the new configuration says otherwise about things that are sized or opened once, at start.
+pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let fixed = [
+        ("workers", old.workers != new.workers),
+        ("cpus", old.cpus != new.cpus),
+        ("limits.sessions_max", old.limits.sessions_max != new.limits.sessions_max),
+        ("tcp", old.tcp != new.tcp),
+        ("buffers", old.buffers != new.buffers),
+    ];
+    fixed.into_iter().filter(|(_, differs)| *differs).map(|(option, _)| option).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_the_next_start_is_named() {
+        let old = Config::default();
+        let mut new = old.clone();
+        new.timeouts.close *= 2;
+        assert!(needs_restart(&old, &new).is_empty());
+        new.workers = Some(3);
+        new.limits.sessions_max = Some(10);
+        new.tcp.backlog = 1;
+        assert_eq!(needs_restart(&old, &new), ["workers", "limits.sessions_max", "tcp"]);
+    }
+
+    #[test]
+    fn a_stamp_changes_when_the_file_is_replaced() {
+        let directory = std::env::temp_dir().join(format!("ringway-stamp-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("a.toml");
+        let source = Source { file: Some(file.clone()), flags: Flags::default() };
+        assert_eq!(source.stamp(), None);
+        std::fs::write(&file, "one").unwrap();
+        let first = source.stamp();
+        assert!(first.is_some() && source.stamp() == first);
+        std::fs::write(directory.join("b.toml"), "two").unwrap();
+        std::fs::rename(directory.join("b.toml"), &file).unwrap();
+        assert_ne!(source.stamp(), first);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

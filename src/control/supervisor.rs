@@ -1,0 +1,289 @@
+//! What the control plane does while the relay runs: it obeys signals, and builds the next table when the configuration,
+//! discovery or a drained backend asks for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{error, info, warn};
+
+use super::discovery::Discoveries;
+use super::health::{Change, Checks};
+use super::reload::{Source, Stamp, needs_restart};
+use super::signals::{self, Signal, Signals};
+use super::{ControlError, Phase};
+use crate::config::{Config, Fate, Faults};
+use crate::control::logs::Level;
+use crate::relay::Leave;
+use crate::relay::table::state::Checked;
+use crate::relay::table::{Member, Pool, Table};
+use crate::worker::{Command, Workers};
+
+/// How long workers may take beyond what they were given. They never should: this bounds the wait for one that hangs.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a start or a reload waits for the first answers of discovery.
+pub(super) const DISCOVERY_PATIENCE: Duration = Duration::from_secs(3);
+/// How often the file is looked at, with config_watch.
+const WATCH: Duration = Duration::from_secs(1);
+
+pub(super) struct Supervisor<'a> {
+    source: Source,
+    level: Level,
+    workers: &'a mut Workers,
+    table: Arc<Table>,
+    discoveries: Discoveries,
+    found: UnboundedReceiver<()>,
+    checks: Checks,
+    checked: UnboundedReceiver<Change>,
+    /// The file is being read.
+    loading: Option<JoinHandle<Result<Config, Faults>>>,
+    /// Somebody asked for a reload during a reload.
+    again: bool,
+    /// The file as it was when it was last looked at.
+    stamp: Option<Stamp>,
+    phase: Phase,
+    /// When to lose patience with workers that were told to end.
+    deadline: Option<Instant>,
+}
+
+/// Discovery, before there are workers.
+pub(super) struct Finding {
+    pub discoveries: Discoveries,
+    found: UnboundedReceiver<()>,
+}
+
+impl Finding {
+    pub(super) fn new() -> Self {
+        let (tell, found) = unbounded_channel();
+        Finding { discoveries: Discoveries::new(tell), found }
+    }
+}
+
+impl<'a> Supervisor<'a> {
+    pub(super) fn new(
+        source: Source,
+        level: Level,
+        workers: &'a mut Workers,
+        table: Arc<Table>,
+        finding: Finding,
+    ) -> Self {
+        let (tell, checked): (UnboundedSender<Change>, _) = unbounded_channel();
+        let mut checks = Checks::new(tell);
+        checks.follow(&table);
+        Supervisor {
+            stamp: source.stamp(),
+            source,
+            level,
+            workers,
+            table,
+            discoveries: finding.discoveries,
+            found: finding.found,
+            checks,
+            checked,
+            loading: None,
+            again: false,
+            phase: Phase::Serving,
+            deadline: None,
+        }
+    }
+
+    /// Until every worker's end of `exits` is closed.
+    pub(super) async fn run(
+        mut self,
+        mut signals: Signals,
+        mut exits: UnboundedReceiver<usize>,
+    ) -> Result<(), ControlError> {
+        let mut result = Ok(());
+        let mut watch = interval(WATCH);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = self.deadline;
+            tokio::select! {
+                signal = signals.next() => self.obey(signal),
+                loaded = async { self.loading.as_mut().expect("asked for while it loads only").await }, if self.loading.is_some() => {
+                    self.loading = None;
+                    match loaded {
+                        Ok(Ok(config)) => self.reload(config).await,
+                        Ok(Err(faults)) => refuse_each(&faults),
+                        Err(error) => refuse(&error),
+                    }
+                    if std::mem::take(&mut self.again) {
+                        self.load();
+                    }
+                }
+                Some(()) = self.found.recv() => self.refresh(),
+                Some(change) = self.checked.recv() => self.leave_if_down(&change),
+                _ = watch.tick() => self.look_at_file(),
+                exited = exits.recv() => match exited {
+                    Some(worker) if self.phase == Phase::Serving => {
+                        error!("worker {worker} ended unasked; stopping the others");
+                        result = Err(ControlError::WorkerEnded(worker));
+                        self.enter(Phase::Stopping);
+                    }
+                    Some(_) => (),
+                    None => return result,
+                },
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    if self.phase == Phase::Stopping {
+                        return result.and(Err(ControlError::WorkersHang));
+                    }
+                    warn!("not drained within timeouts.drain; stopping");
+                    self.enter(Phase::Stopping);
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, signal: Signal) {
+        let next = signals::meaning(self.phase, signal);
+        info!("{signal}: {}", signals::describe(signal, self.phase, next));
+        if signal == Signal::Hangup && self.phase == Phase::Serving {
+            return self.load();
+        }
+        self.enter(next);
+    }
+
+    fn enter(&mut self, next: Phase) {
+        if next == self.phase {
+            return;
+        }
+        self.phase = next;
+        self.deadline = match next {
+            Phase::Serving => None,
+            Phase::Draining => {
+                self.workers.send(Command::Drain);
+                Some(Instant::now() + self.table.config.timeouts.drain + GRACE)
+            }
+            Phase::Stopping => {
+                self.workers.send(Command::Stop);
+                Some(Instant::now() + GRACE)
+            }
+        };
+    }
+
+    fn look_at_file(&mut self) {
+        if self.table.config.config_watch == crate::config::Watch::Off || self.phase != Phase::Serving {
+            return;
+        }
+        // While it is being replaced it may not be there.
+        let Some(stamp) = self.source.stamp() else { return };
+        if self.stamp.replace(stamp) != Some(stamp) {
+            info!("the configuration's file has changed: reloading");
+            self.load();
+        }
+    }
+
+    /// Reads the configuration again, on another thread: it may have to wait for a name.
+    fn load(&mut self) {
+        if self.loading.is_some() {
+            self.again = true;
+            return;
+        }
+        self.stamp = self.source.stamp();
+        let source = self.source.clone();
+        self.loading = Some(tokio::task::spawn_blocking(move || source.load()));
+    }
+
+    /// A configuration that is good as a whole. What can still fail comes first.
+    async fn reload(&mut self, config: Config) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        let began = Clock::now();
+        let change = match self.workers.prepare(&config) {
+            Ok(change) => change,
+            Err(error) => return refuse(&error),
+        };
+        for option in needs_restart(&self.table.config, &config) {
+            warn!("{option} has changed; that takes effect at the next start");
+        }
+        self.level.set(config.log_level);
+        let config = Arc::new(config);
+        self.discoveries.first(&config, DISCOVERY_PATIENCE).await;
+        let before = self.table.clone();
+        self.table = before.next(config, &self.discoveries.found());
+        if let Err(error) = self.workers.adopt(&self.table, change) {
+            error!(%error, "a worker could not be told of the new configuration");
+        }
+        self.checks.follow(&self.table);
+        self.leave_drained(&before);
+        let (routes, pools) = (self.table.router.len(), self.table.pools.len());
+        let backends: usize = self.table.pools.iter().map(|pool| pool.members.len()).sum();
+        info!(routes, pools, backends, ms = began.elapsed().as_millis() as u64, "reloaded");
+    }
+
+    /// Discovery has found other backends.
+    fn refresh(&mut self) {
+        while self.found.try_recv().is_ok() {}
+        let before = self.table.clone();
+        self.table = before.next(before.config.clone(), &self.discoveries.found());
+        if let Err(error) = self.workers.update(&self.table) {
+            error!(%error, "a worker could not be told of other backends");
+        }
+        self.checks.follow(&self.table);
+        self.leave_drained(&before);
+        for (old, new) in before.pools.iter().zip(&self.table.pools) {
+            tell_difference(old, new);
+        }
+    }
+
+    /// Backends that are drained now and were not before.
+    fn leave_drained(&self, before: &Table) {
+        for pool in &self.table.pools {
+            let drained = pool.members.iter().filter(|member| member.drain);
+            if pool.config.sessions.on_drain == Fate::Keep {
+                continue;
+            }
+            let old = before.pools.iter().find(|old| old.config.name == pool.config.name);
+            let was_drained =
+                |member: &Member| old.is_some_and(|old| old.members.iter().any(|old| is_same(old, member) && old.drain));
+            for member in drained.filter(|member| !was_drained(member)) {
+                self.leave(pool, member, pool.config.sessions.on_drain);
+            }
+        }
+    }
+
+    fn leave_if_down(&self, change: &Change) {
+        let pool = self.table.pools.iter().find(|pool| pool.config.name == change.pool);
+        let Some(pool) = pool.filter(|_| change.checked == Checked::Down) else { return };
+        if let Some(member) = pool.members.iter().find(|member| Arc::ptr_eq(&member.state, &change.state)) {
+            self.leave(pool, member, pool.config.sessions.on_down);
+        }
+    }
+
+    fn leave(&self, pool: &Pool, member: &Member, fate: Fate) {
+        if fate != Fate::Keep {
+            let spread = pool.config.sessions.close_spread;
+            info!(pool = pool.config.name, backend = &*member.name, "its sessions are told to leave, over {spread:?}");
+            self.workers.send(Command::Leave(Leave { backend: member.state.clone(), fate, spread }));
+        }
+    }
+}
+
+fn is_same(a: &Member, b: &Member) -> bool {
+    Arc::ptr_eq(&a.state, &b.state)
+}
+
+/// The old configuration stays.
+fn refuse(error: &dyn std::fmt::Display) {
+    error!("reload refused, nothing has changed: {error}");
+}
+
+/// A line per fault.
+fn refuse_each(faults: &Faults) {
+    for fault in faults.to_string().lines() {
+        refuse(&fault);
+    }
+}
+
+fn tell_difference(old: &Pool, new: &Pool) {
+    let missing_in = |pool: &Pool, member: &Member| !pool.members.iter().any(|other| is_same(other, member));
+    for member in new.members.iter().filter(|member| missing_in(old, member)) {
+        info!(pool = new.config.name, backend = &*member.name, "backend found");
+    }
+    for member in old.members.iter().filter(|member| missing_in(new, member)) {
+        info!(pool = new.config.name, backend = &*member.name, "backend gone; its sessions stay");
+    }
+}

@@ -1,0 +1,200 @@
+//! What holds for a session: the limits and waits of its route, as they were when it was routed. And the newest table, with
+//! what this worker keeps beside it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::balance::{self, Balancer};
+use super::listener::ListenerId;
+use super::shared::{BULK_WEIGHT, millis};
+use super::table::{Pool, Table};
+use crate::config::{Config, Limits, Route, Timeouts};
+use crate::proto::frame::FrameLimits;
+use crate::proto::http::HeadLimits;
+
+/// One per route and table; its sessions share it. A table lives as long as a session has a policy of it.
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub table: Arc<Table>,
+    /// The route's number; `None` before there is one.
+    route: Option<u32>,
+    pub waits: Waits,
+    pub frame_limits: FrameLimits,
+    pub controls_max: Option<u32>,
+    /// limits.window_bytes, and the same in small buffers.
+    pub window_bytes: u32,
+    pub window_buffers: u16,
+}
+
+/// The timeouts, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    pub head: u64,
+    pub connect: u64,
+    pub answer: u64,
+    pub send_stall: u64,
+    /// `u64::MAX`: none.
+    pub idle: u64,
+    pub close: u64,
+    pub linger: u64,
+    pub plain_http: u64,
+}
+
+/// The newest table. New sessions use it.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub table: Arc<Table>,
+    /// For sessions that have no route yet.
+    pub entry: Rc<Policy>,
+    pub head_limits: HeadLimits,
+    /// Made when first used, as most of many routes and pools are not used by every worker.
+    policies: Vec<Option<Rc<Policy>>>,
+    views: Vec<Option<View>>,
+    /// The listeners of its config, in the config's order.
+    listeners: Vec<ListenerId>,
+    /// Pools in whose queues somebody waits.
+    pub crowded: Vec<usize>,
+}
+
+/// What a worker keeps of a pool.
+#[derive(Debug)]
+pub(super) struct View {
+    pub balancer: Balancer,
+    /// Sessions that wait for their turn, first come, first served.
+    pub queue: VecDeque<u32>,
+}
+
+impl Policy {
+    fn new(table: &Arc<Table>, route: Option<u32>, limits: &Limits, timeouts: &Timeouts) -> Rc<Self> {
+        let window = table.config.limits.window_bytes;
+        Rc::new(Policy {
+            table: table.clone(),
+            route,
+            waits: Waits::new(timeouts),
+            frame_limits: FrameLimits {
+                frame_bytes_max: limits.frame_bytes_max.unwrap_or(u64::MAX),
+                message_bytes_max: limits.message_bytes_max.unwrap_or(u64::MAX),
+                message_fragments_max: limits.message_fragments_max.unwrap_or(u32::MAX),
+            },
+            controls_max: limits.control_frames_per_second_max,
+            window_bytes: window as u32,
+            window_buffers: window_buffers(window, table.config.buffers.small_bytes),
+        })
+    }
+
+    /// The route it was made for.
+    pub fn route(&self) -> Option<&Route> {
+        self.route.map(|number| self.table.router.route(number))
+    }
+
+    /// The number of the route's pool, and the pool.
+    pub fn pool(&self) -> (usize, &Pool) {
+        let number = self.route().expect("asked of routed sessions only").pool;
+        (number, &self.table.pools[number])
+    }
+
+    pub fn limits(&self) -> &Limits {
+        self.route().map_or(&self.table.config.limits, |route| &route.limits)
+    }
+}
+
+impl Current {
+    pub fn new(table: Arc<Table>, listeners: &[ListenerId]) -> Self {
+        let Config { limits, timeouts, .. } = &*table.config;
+        for pool in &table.pools {
+            balance::reset(pool);
+        }
+        Current {
+            entry: Policy::new(&table, None, limits, timeouts),
+            head_limits: HeadLimits {
+                head_bytes_max: limits.head_bytes_max,
+                headers_max: limits.headers_max,
+                target_bytes_max: limits.target_bytes_max,
+            },
+            policies: vec![None; table.router.len()],
+            views: table.pools.iter().map(|_| None).collect(),
+            listeners: listeners.into(),
+            crowded: Vec::new(),
+            table,
+        }
+    }
+
+    /// Its number in the config, if that still has it.
+    pub fn listener(&self, id: ListenerId) -> Option<usize> {
+        self.listeners.iter().position(|listener| *listener == id)
+    }
+
+    pub fn policy(&mut self, route: u32) -> Rc<Policy> {
+        let policy = &mut self.policies[route as usize];
+        let table = &self.table;
+        let make = || {
+            let Route { limits, timeouts, .. } = table.router.route(route);
+            Policy::new(table, Some(route), limits, timeouts)
+        };
+        policy.get_or_insert_with(make).clone()
+    }
+
+    pub fn view(&mut self, pool: usize) -> &mut View {
+        let make = || View { balancer: Balancer::new(&self.table.pools[pool]), queue: VecDeque::new() };
+        self.views[pool].get_or_insert_with(make)
+    }
+
+    /// Puts a session at the end of the pool's queue; false if that is full.
+    pub fn enqueue(&mut self, pool: usize, session: u32) -> bool {
+        let max = self.table.pools[pool].config.admission.queue_max as usize;
+        let queue = &mut self.view(pool).queue;
+        if queue.len() >= max {
+            return false;
+        }
+        queue.push_back(session);
+        if queue.len() == 1 {
+            self.crowded.push(pool);
+        }
+        self.table.pools[pool].state.waiting.fetch_add(1, Relaxed);
+        true
+    }
+
+    pub fn dequeue(&mut self, pool: usize, session: u32) {
+        let queue = &mut self.view(pool).queue;
+        let Some(at) = queue.iter().position(|waiting| *waiting == session) else { return };
+        queue.remove(at);
+        if queue.is_empty() {
+            self.crowded.retain(|crowded| *crowded != pool);
+        }
+        self.table.pools[pool].state.waiting.fetch_sub(1, Relaxed);
+    }
+
+    /// Everybody who waits, queue by queue, in order. They wait no longer.
+    pub fn disband(&mut self) -> Vec<u32> {
+        let mut waiting = Vec::new();
+        for pool in std::mem::take(&mut self.crowded) {
+            let queue = std::mem::take(&mut self.view(pool).queue);
+            self.table.pools[pool].state.waiting.fetch_sub(queue.len() as u32, Relaxed);
+            waiting.extend(queue);
+        }
+        waiting
+    }
+}
+
+impl Waits {
+    fn new(timeouts: &Timeouts) -> Self {
+        Waits {
+            head: millis(timeouts.head),
+            connect: millis(timeouts.connect),
+            answer: millis(timeouts.answer),
+            send_stall: millis(timeouts.send_stall),
+            idle: timeouts.idle.map_or(u64::MAX, millis),
+            close: millis(timeouts.close),
+            linger: millis(timeouts.linger),
+            plain_http: millis(timeouts.plain_http),
+        }
+    }
+}
+
+/// No less than one bulk buffer weighs, or a peer of bulk could never send.
+fn window_buffers(window_bytes: usize, small_bytes: usize) -> u16 {
+    let buffers = window_bytes / small_bytes;
+    u16::try_from(buffers).unwrap_or(u16::MAX / 4).clamp(BULK_WEIGHT, u16::MAX / 4)
+}

@@ -1,0 +1,352 @@
+//! From a checked request to a connected backend: its route, its place in the pool's queue, a backend, and the next one if
+//! that cannot be reached.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::balance::{self, Ask, Unavailable, hash_bytes};
+use super::close::Notice;
+use super::handshake::Handshake;
+use super::session::{End, Link, Session, State};
+use super::shared::{Context, millis};
+use super::table::breaker::Change;
+use super::table::eject;
+use super::table::{Pool, router::Asked};
+use crate::config::{Balance, HashKey, HeaderEdits, PlainHttp};
+use crate::op::{Op, Side};
+use crate::proto::http::Fault;
+use crate::proto::upgrade::{Asking, Edit, Incoming};
+
+/// Why a handshake cannot go to a backend now.
+enum Denial {
+    /// It never will.
+    Refused(Fault),
+    /// The pool as a whole is not well.
+    Unwell(Fault),
+    /// It may wait for its turn.
+    Busy(Fault),
+}
+
+impl Session {
+    /// Connects to the next backend, waits for its turn, or tells the client why not.
+    pub fn connect_next(&mut self, cx: &mut Context<'_>) {
+        match self.routed(cx).and_then(|()| self.choose(false, cx)) {
+            Ok(number) => self.connect(number, cx),
+            Err(Denial::Refused(fault)) => self.refuse(fault, cx),
+            Err(Denial::Unwell(fault)) => {
+                self.handshake_judged(false, cx);
+                self.refuse_for_now(fault, cx);
+            }
+            Err(Denial::Busy(fault)) => self.enqueue(fault, cx),
+        }
+    }
+
+    /// Looks up the route, unless the newest table has been asked already.
+    fn routed(&mut self, cx: &mut Context<'_>) -> Result<(), Denial> {
+        let policy = self.policy();
+        if policy.route().is_some() && policy.table.generation == cx.shared.current.table.generation {
+            return Ok(());
+        }
+        let State::Connecting(handshake) = &mut self.state else { unreachable!("asked in state Connecting only") };
+        let incoming = handshake.incoming.as_ref().expect("a request is checked before it is routed");
+        let asking = incoming.asking();
+        let listener = cx.shared.current.listener(handshake.listener);
+        let Some((number, matched)) = cx.shared.current.table.router.find(asking, listener) else {
+            return Err(Denial::Refused(Fault::new(404, "No route takes this request.")));
+        };
+        let policy = cx.shared.current.policy(number);
+        let route = policy.route().expect("made for this route");
+        if let (Incoming::Plain(_, fault), PlainHttp::Refuse) = (incoming, route.plain_http) {
+            return Err(Denial::Refused(fault.clone()));
+        }
+        let pool = policy.pool().1;
+        handshake.matched = matched;
+        handshake.key = hash_key(pool, asking, self.client_ip).unwrap_or_else(|| cx.shared.random());
+        handshake.wanted = pool.sticky.as_ref().and_then(|sticky| sticky.find(asking.cookie(sticky.name())?));
+        handshake.came_with = handshake.wanted;
+        handshake.tried.clear();
+        handshake.admitted = false;
+        self.backend_number = None;
+        self.policy = Some(policy);
+        Ok(())
+    }
+
+    /// A backend, reserved. `its_turn`: nobody waits before this one.
+    fn choose(&mut self, its_turn: bool, cx: &mut Context<'_>) -> Result<u16, Denial> {
+        let (State::Connecting(handshake) | State::Queued(handshake)) = &mut self.state else {
+            unreachable!("asked before there is a backend")
+        };
+        let policy = self.policy.as_deref().expect("a routed session");
+        let (pool_number, pool) = policy.pool();
+        if !handshake.admitted {
+            let queue_max = pool.config.admission.queue_max;
+            if !its_turn && queue_max > 0 && pool.state.waiting.load(Relaxed) > 0 {
+                return Err(Denial::Busy(Fault::new(503, "Too many handshakes wait for this pool.")));
+            }
+            admit(pool, cx.now)?;
+            handshake.admitted = true;
+        }
+        let ask = Ask { key: handshake.key, tried: &handshake.tried, now: cx.now, random: cx.shared.random() };
+        let balancer = &mut cx.shared.current.view(pool_number).balancer;
+        if let Some(wanted) = handshake.wanted.take()
+            && balancer.claim(pool, wanted, &ask)
+        {
+            return Ok(wanted);
+        }
+        balancer.choose(pool, &ask).map_err(|unavailable| match unavailable {
+            Unavailable::Full => Denial::Busy(Fault::new(503, "Every backend of this pool has all it can take.")),
+            Unavailable::Down if handshake.timed_out => {
+                Denial::Unwell(Fault::new(504, "No backend accepted the connection in time."))
+            }
+            Unavailable::Down => Denial::Unwell(Fault::new(503, "No backend is reachable.")),
+        })
+    }
+
+    fn connect(&mut self, number: u16, cx: &mut Context<'_>) {
+        let (State::Connecting(handshake) | State::Queued(handshake)) = &mut self.state else {
+            unreachable!("a backend is chosen before there is one")
+        };
+        handshake.tried.push(number);
+        self.backend_number = Some(number);
+        self.reserved = true;
+        self.shaking = true;
+        self.backend = End::absent();
+        self.backend.link = Link::Connecting;
+        self.deadline = cx.now + self.waits().connect;
+        let address = self.backend().expect("just chosen").address.clone();
+        cx.ops.push(Op::Connect { conn: self.conn(Side::Backend), address });
+    }
+
+    fn enqueue(&mut self, fault: Fault, cx: &mut Context<'_>) {
+        let policy = self.policy();
+        let (pool_number, pool) = policy.pool();
+        let until = cx.now + millis(pool.config.admission.queue_timeout);
+        if !cx.shared.current.enqueue(pool_number, self.index) {
+            return self.refuse_for_now(fault, cx);
+        }
+        let State::Connecting(mut handshake) = std::mem::replace(&mut self.state, State::Ending) else {
+            unreachable!("who waits has not chosen yet")
+        };
+        // A reload sends everybody to the queues once more, but gives nobody more time.
+        handshake.queued_until = handshake.queued_until.min(until);
+        self.deadline = handshake.queued_until;
+        self.state = State::Queued(handshake);
+        cx.shared.metrics.queued.add(1);
+    }
+
+    /// First in its queue. Returns whether it has left it.
+    pub fn take_turn(&mut self, cx: &mut Context<'_>) -> bool {
+        let chosen = self.choose(true, cx);
+        if let Err(Denial::Busy(_)) = chosen {
+            return false;
+        }
+        self.leave_queue(cx);
+        self.resume();
+        match chosen {
+            Ok(number) => self.connect(number, cx),
+            Err(Denial::Refused(fault) | Denial::Busy(fault)) => self.refuse(fault, cx),
+            Err(Denial::Unwell(fault)) => {
+                self.handshake_judged(false, cx);
+                self.refuse_for_now(fault, cx);
+            }
+        }
+        cx.unsettle(self);
+        true
+    }
+
+    /// The queue is gone, because there is a newer table.
+    pub fn requeue(&mut self, cx: &mut Context<'_>) {
+        self.resume();
+        self.deadline = u64::MAX;
+        cx.unsettle(self);
+    }
+
+    fn resume(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Ending) {
+            State::Queued(handshake) => State::Connecting(handshake),
+            state => unreachable!("{state:?} is not in a queue"),
+        };
+    }
+
+    /// Before the state is left.
+    pub fn leave_queue(&mut self, cx: &mut Context<'_>) {
+        if matches!(self.state, State::Queued(_)) {
+            cx.shared.current.dequeue(self.policy().pool().0, self.index);
+        }
+    }
+
+    pub fn queue_timed_out(&mut self, cx: &mut Context<'_>) {
+        cx.shared.metrics.queue_timeouts.add(1);
+        self.refuse_for_now(Fault::new(503, "No backend of this pool had room in time."), cx);
+    }
+
+    /// A Connect that was still wanted has ended.
+    pub fn connected(&mut self, result: io::Result<()>, cx: &mut Context<'_>) {
+        if let Err(error) = result {
+            self.connect_failed(&error, cx);
+            self.backend.link = Link::Retiring { connecting: false };
+            return;
+        }
+        self.backend.link = Link::Live;
+        self.ask_backend(cx);
+    }
+
+    fn connect_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        cx.shared.metrics.connect_failures.add(1);
+        self.backend_failed(error, cx);
+        self.end_shaking(cx);
+    }
+
+    pub fn connect_timed_out(&mut self, cx: &mut Context<'_>) {
+        if let State::Connecting(handshake) = &mut self.state {
+            handshake.timed_out = true;
+        }
+        self.connect_failed(&"no connection within timeouts.connect", cx);
+        self.retire(Side::Backend, cx);
+    }
+
+    /// The backend has shown that it is not well.
+    pub fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        let Some(number) = self.backend_number else { return };
+        let random = cx.shared.random();
+        let pool = self.policy().pool().1;
+        if let Some(ms) = eject::failed(pool, number, cx.now, random) {
+            let backend = &*pool.members[usize::from(number)].name;
+            cx.shared.metrics.ejections.add(1);
+            tracing::warn!(pool = pool.config.name, backend, %error, "backend is ejected for {ms} ms");
+        }
+    }
+
+    /// It has answered, and well.
+    pub fn backend_answered(&mut self, cx: &mut Context<'_>) {
+        let Some(number) = self.backend_number else { return };
+        let pool = self.policy().pool().1;
+        if eject::succeeded(pool, number, cx.now) {
+            let backend = &*pool.members[usize::from(number)].name;
+            tracing::info!(pool = pool.config.name, backend, "backend answers again");
+        }
+    }
+
+    /// The handshake is over, for the pool's circuit breaker: once for each that was admitted.
+    pub fn handshake_judged(&mut self, good: bool, cx: &mut Context<'_>) {
+        let pool = self.policy().pool().1;
+        let config = &pool.config.breaker;
+        let name = &pool.config.name;
+        match pool.state.breaker.report(config, good, cx.now) {
+            None => {}
+            Some(Change::Opened) => tracing::warn!(pool = name, "circuit breaker opens for {:?}", config.open),
+            Some(Change::HalfOpened) => tracing::info!(pool = name, "circuit breaker is half open"),
+            Some(Change::Closed) => tracing::info!(pool = name, "circuit breaker closes"),
+        }
+    }
+
+    /// It no longer counts among the backend's handshakes.
+    pub fn end_shaking(&mut self, cx: &mut Context<'_>) {
+        if std::mem::take(&mut self.shaking)
+            && let Some(member) = self.backend()
+        {
+            balance::handshake_ended(member);
+            cx.shared.room = true;
+        }
+    }
+
+    /// The backend's socket is closed.
+    pub fn release_backend(&mut self, cx: &mut Context<'_>) {
+        self.end_shaking(cx);
+        if std::mem::take(&mut self.reserved)
+            && let Some(member) = self.backend()
+        {
+            balance::release(member, self.policy().pool().1, &cx.shared.current.table);
+            cx.shared.room = true;
+        }
+    }
+
+    /// 503 and the like, with a hint when to come back that is not the same for everybody.
+    fn refuse_for_now(&mut self, fault: Fault, cx: &mut Context<'_>) {
+        let ms = millis(self.policy().pool().1.config.admission.retry_after);
+        let seconds = (ms / 2 + cx.shared.random() % ms.max(1)).div_ceil(1000).max(1);
+        self.refuse_saying(fault, &format!("Retry-After: {seconds}\r\n"), cx);
+    }
+
+    /// Its backend is down or drained: leave, but not all at the same moment.
+    pub fn move_away(&mut self, notice: Notice, spread: u64, cx: &mut Context<'_>) {
+        if !matches!(self.state, State::Open) || self.deadline != u64::MAX {
+            return;
+        }
+        self.leave = notice;
+        if spread == 0 {
+            return self.go_away(notice, cx);
+        }
+        self.deadline = cx.now + cx.shared.random() % spread;
+        cx.unsettle(self);
+    }
+}
+
+/// Whether the pool takes another handshake now.
+fn admit(pool: &Pool, now: u64) -> Result<(), Denial> {
+    if pool.state.breaker.admit(&pool.config.breaker, now).is_err() {
+        return Err(Denial::Unwell(Fault::new(503, "This pool fails too often; its circuit breaker is open.")));
+    }
+    let admission = &pool.config.admission;
+    if let Some(per_second) = admission.handshakes_per_second_max {
+        let burst = admission.handshakes_burst.unwrap_or(per_second);
+        let taken = pool.state.rate.take(per_second, burst, now);
+        taken.map_err(|_| Denial::Busy(Fault::new(503, "This pool takes no more handshakes per second.")))?;
+    }
+    Ok(())
+}
+
+/// What decides where hashing policies send this request. `None`: there is nothing to tell clients apart by.
+fn hash_key(pool: &Pool, asking: &Asking, client: Option<IpAddr>) -> Option<u64> {
+    let named = match (&pool.config.balance, &pool.config.hash) {
+        (Balance::ConsistentHash, HashKey::Header(name)) => asking.header(name).next(),
+        (Balance::ConsistentHash, HashKey::Cookie(name)) => asking.cookie(name),
+        (Balance::ConsistentHash, HashKey::Query(name)) => asking.query_value(name).map(str::as_bytes),
+        (Balance::ConsistentHash | Balance::IpHash, _) => None,
+        _ => return Some(0),
+    };
+    named.map(hash_bytes).or_else(|| {
+        client.map(|ip| match ip.to_canonical() {
+            IpAddr::V4(ip) => hash_bytes(&ip.octets()),
+            IpAddr::V6(ip) => hash_bytes(&ip.octets()),
+        })
+    })
+}
+
+impl Asked for Asking {
+    fn host_name(&self) -> &str {
+        Asking::host_name(self)
+    }
+
+    fn path(&self) -> &str {
+        Asking::path(self)
+    }
+
+    fn has_header(&self, name: &str, value: Option<&str>) -> bool {
+        self.header(name).any(|found| value.is_none_or(|value| value.as_bytes() == found))
+    }
+
+    fn offers_subprotocol(&self, name: &str) -> bool {
+        Asking::offers_subprotocol(self, name)
+    }
+}
+
+/// A route's header edits, in the order in which they apply.
+pub(super) fn edits(edits: &HeaderEdits) -> impl Iterator<Item = Edit<'_>> {
+    let removed = edits.remove.iter().map(|name| Edit::Remove { name: name.into() });
+    let set = edits.set.iter().map(|(name, value)| Edit::Replace { name: name.into(), value: value.into() });
+    let added = edits.add.iter().map(|(name, value)| Edit::Add { name: name.into(), value: value.into() });
+    removed.chain(set).chain(added)
+}
+
+impl Handshake {
+    /// The cookie that brings this client back to this backend, if it has not brought it itself.
+    pub fn set_cookie(&self, pool: &Pool, number: Option<u16>) -> Option<Edit<'static>> {
+        let sticky = pool.sticky.as_ref()?;
+        let number = number.filter(|number| self.came_with != Some(*number))?;
+        // Clients come over plain TCP only, until there is TLS.
+        let value = sticky.set_cookie(number, false);
+        Some(Edit::Add { name: "Set-Cookie".into(), value: value.into() })
+    }
+}
