@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use super::Config;
-use super::settings::SETTINGS;
+use super::settings::GLOBAL;
 
 pub(super) fn print(config: &Config) -> String {
     let mut text = format!("# The effective configuration of ringway {}\n", env!("CARGO_PKG_VERSION"));
     let mut line =
         |line: std::fmt::Arguments<'_>| text.write_fmt(format_args!("{line}\n")).expect("a String takes all");
     // Root keys must come before the first table.
-    for setting in SETTINGS.iter().filter(|setting| !setting.path.contains('.')) {
+    for setting in GLOBAL.iter().filter(|setting| !setting.path.contains('.')) {
         line(format_args!("{} = {}", setting.path, setting.print(&setting.read(config))));
     }
     if let Some(pool) = config.default_pool.map(|pool| &config.pools[pool]) {
@@ -25,7 +25,7 @@ pub(super) fn print(config: &Config) -> String {
         line(format_args!("backends = [{}]", backends.join(", ")));
     }
     let mut section_before = "";
-    for setting in SETTINGS {
+    for setting in GLOBAL {
         let Some((section, key)) = setting.path.split_once('.') else { continue };
         if section != section_before {
             line(format_args!("\n[{section}]"));

@@ -11,12 +11,12 @@ use toml::de::{DeTable, DeValue};
 use super::address::{Address, Target};
 use super::draft::Draft;
 use super::fault::Place;
-use super::settings::{SETTINGS, describe};
+use super::settings::{GLOBAL, describe};
 use super::{Balance, Pool};
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
-/// The keys of the root table that are no [`SETTINGS`].
+/// The keys of the root table that are no [`GLOBAL`].
 const ROOT_KEYS: [&str; 3] = ["default_pool", "listeners", "pools"];
 const LISTENER_KEYS: [&str; 1] = ["address"];
 const POOL_KEYS: [&str; 3] = ["name", "balance", "backends"];
@@ -86,7 +86,7 @@ impl Reader<'_> {
                     self.draft.default_pool = self.string("default_pool", value).map(str::to_owned);
                 }
                 section
-                    if SETTINGS.iter().any(|setting| setting.path.split_once('.').is_some_and(|s| s.0 == section)) =>
+                    if GLOBAL.iter().any(|setting| setting.path.split_once('.').is_some_and(|s| s.0 == section)) =>
                 {
                     self.section(section, value);
                 }
@@ -100,14 +100,14 @@ impl Reader<'_> {
             let message = format!("{} is not allowed; [{section}] is a table", describe(value.get_ref()));
             return self.fault(value.span(), section, message);
         };
-        let keys: Vec<&str> = SETTINGS.iter().filter_map(|s| s.path.strip_prefix(section)?.strip_prefix('.')).collect();
+        let keys: Vec<&str> = GLOBAL.iter().filter_map(|s| s.path.strip_prefix(section)?.strip_prefix('.')).collect();
         for (key, value) in table {
             self.setting(&format!("{section}.{}", key.get_ref()), key.span(), value, &keys);
         }
     }
 
     fn setting(&mut self, path: &str, key: Range<usize>, value: &Value<'_>, keys: &[&str]) {
-        let Some(setting) = SETTINGS.iter().find(|setting| setting.path == path) else {
+        let Some(setting) = GLOBAL.iter().find(|setting| setting.path == path) else {
             return self.unknown(path, key, keys);
         };
         self.draft.places.insert(path.into(), self.place(value.span()));
@@ -258,7 +258,7 @@ impl Reader<'_> {
 /// Everything that may stand in the root table, sections included.
 fn root_keys() -> Vec<&'static str> {
     let mut keys: Vec<&str> = Vec::new();
-    for key in SETTINGS.iter().map(|setting| setting.path.split('.').next().unwrap_or_default()).chain(ROOT_KEYS) {
+    for key in GLOBAL.iter().map(|setting| setting.path.split('.').next().unwrap_or_default()).chain(ROOT_KEYS) {
         if !keys.contains(&key) {
             keys.push(key);
         }

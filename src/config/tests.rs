@@ -124,7 +124,7 @@ fn values_of_the_wrong_kind() {
             "f:8:11: timeouts.connect: 5 is not allowed; write a time such as \"30s\"",
             "f:9:10: timeouts.answer: \"5\" is not a time; write it as \"500ms\", \"30s\", \"5m\", \"2h\", \"1d\" or \"1h30m\"",
             "f:11:11: tcp.backlog: 1.5 is not allowed; write a whole number",
-            "f:12:13: tcp.keepalive: \"1500ms\" is not allowed; the kernel counts this in whole seconds",
+            "f:12:13: tcp.keepalive: \"1500ms\" is not allowed; this is counted in whole seconds",
             "f:14:13: forward.forwarded: true is not allowed; write \"append\" or \"replace\" or \"off\"",
         ],
     );
@@ -132,7 +132,7 @@ fn values_of_the_wrong_kind() {
 
 #[test]
 fn only_drain_spread_may_be_zero() {
-    for setting in settings::SETTINGS.iter().filter(|setting| setting.path.starts_with("timeouts.")) {
+    for setting in settings::GLOBAL.iter().filter(|setting| setting.path.starts_with("timeouts.")) {
         for zero in ["0", "\"0\"", "\"0s\""] {
             let found = read(&format!("{} = {zero}\n{POOL}", setting.path), &[]);
             assert_eq!(found.is_ok(), setting.path == "timeouts.drain_spread", "{} = {zero}", setting.path);
@@ -388,7 +388,7 @@ fn the_example_shows_every_option_at_its_default() {
         (DEFAULT_LISTENER, Balance::default())
     );
     let given = file::read(EXAMPLE).places;
-    for setting in settings::SETTINGS {
+    for setting in settings::GLOBAL {
         assert!(given.contains_key(setting.path), "{} is missing from ringway.example.toml", setting.path);
     }
     // The same words as -T, so that one can be compared with the other.
@@ -400,14 +400,14 @@ fn the_example_shows_every_option_at_its_default() {
 #[test]
 fn the_readme_tells_every_option_and_its_default() {
     let defaults = Config::default();
-    for setting in settings::SETTINGS {
+    for setting in settings::GLOBAL {
         let row = format!("| `{}` | `{}` | ", setting.path, setting.print(&setting.read(&defaults)).trim_matches('"'));
         assert!(README.lines().any(|line| line.starts_with(&row)), "README.md has no row {row}");
     }
     // And no others.
     for section in ["limits", "timeouts", "forward", "tcp", "buffers"] {
         let rows = README.lines().filter(|line| line.starts_with(&format!("| `{section}.")));
-        let known = settings::SETTINGS.iter().filter(|setting| setting.path.starts_with(&format!("{section}.")));
+        let known = settings::GLOBAL.iter().filter(|setting| setting.path.starts_with(&format!("{section}.")));
         assert_eq!(rows.count(), known.count(), "README.md's rows of [{section}]");
     }
 }

@@ -1,0 +1,114 @@
+//! The fields behind the options, and the words of those that are one of a few.
+
+use std::time::Duration;
+
+use super::kind::Value;
+use crate::config::{Balance, ForwardMode, LogLevel, Watch};
+
+/// A field as a [`Value`]. The tables pair fields with kinds that fit them, and `parse` gives only
+/// values that fit the kind; so a mismatch here is our own fault.
+pub(super) trait Field {
+    fn read(&self) -> Value;
+    fn write(&mut self, value: Value);
+}
+
+macro_rules! number_field {
+    ($($type:ty),*) => {$(
+        impl Field for $type {
+            fn read(&self) -> Value {
+                Value::Number(*self as u64)
+            }
+
+            fn write(&mut self, value: Value) {
+                let Value::Number(number) = value else { panic!("{value:?} for a number") };
+                *self = number.try_into().expect("the option's range fits its type");
+            }
+        }
+    )*};
+}
+
+number_field!(u32, u64, usize);
+
+impl Field for Duration {
+    fn read(&self) -> Value {
+        Value::Time(*self)
+    }
+
+    fn write(&mut self, value: Value) {
+        let Value::Time(time) = value else { panic!("{value:?} for a time") };
+        *self = time;
+    }
+}
+
+impl Field for Vec<usize> {
+    fn read(&self) -> Value {
+        Value::Cpus(self.clone())
+    }
+
+    fn write(&mut self, value: Value) {
+        let Value::Cpus(cpus) = value else { panic!("{value:?} for a list of CPUs") };
+        *self = cpus;
+    }
+}
+
+impl<T: Field + Default> Field for Option<T> {
+    fn read(&self) -> Value {
+        self.as_ref().map_or(Value::Absent, T::read)
+    }
+
+    fn write(&mut self, value: Value) {
+        *self = (value != Value::Absent).then(|| {
+            let mut field = T::default();
+            field.write(value);
+            field
+        });
+    }
+}
+
+macro_rules! word_field {
+    ($type:ident { $($word:literal = $variant:ident),* $(,)? }) => {
+        impl $type {
+            pub(in crate::config) const WORDS: &'static [&'static str] = &[$($word),*];
+
+            pub fn word(self) -> &'static str {
+                match self {
+                    $($type::$variant => $word,)*
+                }
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok($type::$variant),)*
+                    _ => Err(format!("\"{text}\" is not known; write one of: {}", Self::WORDS.join(", "))),
+                }
+            }
+        }
+
+        impl Field for $type {
+            fn read(&self) -> Value {
+                Value::Word(self.word())
+            }
+
+            fn write(&mut self, value: Value) {
+                let Value::Word(word) = value else { panic!("{value:?} for a word") };
+                *self = word.parse().expect("a word of the option's own list");
+            }
+        }
+    };
+}
+
+word_field!(LogLevel { "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug, "trace" = Trace });
+word_field!(ForwardMode { "append" = Append, "replace" = Replace, "off" = Off });
+word_field!(Watch { "off" = Off, "on" = On });
+word_field!(Balance {
+    "round-robin" = RoundRobin,
+    "least-connections" = LeastConnections,
+    "power-of-two" = PowerOfTwo,
+    "random" = Random,
+    "ip-hash" = IpHash,
+    "consistent-hash" = ConsistentHash,
+});

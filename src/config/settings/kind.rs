@@ -1,0 +1,165 @@
+//! What may stand behind an option: reading it from the file's tree, printing it, and what is said about the rest.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use crate::config::units;
+
+/// A value of any option.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) enum Value {
+    Number(u64),
+    Time(Duration),
+    Word(&'static str),
+    Cpus(Vec<usize>),
+    Absent,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    Count(RangeInclusive<u64>),
+    Bytes(RangeInclusive<u64>),
+    Time(RangeInclusive<Duration>),
+    /// As `Time`, for what is counted in whole seconds.
+    Seconds(RangeInclusive<u64>),
+    Words(&'static [&'static str]),
+    Cpus,
+}
+
+impl Kind {
+    /// The value in the file's notation.
+    pub(super) fn print(&self, value: &Value) -> String {
+        match (value, self) {
+            (Value::Number(n), Kind::Bytes(_)) => format!("\"{}\"", units::print_size(*n)),
+            (Value::Number(n), _) => n.to_string(),
+            (Value::Time(time), _) => format!("\"{}\"", units::print_time(*time)),
+            (Value::Word(word), _) => format!("\"{word}\""),
+            (Value::Cpus(cpus), _) => format!("\"{}\"", units::print_cpus(cpus)),
+            (Value::Absent, _) => unreachable!("the option prints its own word for none"),
+        }
+    }
+
+    /// `absent` is the option's word for none, for the end of a fault.
+    pub(super) fn parse(&self, value: &DeValue<'_>, absent: Option<&str>) -> Result<Value, String> {
+        self.value(value).map_err(|wrong| {
+            let or = absent.map(|word| format!(" or \"{word}\"")).unwrap_or_default();
+            match wrong {
+                Wrong::Form(what) => format!("{what} is not allowed; write {}{or}", self.expected()),
+                Wrong::Word(what) => format!("{what} is not known; write {}{or}", self.expected()),
+                Wrong::Range(text) if absent.is_some() => format!("{text},{or}"),
+                Wrong::Range(text) | Wrong::Text(text) => text,
+            }
+        })
+    }
+
+    fn value(&self, value: &DeValue<'_>) -> Result<Value, Wrong> {
+        match (self, value) {
+            (Kind::Count(range), DeValue::Integer(_)) => number(value, range, |n| n.to_string()),
+            (Kind::Bytes(range), DeValue::Integer(_)) => number(value, range, units::print_size),
+            (Kind::Bytes(range), DeValue::String(text)) => {
+                within(units::parse_size(text)?, range, units::print_size).map(Value::Number)
+            }
+            (Kind::Time(range), DeValue::String(text)) => time(units::parse_time(text)?, range),
+            (Kind::Time(range), DeValue::Integer(number)) if number.as_str() == "0" => time(Duration::ZERO, range),
+            (Kind::Seconds(range), DeValue::String(text)) => seconds(text, range),
+            (Kind::Words(words), DeValue::String(text)) => match words.iter().find(|word| *word == text) {
+                Some(word) => Ok(Value::Word(word)),
+                None => Err(Wrong::Word(describe(value))),
+            },
+            (Kind::Cpus, DeValue::String(text)) => Ok(Value::Cpus(units::parse_cpus(text)?)),
+            (_, other) => Err(Wrong::Form(describe(other))),
+        }
+    }
+
+    /// What to write instead, for the end of a fault.
+    fn expected(&self) -> String {
+        match self {
+            Kind::Count(_) => "a whole number".into(),
+            Kind::Bytes(_) => "a size such as \"64KiB\"".into(),
+            Kind::Time(_) | Kind::Seconds(_) => "a time such as \"30s\"".into(),
+            Kind::Words(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
+            Kind::Cpus => "a list of CPUs such as \"0,2-5\"".into(),
+        }
+    }
+
+    /// A value that is allowed and not this one.
+    #[cfg(test)]
+    pub(super) fn another(&self, than: &Value) -> Value {
+        match self {
+            Kind::Count(range) | Kind::Bytes(range) => Value::Number(*range.end()),
+            Kind::Time(range) => Value::Time(*range.end()),
+            Kind::Seconds(range) => Value::Time(Duration::from_secs(*range.end())),
+            Kind::Words(words) => Value::Word(words.iter().find(|word| Value::Word(word) != *than).unwrap()),
+            Kind::Cpus => Value::Cpus(vec![0]),
+        }
+    }
+}
+
+/// Why a value is refused.
+enum Wrong {
+    /// This value is of no form that the option takes.
+    Form(String),
+    /// This one is none of the option's words.
+    Word(String),
+    /// The whole message, up to the word for none.
+    Range(String),
+    /// The whole message.
+    Text(String),
+}
+
+impl From<String> for Wrong {
+    fn from(text: String) -> Self {
+        Wrong::Text(text)
+    }
+}
+
+fn number(value: &DeValue<'_>, range: &RangeInclusive<u64>, print: fn(u64) -> String) -> Result<Value, Wrong> {
+    let DeValue::Integer(integer) = value else { unreachable!("only integers come here") };
+    let number = i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX);
+    match u64::try_from(number) {
+        Ok(number) => within(number, range, print).map(Value::Number),
+        Err(_) => Err(Wrong::Form(integer.to_string())),
+    }
+}
+
+fn time(time: Duration, range: &RangeInclusive<Duration>) -> Result<Value, Wrong> {
+    if time.is_zero() && !range.contains(&time) {
+        return Err(Wrong::Form("0".into()));
+    }
+    within(time, range, units::print_time).map(Value::Time)
+}
+
+fn seconds(text: &str, range: &RangeInclusive<u64>) -> Result<Value, Wrong> {
+    let time = units::parse_time(text)?;
+    if time.is_zero() {
+        return Err(Wrong::Form("0".into()));
+    }
+    if time.subsec_millis() != 0 {
+        return Err(Wrong::Text(format!("\"{text}\" is not allowed; this is counted in whole seconds")));
+    }
+    let print = |seconds| units::print_time(Duration::from_secs(seconds));
+    within(time.as_secs(), range, print).map(|seconds| Value::Time(Duration::from_secs(seconds)))
+}
+
+fn within<T: PartialOrd + Copy>(value: T, range: &RangeInclusive<T>, print: fn(T) -> String) -> Result<T, Wrong> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (value, first, last) = (print(value), print(*range.start()), print(*range.end()));
+    Err(Wrong::Range(format!("{value} is not allowed; it may be {first} to {last}")))
+}
+
+/// A wrong value in a fault: short ones as they are, others by their type.
+pub(in crate::config) fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("\"{}\"", text.escape_debug()),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(yes) => yes.to_string(),
+        DeValue::Datetime(_) => "a date".into(),
+        DeValue::Array(_) => "a list".into(),
+        DeValue::Table(_) => "a table".into(),
+    }
+}
