@@ -370,8 +370,8 @@ fn the_effective_config_reads_back_as_the_same() {
     assert_eq!(accepted(&print(&config), &[]), config);
 }
 
-const EXAMPLE: &str = include_str!("../../ringway.example.toml");
-const README: &str = include_str!("../../README.md");
+const EXAMPLE: &str = include_str!("../../../ringway.example.toml");
+const README: &str = include_str!("../../../README.md");
 
 #[test]
 fn the_example_shows_every_option_at_its_default() {
