@@ -1,0 +1,200 @@
+//! Active checks: one task per backend asks it at intervals whether it is well, and writes the verdict where all workers
+//! read it.
+
+mod probe;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use socket2::SockAddr;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::task::{Task, random};
+use crate::config::{Check, Health};
+use crate::relay::table::state::{BackendState, Checked, PoolState};
+use crate::relay::table::{Member, Pool, Table};
+use state::{Judge, Muffler};
+
+/// Checks under way at a time: each holds a descriptor. More of them wait for their turn, and their timeout waits too.
+const UNDER_WAY_MAX: usize = 512;
+
+/// A backend has got another verdict.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub pool: String,
+    pub state: Arc<BackendState>,
+    pub checked: Checked,
+}
+
+/// Every check of the newest table.
+#[derive(Debug)]
+pub struct Checks {
+    changed: UnboundedSender<Change>,
+    slots: Arc<Semaphore>,
+    /// By the address of the backend's state. A state belongs to one address in one pool, and cannot move while `Running`
+    /// holds it.
+    running: HashMap<usize, Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    subject: Arc<Subject>,
+    _task: Task,
+}
+
+/// What one task checks.
+#[derive(Debug)]
+struct Subject {
+    health: Arc<Health>,
+    pool: Arc<str>,
+    name: Arc<str>,
+    address: Arc<SockAddr>,
+    state: Arc<BackendState>,
+    pool_state: Arc<PoolState>,
+    /// What the table's times count from.
+    epoch: std::time::Instant,
+}
+
+impl Checks {
+    /// Tells `changed` of every new verdict.
+    pub fn new(changed: UnboundedSender<Change>) -> Self {
+        Checks { changed, slots: Arc::new(Semaphore::new(UNDER_WAY_MAX)), running: HashMap::new() }
+    }
+
+    /// Checks the backends of this table from now on, and no others. Checks that stay the same go on undisturbed.
+    ///
+    /// To be called on the control plane's runtime.
+    pub fn follow(&mut self, table: &Arc<Table>) {
+        let mut before = std::mem::take(&mut self.running);
+        let mut starting = Vec::new();
+        for pool in table.pools.iter().filter(|pool| pool.config.health.check != Check::Off) {
+            for member in &pool.members {
+                let key = key(member);
+                match before.remove(&key) {
+                    Some(same) if same.subject.is_still(pool, member) => {
+                        self.running.insert(key, same);
+                    }
+                    other => {
+                        // Ends the old task before there is another one for the same backend.
+                        drop(other);
+                        starting.push((key, pool, member));
+                    }
+                }
+            }
+        }
+        before.into_values().for_each(Running::stop);
+        self.start(starting, table.epoch);
+    }
+
+    /// Backends that are being checked.
+    pub fn count(&self) -> usize {
+        self.running.len()
+    }
+
+    fn start(&mut self, starting: Vec<(usize, &Pool, &Member)>, epoch: std::time::Instant) {
+        let count = starting.len();
+        // One copy of a pool's settings for all its backends.
+        let mut shared: Option<(&Pool, Arc<Health>, Arc<str>)> = None;
+        for (key, pool, member) in starting {
+            let (health, name) = match &shared {
+                Some((same, health, name)) if std::ptr::eq(*same, pool) => (health.clone(), name.clone()),
+                _ => (Arc::new(pool.config.health.clone()), pool.config.name.as_str().into()),
+            };
+            shared = Some((pool, health.clone(), name.clone()));
+            let subject = Arc::new(Subject {
+                health,
+                pool: name,
+                name: member.name.clone(),
+                address: member.address.clone(),
+                state: member.state.clone(),
+                pool_state: pool.state.clone(),
+                epoch,
+            });
+            let task = Task::spawn(watch(subject.clone(), count, self.slots.clone(), self.changed.clone()));
+            self.running.insert(key, Running { subject, _task: task });
+        }
+    }
+}
+
+fn key(member: &Member) -> usize {
+    Arc::as_ptr(&member.state) as usize
+}
+
+impl Running {
+    /// Nobody checks it any more, so nobody could ever say that it is up again.
+    fn stop(self) {
+        let Subject { state, pool_state, .. } = &*self.subject;
+        if state.checked() != Checked::Unknown {
+            state.set_checked(Checked::Unknown);
+            pool_state.changed();
+        }
+    }
+}
+
+impl Subject {
+    fn is_still(&self, pool: &Pool, member: &Member) -> bool {
+        *self.health == pool.config.health && self.name == member.name && Arc::ptr_eq(&self.pool_state, &pool.state)
+    }
+
+    fn now_ms(&self) -> u64 {
+        // Tokio's clock, so that tests can turn it.
+        let since = Instant::now().into_std().saturating_duration_since(self.epoch);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Writes the verdict where the workers read it.
+    fn publish(&self, was: Checked, checked: Checked) {
+        if was == Checked::Down && checked == Checked::Up {
+            // 0 would mean that it has been there from the beginning.
+            self.state.up_since.store(self.now_ms().max(1), Relaxed);
+        }
+        self.state.set_checked(checked);
+        self.pool_state.changed();
+    }
+
+    fn log(&self, down: bool, reason: &str, left_out: u32) {
+        let (pool, backend) = (&*self.pool, &*self.name);
+        match (down, left_out) {
+            (true, 0) => warn!(pool, backend, reason, "backend is down"),
+            (true, _) => warn!(pool, backend, reason, left_out, "backend is down, and flaps"),
+            (false, 0) => info!(pool, backend, "backend is up again"),
+            (false, _) => info!(pool, backend, left_out, "backend is up again, and flaps"),
+        }
+    }
+}
+
+/// Checks one backend for ever.
+async fn watch(subject: Arc<Subject>, starting: usize, slots: Arc<Semaphore>, changed: UnboundedSender<Change>) {
+    let health = &*subject.health;
+    let mut judge = Judge::new(subject.state.checked());
+    let mut muffler = Muffler::new(judge.verdict() == Checked::Down);
+    sleep(state::first_delay(health.interval, starting, random())).await;
+    loop {
+        let next = Instant::now() + state::delay(health.interval, health.jitter_percent, random());
+        let result = {
+            // Never closed.
+            let Ok(_slot) = slots.acquire().await else { return };
+            // Boxed, so that the thousands of tasks that wait need no room for what few are doing.
+            Box::pin(probe::probe(&subject.address, health, random())).await
+        };
+        let was = judge.verdict();
+        let verdict = judge.judge(result.is_ok(), health.rise, health.fall);
+        if let Some(checked) = verdict {
+            subject.publish(was, checked);
+            // Without the supervisor there is nobody to tell, and soon no runtime.
+            let _ = changed.send(Change { pool: subject.pool.to_string(), state: subject.state.clone(), checked });
+        }
+        let down = judge.verdict() == Checked::Down;
+        if let Some(left_out) = muffler.tell(down, verdict.is_some(), subject.now_ms()) {
+            subject.log(down, result.err().as_deref().unwrap_or("checks failed"), left_out);
+        }
+        sleep_until(next).await;
+    }
+}
