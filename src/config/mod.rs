@@ -31,6 +31,7 @@ pub use pool::{
     Sessions, Sticky, StickyValue,
 };
 pub use route::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, PlainHttp, Route};
+pub(crate) use units::parse_time;
 
 /// A file of more is no configuration.
 const FILE_BYTES_MAX: u64 = 4 << 20;

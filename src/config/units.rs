@@ -10,7 +10,7 @@ const TIME_UNITS: [(&str, u128); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m"
 const SIZE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// `"500ms"`, `"30s"`, `"1h30m"`: whole numbers, each with its unit, units falling.
-pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let fault =
         || format!("\"{text}\" is not a time; write it as \"500ms\", \"30s\", \"5m\", \"2h\", \"1d\" or \"1h30m\"");
     let mut rest = text;

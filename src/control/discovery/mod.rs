@@ -1,1 +1,230 @@
-//! Discovery.
+//! Discovery: backends that the config does not name, from DNS and from watched files. One task per source; what they find
+//! is merged on a board, and the supervisor hears when the merged result has changed.
+
+mod board;
+mod dns;
+mod file;
+mod read;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{info, warn};
+
+use super::task::{Task, random};
+use crate::config::{Backend, Config, Discovery};
+use crate::relay::table::Found;
+use board::Board;
+
+/// DNS queries under way at a time: each holds a socket.
+const QUERIES_MAX: usize = 64;
+/// From one look at a watched file to the next.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Where backends of a pool come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    Dns(String),
+    Srv(String),
+    File(PathBuf),
+}
+
+/// Every source of the newest config.
+#[derive(Debug)]
+pub struct Discoveries {
+    shared: Arc<Shared>,
+    /// By their pool's name.
+    running: HashMap<(String, Source), Running>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    board: Mutex<Board>,
+    found: UnboundedSender<()>,
+    /// Some source has reported.
+    reported: Notify,
+    queries: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Running {
+    settings: Discovery,
+    nameservers: Option<Vec<SocketAddr>>,
+    _task: Task,
+}
+
+impl Discoveries {
+    /// Sends on `found` whenever [`Discoveries::found`] would give something else than before.
+    pub fn new(found: UnboundedSender<()>) -> Self {
+        let queries = Arc::new(Semaphore::new(QUERIES_MAX));
+        let shared = Shared { board: Mutex::default(), found, reported: Notify::new(), queries };
+        Discoveries { shared: Arc::new(shared), running: HashMap::new() }
+    }
+
+    /// Asks the sources of this config from now on, and no others. What those that stay have found is kept; what a replaced
+    /// one has found stays until its pool's new ones have reported. Sends nothing by itself.
+    ///
+    /// To be called on the control plane's runtime.
+    pub fn follow(&mut self, config: &Arc<Config>) {
+        self.shared.board().follow(config);
+        let mut before = std::mem::take(&mut self.running);
+        for pool in &config.pools {
+            for source in sources(&pool.discovery) {
+                let key = (pool.name.clone(), source);
+                let running = match before.remove(&key) {
+                    Some(same) if same.is_still(&pool.discovery, config) => same,
+                    other => {
+                        // Ends the old task before there is another one for the same source.
+                        drop(other);
+                        self.start(&key, &pool.discovery, config)
+                    }
+                };
+                self.running.insert(key, running);
+            }
+        }
+    }
+
+    /// What has been found until now, by pool. Equal answers give equal results.
+    pub fn found(&self) -> Found {
+        self.shared.board().found()
+    }
+
+    /// Follows the config and waits until every source has answered or failed, but no longer than `patience`: so that a
+    /// relay need not start with pools that would be filled a moment later.
+    pub async fn first(&mut self, config: &Arc<Config>, patience: Duration) {
+        self.follow(config);
+        let deadline = Instant::now() + patience;
+        let complete = async {
+            loop {
+                // Made before the question, so that no report between the two is missed.
+                let reported = self.shared.reported.notified();
+                if self.shared.board().all_have_reported() {
+                    break;
+                }
+                reported.await;
+            }
+        };
+        if timeout_at(deadline, complete).await.is_err() {
+            warn!("discovery has not answered within {patience:?}; going on without");
+        }
+    }
+
+    fn start(&self, (pool, source): &(String, Source), settings: &Discovery, config: &Config) -> Running {
+        let reporter =
+            Reporter { shared: self.shared.clone(), pool: pool.clone(), source: source.clone(), failing: false };
+        let nameservers = config.nameservers.clone();
+        let task = match source {
+            Source::File(path) => Task::spawn(watch(file::Watched::new(path.clone()), reporter)),
+            Source::Dns(name) | Source::Srv(name) => {
+                let asker = dns::Asker::new(nameservers.clone(), self.shared.queries.clone());
+                Task::spawn(ask(asker, name.clone(), settings.clone(), reporter))
+            }
+        };
+        Running { settings: settings.clone(), nameservers, _task: task }
+    }
+}
+
+/// In the order in which they win over each other.
+fn sources(settings: &Discovery) -> Vec<Source> {
+    let dns = settings.dns.clone().map(Source::Dns);
+    let srv = settings.srv.clone().map(Source::Srv);
+    dns.into_iter().chain(srv).chain(settings.file.clone().map(Source::File)).collect()
+}
+
+impl Running {
+    /// The pool's other sources are none of its business.
+    fn is_still(&self, settings: &Discovery, config: &Config) -> bool {
+        let schedule = |settings: &Discovery| (settings.interval_min, settings.interval_max, settings.jitter_percent);
+        schedule(&self.settings) == schedule(settings) && self.nameservers == config.nameservers
+    }
+}
+
+impl Shared {
+    fn board(&self) -> MutexGuard<'_, Board> {
+        // A panic elsewhere leaves whole answers behind.
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Dns(name) => write!(f, "dns {name}"),
+            Source::Srv(name) => write!(f, "srv {name}"),
+            Source::File(path) => write!(f, "file {}", path.display()),
+        }
+    }
+}
+
+/// The way of one source's findings to the board and to the log.
+struct Reporter {
+    shared: Arc<Shared>,
+    pool: String,
+    source: Source,
+    failing: bool,
+}
+
+impl Reporter {
+    /// `backends`: what to use from now on; `None`: what it was before. `fault`: why that is not all it should be.
+    fn report(&mut self, backends: Option<Vec<Backend>>, fault: Option<String>) {
+        let (pool, source) = (&*self.pool, &self.source);
+        match (&fault, self.failing) {
+            (Some(reason), false) => warn!(pool, %source, reason, "discovery fails; the last good answer stays"),
+            (None, true) => info!(pool, %source, "discovery works again"),
+            (Some(_), true) | (None, false) => (),
+        }
+        self.failing = fault.is_some();
+        let changed = self.shared.board().report(pool, source, backends);
+        self.shared.reported.notify_waiters();
+        if changed {
+            // Without the supervisor there is nobody to tell, and soon no runtime.
+            let _ = self.shared.found.send(());
+        }
+    }
+}
+
+/// Asks DNS for ever.
+async fn ask(mut asker: dns::Asker, name: String, settings: Discovery, mut reporter: Reporter) {
+    let mut failures: u32 = 0;
+    loop {
+        let answer = match reporter.source {
+            Source::Srv(_) => asker.services(&name).await,
+            Source::Dns(_) | Source::File(_) => asker.addresses(&name).await,
+        };
+        let wait = match answer {
+            Ok(answer) => {
+                failures = 0;
+                reporter.report(Some(answer.backends), answer.fault);
+                schedule::after_answer(answer.ttl, &settings, random())
+            }
+            Err(fault) => {
+                failures = failures.saturating_add(1);
+                reporter.report(None, Some(fault));
+                schedule::after_failure(failures, &settings, random())
+            }
+        };
+        sleep(wait).await;
+    }
+}
+
+/// Looks at a file for ever.
+async fn watch(mut file: file::Watched, mut reporter: Reporter) {
+    loop {
+        match file.look() {
+            file::Seen::Same => (),
+            file::Seen::Backends(backends) => reporter.report(Some(backends), None),
+            file::Seen::Fault(fault) => reporter.report(None, Some(fault)),
+        }
+        sleep(LOOK).await;
+    }
+}

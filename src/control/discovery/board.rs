@@ -1,0 +1,241 @@
+//! What all sources have found, merged per pool. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Source, sources};
+use crate::config::{self, Address, Backend, Config};
+use crate::relay::table::Found;
+
+/// The table numbers the members of a pool with 16 bits.
+const MEMBERS_MAX: usize = u16::MAX as usize;
+
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    /// Those that have sources.
+    pools: HashMap<String, Pool>,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    /// Those of the config, which win over what is found.
+    named: Vec<Backend>,
+    /// In the order in which they win over each other.
+    findings: Vec<Finding>,
+    /// What replaced sources had found, until their successors have reported.
+    inherited: Vec<Backend>,
+    merged: Vec<Backend>,
+}
+
+#[derive(Debug)]
+struct Finding {
+    source: Source,
+    /// It has answered or failed at least once.
+    reported: bool,
+    /// Its last good answer.
+    backends: Vec<Backend>,
+}
+
+impl Board {
+    pub(super) fn follow(&mut self, config: &Config) {
+        let mut before = std::mem::take(&mut self.pools);
+        for pool in config.pools.iter().filter(|pool| pool.discovery.is_on()) {
+            let known = before.remove(&pool.name).unwrap_or_default();
+            self.pools.insert(pool.name.clone(), known.followed_by(pool));
+        }
+    }
+
+    /// `None`: the source has failed. Returns whether that makes a difference to [`Board::found`].
+    pub(super) fn report(&mut self, pool: &str, source: &Source, backends: Option<Vec<Backend>>) -> bool {
+        let Some(pool) = self.pools.get_mut(pool) else { return false };
+        let Some(finding) = pool.findings.iter_mut().find(|finding| finding.source == *source) else { return false };
+        finding.reported = true;
+        if let Some(backends) = backends {
+            finding.backends = backends;
+        }
+        pool.settle();
+        let merged = pool.merge();
+        let changed = merged != pool.merged;
+        pool.merged = merged;
+        changed
+    }
+
+    pub(super) fn all_have_reported(&self) -> bool {
+        self.pools.values().flat_map(|pool| &pool.findings).all(|finding| finding.reported)
+    }
+
+    pub(super) fn found(&self) -> Found {
+        self.pools.iter().map(|(name, pool)| (name.clone(), pool.merged.clone())).collect()
+    }
+}
+
+impl Pool {
+    fn followed_by(self, config: &config::Pool) -> Pool {
+        let Pool { findings: mut before, mut inherited, .. } = self;
+        let mut findings = Vec::new();
+        for source in sources(&config.discovery) {
+            let known = before.iter().position(|finding| finding.source == source).map(|index| before.remove(index));
+            findings.push(known.unwrap_or(Finding { source, reported: false, backends: Vec::new() }));
+        }
+        inherited.extend(before.into_iter().flat_map(|finding| finding.backends));
+        let mut pool = Pool { named: config.backends.clone(), findings, inherited, merged: Vec::new() };
+        pool.settle();
+        pool.merged = pool.merge();
+        pool
+    }
+
+    fn settle(&mut self) {
+        if self.findings.iter().all(|finding| finding.reported) {
+            self.inherited = Vec::new();
+        }
+    }
+
+    /// Every address once and every name once, without those that the config names, in the order of their addresses.
+    fn merge(&self) -> Vec<Backend> {
+        let mut addresses: HashSet<&Address> = self.named.iter().map(|backend| &backend.address).collect();
+        let mut merged: Vec<Backend> = self
+            .findings
+            .iter()
+            .flat_map(|finding| &finding.backends)
+            .chain(&self.inherited)
+            .filter(|backend| addresses.insert(&backend.address))
+            .cloned()
+            .collect();
+        let mut names: HashSet<String> = self.named.iter().map(|backend| backend.name.clone()).collect();
+        for backend in &mut merged {
+            if !names.insert(backend.name.clone()) {
+                // Two sources may have the same name for different things, but not the same address.
+                backend.name = backend.address.to_string();
+                names.insert(backend.name.clone());
+            }
+        }
+        merged.sort_by(|a, b| order(&a.address).cmp(&order(&b.address)));
+        merged.truncate(MEMBERS_MAX.saturating_sub(self.named.len()));
+        merged
+    }
+}
+
+fn order(address: &Address) -> impl Ord + use<'_> {
+    match address {
+        Address::Inet(address) => (Some(*address), None),
+        Address::Unix(path) => (None, Some(path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backend(port: u16, name: &str) -> Backend {
+        let address = Address::Inet(([10, 0, 0, 1], port).into());
+        Backend { name: if name.is_empty() { address.to_string() } else { name.into() }, ..Backend::from(address) }
+    }
+
+    fn config(dns: Option<&str>, srv: Option<&str>, named: &[Backend]) -> Config {
+        let mut pool = config::Pool::named("chat");
+        pool.discovery.dns = dns.map(Into::into);
+        pool.discovery.srv = srv.map(Into::into);
+        pool.backends = named.to_vec();
+        Config { pools: vec![config::Pool::named("static"), pool], ..Config::default() }
+    }
+
+    fn dns(name: &str) -> Source {
+        Source::Dns(name.into())
+    }
+
+    fn srv(name: &str) -> Source {
+        Source::Srv(name.into())
+    }
+
+    fn ports(board: &Board) -> Vec<u16> {
+        let port = |backend: &Backend| match backend.address {
+            Address::Inet(address) => address.port(),
+            Address::Unix(_) => 0,
+        };
+        board.found().get("chat").map(|found| found.iter().map(port).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn sources_are_merged_in_one_order() {
+        let mut board = Board::default();
+        board.follow(&config(Some("a:1"), Some("b"), &[backend(9, "nine")]));
+        assert_eq!(board.found().keys().collect::<Vec<_>>(), ["chat"]);
+        assert!(board.report("chat", &srv("b"), Some(vec![backend(3, "x"), backend(2, "nine"), backend(9, "")])));
+        assert!(board.report("chat", &dns("a:1"), Some(vec![backend(3, "y"), backend(1, "x")])));
+        let names: Vec<String> = board.found()["chat"].iter().map(|backend| backend.name.clone()).collect();
+        // DNS wins over SRV, the config over both; a name that is taken gives way to the address.
+        assert_eq!(names, ["x", "10.0.0.1:2", "y"]);
+        assert_eq!(ports(&board), [1, 2, 3]);
+    }
+
+    #[test]
+    fn only_differences_are_told() {
+        let mut board = Board::default();
+        board.follow(&config(Some("a:1"), Some("b"), &[]));
+        assert!(board.report("chat", &dns("a:1"), Some(vec![backend(1, ""), backend(2, "")])));
+        assert!(!board.report("chat", &dns("a:1"), Some(vec![backend(2, ""), backend(1, "")])));
+        assert!(!board.report("chat", &srv("b"), Some(vec![backend(1, "")])));
+        assert!(!board.report("chat", &dns("a:1"), None), "a failure keeps the last answer");
+        assert!(!board.report("chat", &dns("gone:1"), Some(vec![backend(7, "")])));
+        assert!(!board.report("gone", &dns("a:1"), Some(vec![backend(7, "")])));
+        assert!(board.report("chat", &dns("a:1"), Some(Vec::new())));
+        assert_eq!(ports(&board), [1]);
+    }
+
+    #[test]
+    fn a_weight_is_a_difference() {
+        let mut board = Board::default();
+        board.follow(&config(Some("a:1"), None, &[]));
+        assert!(board.report("chat", &dns("a:1"), Some(vec![backend(1, "")])));
+        assert!(board.report("chat", &dns("a:1"), Some(vec![Backend { weight: 7, ..backend(1, "") }])));
+    }
+
+    #[test]
+    fn failing_counts_as_having_reported() {
+        let mut board = Board::default();
+        assert!(board.all_have_reported(), "where there is nothing to wait for");
+        board.follow(&config(Some("a:1"), Some("b"), &[]));
+        board.report("chat", &dns("a:1"), None);
+        assert!(!board.all_have_reported());
+        board.report("chat", &srv("b"), Some(Vec::new()));
+        assert!(board.all_have_reported());
+    }
+
+    #[test]
+    fn what_stays_is_kept_and_what_goes_is_forgotten() {
+        let mut board = Board::default();
+        board.follow(&config(Some("a:1"), Some("b"), &[]));
+        board.report("chat", &dns("a:1"), Some(vec![backend(1, "")]));
+        board.report("chat", &srv("b"), Some(vec![backend(2, "")]));
+        board.follow(&config(Some("a:1"), None, &[backend(3, "")]));
+        assert_eq!(ports(&board), [1]);
+        assert!(board.all_have_reported());
+        board.follow(&config(None, None, &[]));
+        assert!(board.found().is_empty());
+    }
+
+    #[test]
+    fn a_new_source_takes_over_when_it_has_reported() {
+        for (answer, expected) in [(Some(vec![backend(5, "")]), &[5][..]), (None, &[])] {
+            let mut board = Board::default();
+            board.follow(&config(Some("a:1"), None, &[]));
+            board.report("chat", &dns("a:1"), Some(vec![backend(1, "")]));
+            board.follow(&config(Some("other:1"), None, &[]));
+            assert_eq!(ports(&board), [1]);
+            assert!(!board.all_have_reported());
+            assert!(board.report("chat", &dns("other:1"), answer));
+            assert_eq!(ports(&board), expected);
+        }
+    }
+
+    #[test]
+    fn a_pool_never_outgrows_its_numbers() {
+        let mut board = Board::default();
+        board.follow(&config(Some("a:1"), None, &[backend(1, ""), backend(2, "")]));
+        let many = |count: u32| {
+            let address = |n: u32| Address::Inet((std::net::Ipv4Addr::from_bits(n), 80).into());
+            (0..count).map(|n| Backend::from(address(n))).collect::<Vec<_>>()
+        };
+        board.report("chat", &dns("a:1"), Some(many(70_000)));
+        assert_eq!(board.found()["chat"], many(65_533));
+    }
+}
