@@ -45,7 +45,7 @@ fn main() {
                 Edit::Replace { name: "X-Forwarded-Proto", value: "http".into() },
                 Edit::Remove { name: "Forwarded" },
             ];
-            black_box(checked.forward(black_box(&edits)));
+            black_box(checked.forward(black_box(&edits), None));
         });
     }
     let offer = request(SMALL, &LIMITS).expect("a good request").offer;

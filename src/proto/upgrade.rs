@@ -10,13 +10,17 @@
 //!                                        +--> Response: rebuilt for the client, then both connections close
 //! ```
 
+mod edit;
 mod extensions;
 mod forward;
+mod head;
+mod lines;
 mod request;
 mod response;
 mod target;
 
-pub use forward::Edit;
+pub use edit::{Edit, edit_head};
+pub use head::Head;
 pub use request::{Request, request};
 pub use response::{Agreement, Answer, answer};
 

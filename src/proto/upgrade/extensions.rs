@@ -37,6 +37,12 @@ pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(is_comma).map(trim).filter(|element| !element.is_empty())
 }
 
+/// What is left of one line of offers: those that are understood.
+pub(super) fn understood(value: &[u8]) -> Vec<u8> {
+    let offers: Vec<&[u8]> = elements(value).filter(|offer| Deflate::offer(offer).is_some()).collect();
+    offers.join(b", ".as_slice())
+}
+
 impl Deflate {
     /// RFC 7692, 7.1: an offer with an unknown parameter, an invalid value or a parameter twice must be declined.
     pub fn offer(element: &[u8]) -> Option<Self> {

@@ -1,22 +1,29 @@
 //! Is this a valid upgrade? Everything that another parser might read differently is refused, before anything else is
 //! looked at.
 
+use std::ops::Deref;
+
 use crate::proto::http::{Connection, Fault, Fields, HeadKind, HeadLimits, head_end, is_token};
 
 use super::extensions::{self, Deflate};
-use super::forward::Lines;
+use super::head::Head;
+use super::lines::Lines;
 use super::target::{Host, origin_form};
 use super::{Offer, accept, is_key};
 
 /// A checked upgrade request, ready to be forwarded.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// As the client spelled it: a name or an address, and perhaps a port.
-    pub host: Box<str>,
-    /// Path and query, as they are forwarded.
-    pub target: Box<str>,
+    pub head: Head,
     pub offer: Offer,
-    pub(super) lines: Lines,
+}
+
+impl Deref for Request {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.head
+    }
 }
 
 /// Checks a head that [`head_end`] has found, and exactly that.
@@ -50,7 +57,7 @@ pub fn request(head: &[u8], limits: &HeadLimits) -> Result<Request, Fault> {
     let key =
         key.ok_or_else(|| Fault::request(400, "has no Sec-WebSocket-Key that is base64 of 16 bytes, or several"))?;
     let offer = Offer { accept: accept(key), subprotocols: subprotocols(&fields)?, deflate: deflate(&fields) };
-    Ok(Request { host: host.text.into(), target, offer, lines: Lines::of(&fields, &connection) })
+    Ok(Request { head: Head { host: host.text.into(), target, lines: Lines::of(&fields, &connection) }, offer })
 }
 
 /// The three parts of a request line that `head_end` has checked.
@@ -137,10 +144,4 @@ fn subprotocols(fields: &Fields<'_>) -> Result<Box<str>, Fault> {
 /// Offers that are right. Wrong ones must be declined (RFC 7692, 7.1), so the backend need not see them.
 fn deflate(fields: &Fields<'_>) -> Box<[Deflate]> {
     fields.all("Sec-WebSocket-Extensions").flat_map(extensions::elements).filter_map(Deflate::offer).collect()
-}
-
-/// The offers of one `Sec-WebSocket-Extensions` line that are forwarded: those that [`deflate`] keeps.
-pub(super) fn forwarded_offers(value: &[u8]) -> Vec<u8> {
-    let offers: Vec<&[u8]> = extensions::elements(value).filter(|offer| Deflate::offer(offer).is_some()).collect();
-    offers.join(b", ".as_slice())
 }

@@ -68,7 +68,7 @@ fn is_dot_segment(segment: &str) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Host<'a> {
     pub text: &'a str,
-    name: &'a str,
+    pub name: &'a str,
     port: Option<u16>,
 }
 

@@ -35,5 +35,5 @@ fn checked(head: impl AsRef<[u8]>) -> Result<Request, Fault> {
 
 fn forwarded(head: &str, edits: &[Edit<'_>]) -> String {
     let request = checked(head).unwrap_or_else(|fault| panic!("{}\n{head}", fault.text));
-    String::from_utf8(request.forward(edits)).unwrap()
+    String::from_utf8(request.forward(edits, None)).unwrap()
 }

@@ -53,11 +53,11 @@ fn requests(bytes: &[u8], split: usize) {
         Edit::Replace { name: "X-Forwarded-Proto", value: "http".into() },
         Edit::Remove { name: "Forwarded" },
     ];
-    let forward = checked.forward(&edits);
+    let forward = checked.forward(&edits, None);
     let generous = HeadLimits { head_bytes_max: 8192, headers_max: 32, ..LIMITS };
     let again = request(&forward, &generous).expect("what is forwarded passes");
     assert_eq!((&again.host, &again.target, &again.offer), (&checked.host, &checked.target, &checked.offer));
-    assert_eq!(again.forward(&[]), forward);
+    assert_eq!(again.forward(&[], None), forward);
 }
 
 fn answers(bytes: &[u8], split: usize) {

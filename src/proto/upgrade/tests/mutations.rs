@@ -89,10 +89,10 @@ fn mutated_requests() {
         let Ok(request) = checked(&head) else { continue };
         passed += 1;
         // What is forwarded is itself a good request, which says the same and is forwarded as it is.
-        let forward = request.forward(&edits);
+        let forward = request.forward(&edits, None);
         let again = checked(&forward).unwrap_or_else(|fault| panic!("{}: {}", fault.text, forward.escape_ascii()));
         assert_eq!((&again.host, &again.target, &again.offer), (&request.host, &request.target, &request.offer));
-        assert_eq!(again.forward(&[]), forward, "{}", head.escape_ascii());
+        assert_eq!(again.forward(&[], None), forward, "{}", head.escape_ascii());
         let lines = forward.split(|&byte| byte == b'\n').map(<[u8]>::to_ascii_lowercase);
         assert_eq!(lines.filter(|line| line.starts_with(b"host:") || line.starts_with(b"upgrade:")).count(), 2);
     }

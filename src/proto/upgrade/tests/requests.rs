@@ -280,7 +280,7 @@ fn forwarded_lines_keep_their_order_and_spelling() {
     assert!(forwarded(&plus(GOOD, lines), &[]).ends_with(tail));
 
     let obs_text = [&GOOD.as_bytes()[..GOOD.len() - 2], b"Cookie: \xfc=\x80\xff\r\n\r\n"].concat();
-    assert!(checked(&obs_text).unwrap().forward(&[]).ends_with(b"\r\nCookie: \xfc=\x80\xff\r\n\r\n"));
+    assert!(checked(&obs_text).unwrap().forward(&[], None).ends_with(b"\r\nCookie: \xfc=\x80\xff\r\n\r\n"));
 }
 
 #[test]
@@ -363,4 +363,29 @@ fn h39_who_the_client_is() {
     let named = but(&head, "Connection: Upgrade", "Connection: Upgrade, X-Forwarded-For");
     let forwarded = forwarded(&named, &[Edit::Append { name, value: value() }]);
     assert!(forwarded.ends_with("X-Real-IP: 1.1.1.1\r\nA: b\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n"), "{forwarded}");
+}
+
+#[test]
+fn edits_of_a_route_follow_those_about_the_client() {
+    let head = plus(GOOD, "X-Real-IP: 1.1.1.1\r\nA: 1\r\nB: 2\r\nA: 3");
+    let add = |name, value: &'static str| Edit::Add { name, value: value.into() };
+    let edits = [
+        Edit::Replace { name: "X-Forwarded-For", value: "10.0.0.1".into() },
+        Edit::Remove { name: "origin" },
+        Edit::Replace { name: "b", value: "4".into() },
+        add("A", "5"),
+        add("X-Real-IP", "10.0.0.1"),
+        add("A", "6"),
+    ];
+    let expected = format!(
+        "{}A: 1\r\nb: 4\r\nA: 3\r\nX-Forwarded-For: 10.0.0.1\r\nA: 5\r\nX-Real-IP: 10.0.0.1\r\nA: 6\r\n\r\n",
+        but(GOOD, "Origin: http://example.com\r\n", "").strip_suffix("\r\n").unwrap()
+    );
+    assert_eq!(forwarded(&head, &edits), expected);
+}
+
+#[test]
+fn another_target_may_stand_in_place_of_the_clients() {
+    let head = checked(GOOD).unwrap().forward(&[], Some("/v2/chat?x"));
+    assert_eq!(String::from_utf8(head).unwrap(), but(GOOD, "/chat", "/v2/chat?x"));
 }
