@@ -23,6 +23,7 @@ pub use edit::{Edit, edit_head};
 pub use head::Head;
 pub use request::{Request, request};
 pub use response::{Agreement, Answer, answer};
+pub use target::rewrite;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

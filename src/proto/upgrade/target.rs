@@ -32,6 +32,28 @@ pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Fa
     Ok(path.into())
 }
 
+/// `target` with `replacement` in place of the first `matched` bytes of its path. It starts with one slash, and one is put
+/// between the two where neither has one.
+///
+/// What is left of a path may be a dot segment where it was none before (`/chat..` without `/chat`), so the result is
+/// held against the same rules as what clients send.
+pub fn rewrite(target: &str, matched: usize, replacement: &str) -> Result<String, Fault> {
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let mut rest = path.get(matched..).unwrap_or_default();
+    let mut rewritten = format!("/{}", replacement.trim_start_matches('/'));
+    if rewritten == "/" {
+        rest = rest.trim_start_matches('/');
+    } else if rewritten.ends_with('/') {
+        rest = rest.strip_prefix('/').unwrap_or(rest);
+    } else if !rest.is_empty() && !rest.starts_with('/') {
+        rewritten.push('/');
+    }
+    rewritten.push_str(rest);
+    check_path(&rewritten)?;
+    rewritten.push_str(query);
+    Ok(rewritten)
+}
+
 fn check_path(target: &str) -> Result<(), Fault> {
     let refuse = |what| Err(Fault::request(400, what));
     let path = target.split('?').next().unwrap_or_default();
@@ -251,6 +273,42 @@ mod tests {
             "/~x:@!$&'()*+,=",
         ] {
             assert_eq!(target(given, "a").as_deref(), Ok(given));
+        }
+    }
+
+    #[test]
+    fn rewritten_paths() {
+        for (target, matched, replacement, expected) in [
+            ("/chat/x", "/chat", "/", "/x"),
+            ("/chat", "/chat", "/v2", "/v2"),
+            ("/chat", "/chat", "/", "/"),
+            ("/chat", "/chat", "", "/"),
+            ("/chat", "/chat", "v2", "/v2"),
+            ("/chat/room", "/chat", "/v2", "/v2/room"),
+            ("/chat/room", "/chat", "/v2/", "/v2/room"),
+            ("/chat/room", "/chat/", "/v2", "/v2/room"),
+            ("/chat/room", "/chat/", "/v2/", "/v2/room"),
+            ("/chatroom", "/chat", "/v2", "/v2/room"),
+            ("/chatroom", "/chat", "/", "/room"),
+            ("/chat/", "/chat", "/v2", "/v2/"),
+            ("/chat/", "/chat", "/", "/"),
+            ("/chat//x", "/chat", "/", "/x"),
+            ("/chat//x", "/chat", "//", "/x"),
+            ("/chat//x", "/chat", "/v2", "/v2//x"),
+            ("/chat//x", "/chat", "/v2/", "/v2//x"),
+            ("/chat?a=/chat", "/chat", "/v2", "/v2?a=/chat"),
+            ("/chat/x?", "/chat", "/", "/x?"),
+            ("/?//..", "/", "/v2", "/v2?//.."),
+            ("/chat?x", "/chat?x, which is more than the path", "/v2", "/v2?x"),
+        ] {
+            let rewritten = rewrite(target, matched.len(), replacement);
+            assert_eq!(rewritten.as_deref(), Ok(expected), "{target} without {matched} behind {replacement}");
+        }
+        for target in ["/chat..", "/chat../x", "/chat.%2e;x/y", "/chat."] {
+            for replacement in ["/", "/v2", "/v2/"] {
+                let rewritten = rewrite(target, "/chat".len(), replacement);
+                assert_eq!(rewritten.map_err(|fault| fault.status), Err(400), "{target} behind {replacement}");
+            }
         }
     }
 }
