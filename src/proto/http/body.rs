@@ -1,6 +1,6 @@
-//! Where a response's body ends (RFC 9112, 6.3). The bytes themselves are relayed as they are, chunk headers included.
+//! Where a body ends (RFC 9112, 6.3). The bytes themselves are relayed as they are, chunk headers included.
 
-use super::{FIELD, Fault, is};
+use super::{FIELD, Fault, Fields, HeadKind, is};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -13,6 +13,29 @@ pub enum Body {
 }
 
 impl Body {
+    /// What `Content-Length` and `Transfer-Encoding` say, but for what RFC 9112, 6.3 lets a recipient mend; `None` if there
+    /// is neither. `version` is that of the head.
+    pub(in crate::proto) fn framed(fields: &Fields<'_>, kind: HeadKind, version: &[u8]) -> Result<Option<Body>, Fault> {
+        let fault = |what| Err(kind.fault(400, what));
+        let length = match fields.only("Content-Length").map(decimal) {
+            Some(None) => return fault("has an invalid Content-Length"),
+            None if fields.has("Content-Length") => return fault("has more than one Content-Length"),
+            length => length.flatten(),
+        };
+        let chunked = match fields.only("Transfer-Encoding") {
+            // RFC 9112, 6.1: no other coding may be used unless it was asked for (TE), and it was not.
+            Some(value) if value.eq_ignore_ascii_case(b"chunked") && version == b"HTTP/1.1" => true,
+            None if !fields.has("Transfer-Encoding") => false,
+            _ => return fault("has a Transfer-Encoding other than chunked"),
+        };
+        match (length, chunked) {
+            (Some(_), true) => fault("has a Content-Length and a Transfer-Encoding"),
+            (Some(length), false) => Ok(Some(Body::Length(length))),
+            (None, true) => Ok(Some(Body::Chunked(Chunked::of(kind)))),
+            (None, false) => Ok(None),
+        }
+    }
+
     /// How many of these bytes, the next that came, belong to the body, and whether it is complete with them.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(usize, bool), Fault> {
         let taken = match self {
@@ -40,9 +63,19 @@ impl Body {
     }
 }
 
+/// Digits only; `None` also if it does not fit.
+fn decimal(value: &[u8]) -> Option<u64> {
+    let digits = str::from_utf8(value).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
 /// A chunked body (RFC 9112, 7.1), as far as it has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// In a request it has neither padded sizes nor trailers: the one is what readers differ about, the other is read by some
+/// backends as if it stood in the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunked {
+    kind: HeadKind,
     state: State,
     /// Of the chunk's data.
     left: u64,
@@ -59,9 +92,8 @@ pub struct Chunked {
 ///                                                        |      ^--LF-- TrailerLf <--CR-- Trailer <--+
 ///                                                        +-------------------------------------------+
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    #[default]
     Size,
     Extension,
     SizeLf,
@@ -80,6 +112,10 @@ enum State {
 const LINE_BYTES_MAX: u16 = 8 << 10;
 
 impl Chunked {
+    pub fn of(kind: HeadKind) -> Self {
+        Chunked { kind, state: State::Size, left: 0, line_bytes: 0 }
+    }
+
     fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
@@ -102,12 +138,14 @@ impl Chunked {
     fn step(&mut self, byte: u8) -> Result<(), Fault> {
         self.line_bytes += 1;
         if self.line_bytes > LINE_BYTES_MAX {
-            return Err(Fault::backend("has a chunk header or trailers without end"));
+            return Err(self.kind.fault(400, "has a chunk header or trailers without end"));
         }
+        let lenient = self.kind == HeadKind::Response;
         self.state = match (self.state, byte) {
             (State::Size, b'\r') if self.line_bytes > 1 => State::SizeLf,
+            (State::Size, b';') if self.line_bytes > 1 => State::Extension,
             // Some servers pad the size; RFC 9112, 7.1.1 has "bad" whitespace before an extension.
-            (State::Size, b';' | b' ' | b'\t') if self.line_bytes > 1 => State::Extension,
+            (State::Size, b' ' | b'\t') if self.line_bytes > 1 && lenient => State::Extension,
             (State::Size, _) => self.digit(byte)?,
             (State::Extension, b'\r') => State::SizeLf,
             (State::Extension, _) if is(FIELD, byte) => State::Extension,
@@ -121,21 +159,22 @@ impl Chunked {
                 State::Size
             }
             (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerStart, _) if !lenient && is(FIELD, byte) => return Err(Fault::request(400, "has trailers")),
             (State::TrailerStart | State::Trailer, _) if is(FIELD, byte) => State::Trailer,
             (State::Trailer, b'\r') => State::TrailerLf,
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => State::Done,
-            _ => return Err(Fault::backend("has a malformed chunk")),
+            _ => return Err(self.kind.fault(400, "has a malformed chunk")),
         };
         Ok(())
     }
 
     fn digit(&mut self, byte: u8) -> Result<State, Fault> {
-        let digit = char::from(byte).to_digit(16).ok_or_else(|| Fault::backend("has a malformed chunk size"))?;
+        let digit = char::from(byte).to_digit(16).ok_or_else(|| self.kind.fault(400, "has a malformed chunk size"))?;
         // RFC 9112, 7.1: "a recipient MUST anticipate potentially large hexadecimal numerals".
         let room = self.left.leading_zeros() >= 4;
         self.left = self.left << 4 | u64::from(digit);
-        if room { Ok(State::Size) } else { Err(Fault::backend("has a chunk size beyond 64 bits")) }
+        if room { Ok(State::Size) } else { Err(self.kind.fault(400, "has a chunk size beyond 64 bits")) }
     }
 }
 
@@ -147,7 +186,7 @@ mod tests {
         b"5\r\nhello\r\n1A;name=\"v; w\"\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nTrailer: one\r\nOther: two\r\n\r\n";
 
     fn chunked() -> Body {
-        Body::Chunked(Chunked::default())
+        Body::Chunked(Chunked::of(HeadKind::Response))
     }
 
     #[test]
@@ -164,6 +203,38 @@ mod tests {
                 }
                 assert_eq!(taken, BODY.len());
             }
+        }
+    }
+
+    #[test]
+    fn chunks_of_a_request_at_every_split() {
+        let good = b"5;a=\"b c\"\r\nhello\r\n00a\r\n0123456789\r\n0\r\n\r\n";
+        let behind = [good, b"GET / HTTP/1.1\r\n".as_slice()].concat();
+        check_request(&behind, Ok((good.len(), true)));
+        for (bytes, text) in [
+            (b"5\r\nhello\r\n0\r\nX-Forwarded-For: 1\r\n\r\n".as_slice(), "The request has trailers."),
+            (b"5 \r\nhello\r\n0\r\n\r\n", "The request has a malformed chunk size."),
+            (b"5\t;x\r\nhello\r\n", "The request has a malformed chunk size."),
+            (b"+5\r\nhello\r\n", "The request has a malformed chunk size."),
+            (b"5\nhello\r\n", "The request has a malformed chunk size."),
+            (b"5;\nhello\r\n", "The request has a malformed chunk."),
+            (b"5\r\nhello0\r\n\r\n", "The request has a malformed chunk."),
+            (b"0\r\n\n", "The request has a malformed chunk."),
+            (b"10000000000000000\r\n", "The request has a chunk size beyond 64 bits."),
+            (&[b"1;".as_slice(), &[b'x'; 9000]].concat(), "The request has a chunk header or trailers without end."),
+        ] {
+            check_request(bytes, Err(Fault::new(400, text)));
+        }
+    }
+
+    /// The verdict on these bytes, in two pieces.
+    #[track_caller]
+    fn check_request(bytes: &[u8], expected: Result<(usize, bool), Fault>) {
+        for split in 0..=bytes.len() {
+            let mut body = Body::Chunked(Chunked::of(HeadKind::Request));
+            let (first, second) = bytes.split_at(split);
+            let taken = body.take(first).and_then(|(a, _)| body.take(second).map(|(b, done)| (a + b, done)));
+            assert_eq!(taken, expected, "{} at {split}", bytes.escape_ascii());
         }
     }
 

@@ -1,7 +1,7 @@
 //! Is the backend's answer the right one for this client (RFC 6455, 4.1)? If it is no upgrade, it is rebuilt for the client,
 //! whose connection ends with it.
 
-use crate::proto::http::{Body, Chunked, Connection, Fault, Fields, HeadKind, HeadLimits, head_end};
+use crate::proto::http::{Body, Connection, Fault, Fields, HeadKind, HeadLimits, head_end};
 
 use super::Offer;
 use super::extensions::{self, Deflate};
@@ -114,32 +114,13 @@ fn deflate(fields: &Fields<'_>, offer: &Offer) -> Result<bool, Fault> {
     }
 }
 
-/// RFC 9112, 6.3, but for what it lets a recipient mend.
+/// RFC 9112, 6.3.
 fn body(line: &StatusLine<'_>, fields: &Fields<'_>) -> Result<Body, Fault> {
-    let length = match fields.only("Content-Length") {
-        Some(value) => Some(decimal(value).ok_or_else(|| Fault::backend("has an invalid Content-Length"))?),
-        None if fields.has("Content-Length") => return Err(Fault::backend("has more than one Content-Length")),
-        None => None,
-    };
-    let chunked = match fields.only("Transfer-Encoding") {
-        // RFC 9112, 6.1: no other coding may be used unless it was asked for (TE), and it was not.
-        Some(value) if value.eq_ignore_ascii_case(b"chunked") && line.version == b"HTTP/1.1" => true,
-        None if !fields.has("Transfer-Encoding") => false,
-        _ => return Err(Fault::backend("has a Transfer-Encoding other than chunked")),
-    };
-    match (line.status, length, chunked) {
-        (_, Some(_), true) => Err(Fault::backend("has a Content-Length and a Transfer-Encoding")),
-        (204 | 304, _, _) => Ok(Body::None),
-        (_, Some(length), false) => Ok(Body::Length(length)),
-        (_, None, true) => Ok(Body::Chunked(Chunked::default())),
-        (_, None, false) => Ok(Body::UntilClose),
+    let framed = Body::framed(fields, HeadKind::Response, line.version)?;
+    match line.status {
+        204 | 304 => Ok(Body::None),
+        _ => Ok(framed.unwrap_or(Body::UntilClose)),
     }
-}
-
-/// Digits only; `None` also if it does not fit.
-fn decimal(value: &[u8]) -> Option<u64> {
-    let digits = str::from_utf8(value).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
-    digits.parse().ok()
 }
 
 /// The head for the client: ours in version and connection, the backend's in everything else.

@@ -1,9 +1,9 @@
-//! Heads and bodies. The first byte chooses: `a`, an answer; `c`, a chunked body; anything else, a request. The second
-//! says where the rest is split.
+//! Heads and bodies. The first byte chooses: `a`, an answer; `c` and `d`, the chunked body of a response or a request;
+//! anything else, a request. The second says where the rest is split.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringway::proto::http::{Body, Fault, HeadKind, HeadLimits, head_end};
+use ringway::proto::http::{Body, Chunked, Fault, HeadKind, HeadLimits, head_end};
 use ringway::proto::upgrade::{Answer, Edit, answer, request};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, headers_max: 24, target_bytes_max: 256 };
@@ -18,7 +18,8 @@ fuzz_target!(|data: &[u8]| {
     let split = usize::from(*split) % (bytes.len() + 1);
     match kind {
         b'a' => answers(bytes, split),
-        b'c' => chunks(bytes, split),
+        b'c' => chunks(bytes, split, HeadKind::Response),
+        b'd' => chunks(bytes, split, HeadKind::Request),
         _ => requests(bytes, split),
     }
 });
@@ -82,8 +83,8 @@ fn answers(bytes: &[u8], split: usize) {
     }
 }
 
-fn chunks(bytes: &[u8], split: usize) {
-    let [mut whole, mut in_two, mut trickled] = [(); 3].map(|()| Body::Chunked(Default::default()));
+fn chunks(bytes: &[u8], split: usize, kind: HeadKind) {
+    let [mut whole, mut in_two, mut trickled] = [Body::Chunked(Chunked::of(kind)); 3];
     let verdict = whole.take(bytes);
     let (first, second) = bytes.split_at(split);
     assert_eq!(verdict, in_two.take(first).and_then(|(a, _)| in_two.take(second).map(|(b, done)| (a + b, done))));

@@ -1,7 +1,7 @@
 //! Answers: the one that opens the tunnel, those that are relayed, and those that are no answer.
 
 use super::*;
-use crate::proto::http::{Body, Chunked};
+use crate::proto::http::{Body, Chunked, HeadKind};
 
 fn answered(head: &str) -> Result<Answer, Fault> {
     answered_to(GOOD, head)
@@ -168,7 +168,7 @@ fn bodies_are_framed_as_they_came() {
     let (length, chunked) = ("Content-Length: 7\r\n", "Transfer-Encoding: Chunked\r\n");
     for (status, lines, kept, body) in [
         (200, length, length, Body::Length(7)),
-        (200, chunked, chunked, Body::Chunked(Chunked::default())),
+        (200, chunked, chunked, Body::Chunked(Chunked::of(HeadKind::Response))),
         (503, "", "", Body::UntilClose),
         (204, length, "", Body::None),
         (304, length, length, Body::None),
