@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use ringway::proto::http::{HeadKind, HeadLimits, head_end};
-use ringway::proto::upgrade::{Answer, Edit, answer, request};
+use ringway::proto::upgrade::{Answer, Edit, Incoming, answer, request};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 16 << 10, headers_max: 100, target_bytes_max: 8 << 10 };
 
@@ -38,7 +38,7 @@ fn main() {
         print(&format!("request/check/{name} ({size} bytes)"), rounds, || {
             black_box(request(black_box(head), &LIMITS)).expect("a good request");
         });
-        let checked = request(head, &LIMITS).expect("a good request");
+        let checked = request(head, &LIMITS).and_then(Incoming::into_upgrade).expect("a good request");
         print(&format!("request/rebuild/{name} ({size} bytes)"), rounds, || {
             let edits = [
                 Edit::Replace { name: "X-Forwarded-For", value: "192.0.2.1".into() },
@@ -48,7 +48,7 @@ fn main() {
             black_box(checked.forward(black_box(&edits), None));
         });
     }
-    let offer = request(SMALL, &LIMITS).expect("a good request").offer;
+    let offer = request(SMALL, &LIMITS).and_then(Incoming::into_upgrade).expect("a good request").offer;
     print(&format!("answer/check/101 ({} bytes)", ANSWER.len()), rounds, || {
         assert!(matches!(answer(black_box(ANSWER), &offer, &LIMITS), Ok(Answer::Switched(_))));
     });

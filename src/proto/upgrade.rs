@@ -1,5 +1,5 @@
 //! The opening handshake (RFC 6455, 4): is this a valid upgrade, what of it is forwarded, and is the backend's answer the
-//! right one for it.
+//! right one for it. And the same for requests that are no upgrades, where a route lets them pass.
 //!
 //! ```text
 //!   client's head --request()--> Request --forward()--> head for the backend
@@ -8,6 +8,9 @@
 //!                                   |
 //!   backend's head ------------- answer() --> Switched: relayed as it came, the tunnel opens
 //!                                        +--> Response: rebuilt for the client, then both connections close
+//!
+//!   client's head --request()--> PlainRequest --forward()--> head for the backend, then the body
+//!   backend's head --------- plain_answer() --> Response
 //! ```
 
 mod edit;
@@ -15,14 +18,16 @@ mod extensions;
 mod forward;
 mod head;
 mod lines;
+mod plain;
 mod request;
 mod response;
 mod target;
 
 pub use edit::{Edit, edit_head};
 pub use head::Head;
-pub use request::{Request, request};
-pub use response::{Agreement, Answer, answer};
+pub use plain::PlainRequest;
+pub use request::{Incoming, Request, request};
+pub use response::{Agreement, Answer, PlainAnswer, answer, plain_answer};
 pub use target::rewrite;
 
 use base64::Engine as _;

@@ -67,7 +67,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use crate::proto::http::HeadLimits;
-    use crate::proto::upgrade::{Request, request};
+    use crate::proto::upgrade::{Incoming, Request, request};
 
     const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, headers_max: 20, target_bytes_max: 256 };
 
@@ -76,7 +76,7 @@ mod tests {
             "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade, X-Hop\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         );
-        request(&[start.as_bytes(), lines, b"\r\n"].concat(), &LIMITS).unwrap()
+        request(&[start.as_bytes(), lines, b"\r\n"].concat(), &LIMITS).and_then(Incoming::into_upgrade).unwrap()
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! Is this a valid upgrade? Everything that another parser might read differently is refused, before anything else is
+//! Is this a valid upgrade, or another request that may pass? Everything that another parser might read differently is refused, before anything else is
 //! looked at.
 
 use std::ops::Deref;
 
-use crate::proto::http::{Connection, Fault, Fields, HeadKind, HeadLimits, head_end, is_token};
+use crate::proto::http::{Connection, Fault, Fields, HeadKind, HeadLimits, head_end, is_token, trim};
 
 use super::extensions::{self, Deflate};
 use super::head::Head;
 use super::lines::Lines;
+use super::plain::PlainRequest;
 use super::target::{Host, origin_form};
 use super::{Offer, accept, is_key};
 
@@ -26,46 +27,101 @@ impl Deref for Request {
     }
 }
 
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub enum Incoming {
+    Upgrade(Request),
+    /// No upgrade at all, and what its sender hears where those are refused.
+    Plain(PlainRequest, Fault),
+}
+
+impl Incoming {
+    pub fn head(&self) -> &Head {
+        match self {
+            Incoming::Upgrade(request) => request,
+            Incoming::Plain(request, _) => request,
+        }
+    }
+
+    /// Where only upgrades are served.
+    pub fn into_upgrade(self) -> Result<Request, Fault> {
+        match self {
+            Incoming::Upgrade(request) => Ok(request),
+            Incoming::Plain(_, fault) => Err(fault),
+        }
+    }
+}
+
 /// Checks a head that [`head_end`] has found, and exactly that.
 ///
-/// The order is that of certainty: what is no HTTP, or two requests to two readers, is a 400 whatever else it says; then
-/// the method and the version; then what the upgrade itself needs.
-pub fn request(head: &[u8], limits: &HeadLimits) -> Result<Request, Fault> {
+/// Whoever names websocket in Upgrade wants an upgrade, and what is wrong with it is what they hear.
+pub fn request(head: &[u8], limits: &HeadLimits) -> Result<Incoming, Fault> {
     // Again, though the caller has been there: the checks below stand on it, and a head is read once per connection.
     if head_end(head, 0, HeadKind::Request, limits)? != Some(head.len()) {
         return Err(Fault::request(400, "has a head with more than one end, or none"));
     }
     let fields = Fields::of(head, HeadKind::Request, limits)?;
-    check_framing(&fields)?;
-    let (method, target, version) = request_line(head);
-    if method != b"GET" {
-        return Err(Fault::request(405, "has a method other than GET"));
+    let line = RequestLine::of(head);
+    match Request::of(&line, &fields) {
+        Ok(request) => Ok(Incoming::Upgrade(request)),
+        Err(fault) if names_websocket(&fields) => Err(fault),
+        Err(fault) => Ok(Incoming::Plain(PlainRequest::of(&line, &fields)?, fault)),
     }
-    if version != b"HTTP/1.1" {
-        // RFC 9110, 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request."
-        return Err(Fault::request(505, "is not HTTP/1.1"));
-    }
-    if fields.only("Content-Length").is_some_and(|length| length != b"0") {
-        return Err(Fault::request(400, "has a body, which an upgrade cannot have"));
-    }
-
-    let host = host(&fields)?;
-    let target = origin_form(target, &host)?;
-    let connection = check_upgrade(&fields)?;
-    check_version(&fields)?;
-    let key = fields.only("Sec-WebSocket-Key").filter(|key| is_key(key));
-    let key =
-        key.ok_or_else(|| Fault::request(400, "has no Sec-WebSocket-Key that is base64 of 16 bytes, or several"))?;
-    let offer = Offer { accept: accept(key), subprotocols: subprotocols(&fields)?, deflate: deflate(&fields) };
-    Ok(Request { head: Head { host: host.text.into(), target, lines: Lines::of(&fields, &connection) }, offer })
 }
 
-/// The three parts of a request line that `head_end` has checked.
-fn request_line(head: &[u8]) -> (&[u8], &[u8], &[u8]) {
-    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let mut parts = line.splitn(3, |&byte| byte == b' ');
-    let mut part = || parts.next().unwrap_or_default();
-    (part(), part(), part())
+impl Request {
+    /// The order is that of certainty: what is no HTTP, or two requests to two readers, is a 400 whatever else it says;
+    /// then the method and the version; then what the upgrade itself needs.
+    fn of(line: &RequestLine<'_>, fields: &Fields<'_>) -> Result<Request, Fault> {
+        check_framing(fields)?;
+        if line.method != b"GET" {
+            return Err(Fault::request(405, "has a method other than GET"));
+        }
+        // RFC 9110, 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request."
+        line.check_version()?;
+        if fields.only("Content-Length").is_some_and(|length| length != b"0") {
+            return Err(Fault::request(400, "has a body, which an upgrade cannot have"));
+        }
+
+        let host = host(fields)?;
+        let target = origin_form(line.target, &host)?;
+        let connection = check_upgrade(fields)?;
+        check_version(fields)?;
+        let key = fields.only("Sec-WebSocket-Key").filter(|key| is_key(key));
+        let key =
+            key.ok_or_else(|| Fault::request(400, "has no Sec-WebSocket-Key that is base64 of 16 bytes, or several"))?;
+        let offer = Offer { accept: accept(key), subprotocols: subprotocols(fields)?, deflate: deflate(fields) };
+        Ok(Request { head: Head { host: host.text.into(), target, lines: Lines::of(fields, &connection) }, offer })
+    }
+}
+
+/// The three parts of a request line that [`head_end`] has checked.
+pub(super) struct RequestLine<'a> {
+    pub method: &'a [u8],
+    pub target: &'a [u8],
+    pub version: &'a [u8],
+}
+
+impl<'a> RequestLine<'a> {
+    fn of(head: &'a [u8]) -> Self {
+        let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+        let mut parts = line.splitn(3, |&byte| byte == b' ');
+        let mut part = || parts.next().unwrap_or_default();
+        RequestLine { method: part(), target: part(), version: part() }
+    }
+
+    pub fn check_version(&self) -> Result<(), Fault> {
+        match self.version {
+            b"HTTP/1.1" => Ok(()),
+            _ => Err(Fault::request(505, "is not HTTP/1.1")),
+        }
+    }
+}
+
+/// Also `websocket/13`, which is wrong, but meant.
+fn names_websocket(fields: &Fields<'_>) -> bool {
+    let mut names = fields.elements("Upgrade").filter_map(|protocol| protocol.split(|&byte| byte == b'/').next());
+    names.any(|name| trim(name).eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Nothing that two readers could frame in two ways (RFC 9112, 6.3 and 11.2). Whether there is a body is asked later.
@@ -84,7 +140,7 @@ fn check_framing(fields: &Fields<'_>) -> Result<(), Fault> {
 /// RFC 9112, 3.2: "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a Host header
 /// field and to any request message that contains more than one Host header field line or a Host header field with an
 /// invalid field value."
-fn host<'a>(fields: &Fields<'a>) -> Result<Host<'a>, Fault> {
+pub(super) fn host<'a>(fields: &Fields<'a>) -> Result<Host<'a>, Fault> {
     let value = fields.only("Host").ok_or_else(|| Fault::request(400, "has no Host header, or several"))?;
     Host::parse(value).ok_or_else(|| Fault::request(400, "has a Host that is not a name or an address"))
 }
@@ -100,8 +156,7 @@ fn check_upgrade<'a>(fields: &Fields<'a>) -> Result<Connection<'a>, Fault> {
     if !protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
         return Err(Fault::request(426, "is no WebSocket upgrade: its Upgrade header is not websocket"));
     }
-    let connection = fields.connection();
-    let connection = connection.ok_or_else(|| Fault::request(400, "has a Connection header with too many options"))?;
+    let connection = connection(fields)?;
     if !connection.lists("upgrade") {
         return Err(Fault::request(400, "has no Connection header with the option upgrade"));
     }
@@ -114,6 +169,10 @@ fn check_upgrade<'a>(fields: &Fields<'a>) -> Result<Connection<'a>, Fault> {
         return Err(Fault::request(400, "names a header in Connection that the upgrade needs"));
     }
     Ok(connection)
+}
+
+pub(super) fn connection<'a>(fields: &Fields<'a>) -> Result<Connection<'a>, Fault> {
+    fields.connection().ok_or_else(|| Fault::request(400, "has a Connection header with too many options"))
 }
 
 /// RFC 6455, 4.4: "the server MUST respond with ... HTTP response code (such as 426 Upgrade Required)" and the version it

@@ -1,5 +1,5 @@
 //! Is the backend's answer the right one for this client (RFC 6455, 4.1)? If it is no upgrade, it is rebuilt for the client,
-//! whose connection ends with it.
+//! whose connection ends with it; so is every answer to a request that is none.
 
 use crate::proto::http::{Body, Connection, Fault, Fields, HeadKind, HeadLimits, head_end};
 
@@ -22,27 +22,71 @@ pub struct Agreement {
     pub deflate: bool,
 }
 
+/// What a backend says to a request that is no upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlainAnswer {
+    /// A 1xx: not the last word.
+    Informational,
+    /// `head` is what the client gets, then the body follows, as it comes.
+    Response { head: Vec<u8>, body: Body },
+}
+
 /// Holds a head that [`head_end`] has found, and exactly that, against the offer. Every fault is a 502 for the client.
 pub fn answer(head: &[u8], offer: &Offer, limits: &HeadLimits) -> Result<Answer, Fault> {
-    if head_end(head, 0, HeadKind::Response, limits)? != Some(head.len()) {
-        return Err(Fault::backend("has a head with more than one end, or none"));
-    }
-    let fields = Fields::of(head, HeadKind::Response, limits)?;
-    let line = StatusLine::of(head);
-    if !matches!(line.version, b"HTTP/1.1" | b"HTTP/1.0") {
-        return Err(Fault::backend("is neither HTTP/1.1 nor HTTP/1.0"));
-    }
-    let connection = fields.connection();
-    let connection = connection.ok_or_else(|| Fault::backend("has a Connection header with too many options"))?;
-    match line.status {
-        101 => Ok(Answer::Switched(switched(&line, &fields, &connection, offer)?)),
+    let received = Received::of(head, limits)?;
+    match received.line.status {
+        101 => Ok(Answer::Switched(switched(&received.line, &received.fields, &received.connection, offer)?)),
         100..=199 => Ok(Answer::Informational),
-        200..=599 => {
-            let body = body(&line, &fields)?;
-            Ok(Answer::Response { head: rebuilt(&line, &fields, &connection, body), body })
+        _ => {
+            let (head, body) = received.response("GET")?;
+            Ok(Answer::Response { head, body })
+        }
+    }
+}
+
+/// The same for the answer to a request that is no upgrade, and has this method.
+pub fn plain_answer(head: &[u8], method: &str, limits: &HeadLimits) -> Result<PlainAnswer, Fault> {
+    let received = Received::of(head, limits)?;
+    match received.line.status {
+        // RFC 9110, 7.8: "A server MUST NOT switch to a protocol that was not indicated by the client".
+        101 => Err(Fault::backend("is a 101 to a request that is no upgrade")),
+        100..=199 => Ok(PlainAnswer::Informational),
+        _ => {
+            let (head, body) = received.response(method)?;
+            Ok(PlainAnswer::Response { head, body })
+        }
+    }
+}
+
+struct Received<'a> {
+    line: StatusLine<'a>,
+    fields: Fields<'a>,
+    connection: Connection<'a>,
+}
+
+impl<'a> Received<'a> {
+    fn of(head: &'a [u8], limits: &HeadLimits) -> Result<Self, Fault> {
+        if head_end(head, 0, HeadKind::Response, limits)? != Some(head.len()) {
+            return Err(Fault::backend("has a head with more than one end, or none"));
+        }
+        let fields = Fields::of(head, HeadKind::Response, limits)?;
+        let line = StatusLine::of(head);
+        if !matches!(line.version, b"HTTP/1.1" | b"HTTP/1.0") {
+            return Err(Fault::backend("is neither HTTP/1.1 nor HTTP/1.0"));
         }
         // RFC 9110, 15: "Values outside the range 100..599 are invalid."
-        _ => Err(Fault::backend("has a status that does not exist")),
+        if !(100..=599).contains(&line.status) {
+            return Err(Fault::backend("has a status that does not exist"));
+        }
+        let connection = fields.connection();
+        let connection = connection.ok_or_else(|| Fault::backend("has a Connection header with too many options"))?;
+        Ok(Received { line, fields, connection })
+    }
+
+    /// A last word: the head for the client, and where the body ends.
+    fn response(&self, method: &str) -> Result<(Vec<u8>, Body), Fault> {
+        let body = body(&self.line, &self.fields, method)?;
+        Ok((rebuilt(&self.line, &self.fields, &self.connection, body), body))
     }
 }
 
@@ -115,10 +159,11 @@ fn deflate(fields: &Fields<'_>, offer: &Offer) -> Result<bool, Fault> {
 }
 
 /// RFC 9112, 6.3.
-fn body(line: &StatusLine<'_>, fields: &Fields<'_>) -> Result<Body, Fault> {
+fn body(line: &StatusLine<'_>, fields: &Fields<'_>, method: &str) -> Result<Body, Fault> {
     let framed = Body::framed(fields, HeadKind::Response, line.version)?;
     match line.status {
         204 | 304 => Ok(Body::None),
+        _ if method == "HEAD" => Ok(Body::None),
         _ => Ok(framed.unwrap_or(Body::UntilClose)),
     }
 }
@@ -134,7 +179,8 @@ fn rebuilt(line: &StatusLine<'_>, fields: &Fields<'_>, connection: &Connection<'
         let name = header.name;
         let is_framing = name.eq_ignore_ascii_case("Content-Length") || name.eq_ignore_ascii_case("Transfer-Encoding");
         let keep = match is_framing {
-            true => body != Body::None || line.status == 304 && name.eq_ignore_ascii_case("Content-Length"),
+            // Without a body it is the length that the body would have, but for a 204 (RFC 9110, 8.6).
+            true => body != Body::None || line.status != 204 && name.eq_ignore_ascii_case("Content-Length"),
             false if name.eq_ignore_ascii_case("Upgrade") => upgrade,
             false => !HOP_BY_HOP.iter().any(|hop| hop.eq_ignore_ascii_case(name)) && !connection.lists(name),
         };

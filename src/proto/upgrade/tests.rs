@@ -2,6 +2,7 @@
 
 mod answers;
 mod mutations;
+mod plain;
 mod requests;
 
 use super::*;
@@ -30,7 +31,7 @@ fn plus(head: &str, lines: &str) -> String {
 }
 
 fn checked(head: impl AsRef<[u8]>) -> Result<Request, Fault> {
-    request(head.as_ref(), &LIMITS)
+    request(head.as_ref(), &LIMITS).and_then(Incoming::into_upgrade)
 }
 
 fn forwarded(head: &str, edits: &[Edit<'_>]) -> String {
