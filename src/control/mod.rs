@@ -8,6 +8,7 @@ pub mod logs;
 mod reload;
 mod signals;
 mod supervisor;
+mod task;
 
 use std::fmt;
 use std::io::{self, Read};

@@ -33,8 +33,8 @@ pub(super) struct Handshake {
     answer: Vec<u8>,
     /// 1xx responses skipped.
     informational: u32,
-    /// How many bytes of the path the route has matched.
-    pub matched: usize,
+    /// The target as the route has rewritten it.
+    pub target: Option<String>,
     /// What hashing policies go by.
     pub key: u64,
     /// The backend that the client's cookie asks for, until it has been asked.
@@ -145,11 +145,10 @@ impl Session {
         let policy = self.policy();
         let route = policy.route().expect("routed before it connects");
         let incoming = handshake.incoming.as_ref().expect("a request is checked before anything connects");
-        let asking = incoming.asking();
+        let asking = incoming.head();
         let edits: Vec<_> =
             edits(&route.forward, self.client_ip, &asking.host).into_iter().chain(route::edits(&route.request_headers)).collect();
-        let target = route.rewrite.as_ref().map(|new| upgrade::rewrite(&asking.target, handshake.matched, new));
-        let head = incoming.forward(&edits, target.as_deref());
+        let head = incoming.forward(&edits, handshake.target.as_deref());
         self.deadline = cx.now + if handshake.is_plain() { policy.waits.plain_http } else { policy.waits.answer };
         let invited = handshake.begin_upload(policy.limits());
         let early = if handshake.is_plain() { std::mem::take(&mut handshake.early) } else { Vec::new() };

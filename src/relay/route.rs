@@ -1,6 +1,7 @@
 //! From a checked request to a connected backend: its route, its place in the pool's queue, a backend, and the next one if
 //! that cannot be reached.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +17,7 @@ use super::table::{Pool, router::Asked};
 use crate::config::{Balance, HashKey, HeaderEdits, PlainHttp};
 use crate::op::{Op, Side};
 use crate::proto::http::Fault;
-use crate::proto::upgrade::{Asking, Edit, Incoming};
+use crate::proto::upgrade::{Edit, Head, Incoming, rewrite};
 
 /// Why a handshake cannot go to a backend now.
 enum Denial {
@@ -50,7 +51,7 @@ impl Session {
         }
         let State::Connecting(handshake) = &mut self.state else { unreachable!("asked in state Connecting only") };
         let incoming = handshake.incoming.as_ref().expect("a request is checked before it is routed");
-        let asking = incoming.asking();
+        let asking = incoming.head();
         let listener = cx.shared.current.listener(handshake.listener);
         let Some((number, matched)) = cx.shared.current.table.router.find(asking, listener) else {
             return Err(Denial::Refused(Fault::new(404, "No route takes this request.")));
@@ -60,8 +61,10 @@ impl Session {
         if let (Incoming::Plain(_, fault), PlainHttp::Refuse) = (incoming, route.plain_http) {
             return Err(Denial::Refused(fault.clone()));
         }
+        if let Some(replacement) = &route.rewrite {
+            handshake.target = Some(rewrite(&asking.target, matched, replacement).map_err(Denial::Refused)?);
+        }
         let pool = policy.pool().1;
-        handshake.matched = matched;
         handshake.key = hash_key(pool, asking, self.client_ip).unwrap_or_else(|| cx.shared.random());
         handshake.wanted = pool.sticky.as_ref().and_then(|sticky| sticky.find(asking.cookie(sticky.name())?));
         handshake.came_with = handshake.wanted;
@@ -298,7 +301,7 @@ fn admit(pool: &Pool, now: u64) -> Result<(), Denial> {
 }
 
 /// What decides where hashing policies send this request. `None`: there is nothing to tell clients apart by.
-fn hash_key(pool: &Pool, asking: &Asking, client: Option<IpAddr>) -> Option<u64> {
+fn hash_key(pool: &Pool, asking: &Head, client: Option<IpAddr>) -> Option<u64> {
     let named = match (&pool.config.balance, &pool.config.hash) {
         (Balance::ConsistentHash, HashKey::Header(name)) => asking.header(name).next(),
         (Balance::ConsistentHash, HashKey::Cookie(name)) => asking.cookie(name),
@@ -314,13 +317,13 @@ fn hash_key(pool: &Pool, asking: &Asking, client: Option<IpAddr>) -> Option<u64>
     })
 }
 
-impl Asked for Asking {
-    fn host_name(&self) -> &str {
-        Asking::host_name(self)
+impl Asked for Head {
+    fn host_name(&self) -> Cow<'_, str> {
+        Head::host_name(self)
     }
 
     fn path(&self) -> &str {
-        Asking::path(self)
+        Head::path(self)
     }
 
     fn has_header(&self, name: &str, value: Option<&str>) -> bool {
@@ -328,15 +331,15 @@ impl Asked for Asking {
     }
 
     fn offers_subprotocol(&self, name: &str) -> bool {
-        Asking::offers_subprotocol(self, name)
+        Head::offers_subprotocol(self, name)
     }
 }
 
 /// A route's header edits, in the order in which they apply.
 pub(super) fn edits(edits: &HeaderEdits) -> impl Iterator<Item = Edit<'_>> {
-    let removed = edits.remove.iter().map(|name| Edit::Remove { name: name.into() });
-    let set = edits.set.iter().map(|(name, value)| Edit::Replace { name: name.into(), value: value.into() });
-    let added = edits.add.iter().map(|(name, value)| Edit::Add { name: name.into(), value: value.into() });
+    let removed = edits.remove.iter().map(|name| Edit::Remove { name });
+    let set = edits.set.iter().map(|(name, value)| Edit::Replace { name, value: value.into() });
+    let added = edits.add.iter().map(|(name, value)| Edit::Add { name, value: value.into() });
     removed.chain(set).chain(added)
 }
 
@@ -347,6 +350,6 @@ impl Handshake {
         let number = number.filter(|number| self.came_with != Some(*number))?;
         // Clients come over plain TCP only, until there is TLS.
         let value = sticky.set_cookie(number, false);
-        Some(Edit::Add { name: "Set-Cookie".into(), value: value.into() })
+        Some(Edit::Add { name: "Set-Cookie", value: value.into() })
     }
 }

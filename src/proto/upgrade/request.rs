@@ -1,14 +1,16 @@
-//! Is this a valid upgrade, or another request that may pass? Everything that another parser might read differently is refused, before anything else is
-//! looked at.
+//! Is this a valid upgrade, or another request that may pass? Everything that another parser might read differently is
+//! refused, before anything else is looked at.
 
 use std::ops::Deref;
 
 use crate::proto::http::{Connection, Fault, Fields, HeadKind, HeadLimits, head_end, is_token, trim};
 
+use super::edit::Edit;
 use super::extensions::{self, Deflate};
 use super::head::Head;
 use super::lines::Lines;
 use super::plain::PlainRequest;
+use super::response::{Answer, answer, plain_answer};
 use super::target::{Host, origin_form};
 use super::{Offer, accept, is_key};
 
@@ -40,6 +42,22 @@ impl Incoming {
         match self {
             Incoming::Upgrade(request) => request,
             Incoming::Plain(request, _) => request,
+        }
+    }
+
+    /// The whole head for the backend. `target` stands in place of the client's.
+    pub fn forward(&self, edits: &[Edit<'_>], target: Option<&str>) -> Vec<u8> {
+        match self {
+            Incoming::Upgrade(request) => request.forward(edits, target),
+            Incoming::Plain(request, _) => request.forward(edits, target),
+        }
+    }
+
+    /// What the backend's answer, a head that [`head_end`] has found, means for this request.
+    pub fn answer(&self, head: &[u8], limits: &HeadLimits) -> Result<Answer, Fault> {
+        match self {
+            Incoming::Upgrade(request) => answer(head, &request.offer, limits),
+            Incoming::Plain(request, _) => plain_answer(head, request.method, limits),
         }
     }
 

@@ -13,7 +13,7 @@ pub enum Answer {
     /// A 101, right in every point: the client gets it as it came.
     Switched(Agreement),
     /// No upgrade. `head` is what the client gets, then the body follows, as it comes.
-    Response { head: Vec<u8>, body: Body },
+    Response { status: u16, head: Vec<u8>, body: Body },
 }
 
 /// What client and backend agreed on, as far as it changes the frames.
@@ -22,39 +22,24 @@ pub struct Agreement {
     pub deflate: bool,
 }
 
-/// What a backend says to a request that is no upgrade.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlainAnswer {
-    /// A 1xx: not the last word.
-    Informational,
-    /// `head` is what the client gets, then the body follows, as it comes.
-    Response { head: Vec<u8>, body: Body },
-}
-
 /// Holds a head that [`head_end`] has found, and exactly that, against the offer. Every fault is a 502 for the client.
 pub fn answer(head: &[u8], offer: &Offer, limits: &HeadLimits) -> Result<Answer, Fault> {
     let received = Received::of(head, limits)?;
     match received.line.status {
         101 => Ok(Answer::Switched(switched(&received.line, &received.fields, &received.connection, offer)?)),
         100..=199 => Ok(Answer::Informational),
-        _ => {
-            let (head, body) = received.response("GET")?;
-            Ok(Answer::Response { head, body })
-        }
+        _ => received.response("GET"),
     }
 }
 
 /// The same for the answer to a request that is no upgrade, and has this method.
-pub fn plain_answer(head: &[u8], method: &str, limits: &HeadLimits) -> Result<PlainAnswer, Fault> {
+pub fn plain_answer(head: &[u8], method: &str, limits: &HeadLimits) -> Result<Answer, Fault> {
     let received = Received::of(head, limits)?;
     match received.line.status {
         // RFC 9110, 7.8: "A server MUST NOT switch to a protocol that was not indicated by the client".
         101 => Err(Fault::backend("is a 101 to a request that is no upgrade")),
-        100..=199 => Ok(PlainAnswer::Informational),
-        _ => {
-            let (head, body) = received.response(method)?;
-            Ok(PlainAnswer::Response { head, body })
-        }
+        100..=199 => Ok(Answer::Informational),
+        _ => received.response(method),
     }
 }
 
@@ -84,9 +69,10 @@ impl<'a> Received<'a> {
     }
 
     /// A last word: the head for the client, and where the body ends.
-    fn response(&self, method: &str) -> Result<(Vec<u8>, Body), Fault> {
+    fn response(&self, method: &str) -> Result<Answer, Fault> {
         let body = body(&self.line, &self.fields, method)?;
-        Ok((rebuilt(&self.line, &self.fields, &self.connection, body), body))
+        let head = rebuilt(&self.line, &self.fields, &self.connection, body);
+        Ok(Answer::Response { status: self.line.status, head, body })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Host, path and the rest of a request -> the route that takes it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::config::{Config, HeaderMatch, HostMatch, PathMatch, Route};
@@ -24,7 +25,7 @@ struct Entry {
 /// What routes look at.
 pub trait Asked {
     /// In lower case, without port and without a dot at the end.
-    fn host_name(&self) -> &str;
+    fn host_name(&self) -> Cow<'_, str>;
     fn path(&self) -> &str;
     /// Whether there is such a line, with this value if one is wanted.
     fn has_header(&self, name: &str, value: Option<&str>) -> bool;
@@ -70,6 +71,7 @@ impl Router {
     /// the config of the one that the client came to; `None` if the config has lost it since.
     pub fn find(&self, asked: &impl Asked, listener: Option<usize>) -> Option<(u32, usize)> {
         let host = asked.host_name();
+        let host = &*host;
         let exact = self.exact.get(host).into_iter();
         // From the longest suffix to the shortest. A name without anything before the first dot has none.
         let suffixes = host.match_indices('.').filter(|(at, _)| *at > 0).filter_map(|(at, _)| self.suffixes.get(&host[at..]));
@@ -118,8 +120,8 @@ mod tests {
     }
 
     impl Asked for Request {
-        fn host_name(&self) -> &str {
-            self.host
+        fn host_name(&self) -> Cow<'_, str> {
+            self.host.into()
         }
 
         fn path(&self) -> &str {

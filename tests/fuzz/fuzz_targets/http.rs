@@ -68,7 +68,7 @@ fn answers(bytes: &[u8], split: usize) {
         Err(fault) => return assert_eq!(fault.status, 502),
     };
     match answer(&bytes[..end], &offer, &LIMITS) {
-        Ok(Answer::Response { head, mut body }) => {
+        Ok(Answer::Response { head, mut body, .. }) => {
             let generous = HeadLimits { head_bytes_max: 8192, headers_max: 32, ..LIMITS };
             let again = answer(&head, &offer, &generous).expect("what is relayed passes");
             let Answer::Response { body: again, .. } = again else { panic!("{again:?} of a relayed response") };

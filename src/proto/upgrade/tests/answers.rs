@@ -27,7 +27,7 @@ fn switched(head: &str) {
 #[track_caller]
 fn relayed(head: &str) -> (String, Body) {
     match answered(head) {
-        Ok(Answer::Response { head, body }) => (String::from_utf8(head).unwrap(), body),
+        Ok(Answer::Response { head, body, .. }) => (String::from_utf8(head).unwrap(), body),
         other => panic!("{other:?}"),
     }
 }

@@ -110,7 +110,7 @@ fn mutated_answers() {
     for round in 0..ROUNDS {
         let head = mutated(if round % 2 == 0 { &deflate } else { other }, &mut dice);
         match answer(&head, &offer, &LIMITS) {
-            Ok(Answer::Response { head, body }) => {
+            Ok(Answer::Response { head, body, .. }) => {
                 relayed += 1;
                 assert_eq!(head_end(&head, 0, HeadKind::Response, &LIMITS), Ok(Some(head.len())));
                 match answer(&head, &offer, &LIMITS) {
