@@ -2,11 +2,25 @@
 //! anything else, a request. The second says where the rest is split.
 #![no_main]
 
+use std::borrow::Cow;
+
 use libfuzzer_sys::fuzz_target;
 use ringway::proto::http::{Body, Chunked, Fault, HeadKind, HeadLimits, head_end};
-use ringway::proto::upgrade::{Answer, Edit, answer, request};
+use ringway::proto::upgrade::{
+    Answer, Edit, Head, Incoming, Answer, PlainRequest, answer, edit_head, plain_answer, request, rewrite,
+};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, headers_max: 24, target_bytes_max: 256 };
+
+/// For heads that have been rebuilt, and may have grown.
+const GENEROUS: HeadLimits = HeadLimits { head_bytes_max: 8192, headers_max: 40, target_bytes_max: 256 };
+
+const EDITS: [Edit<'static>; 4] = [
+    Edit::Append { name: "X-Forwarded-For", value: Cow::Borrowed("192.0.2.1") },
+    Edit::Replace { name: "X-Forwarded-Proto", value: Cow::Borrowed("http") },
+    Edit::Remove { name: "Forwarded" },
+    Edit::Add { name: "X-Added", value: Cow::Borrowed("1") },
+];
 
 const OFFER: &[u8] =
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
@@ -45,41 +59,68 @@ fn requests(bytes: &[u8], split: usize) {
         Err(fault) => return assert!(matches!(fault.status, 400 | 414 | 431 | 505) && !fault.response().is_empty()),
     };
     let checked = match request(&bytes[..end], &LIMITS) {
-        Ok(checked) => checked,
-        Err(fault) => return assert!(matches!(fault.status, 400 | 405 | 414 | 426 | 431 | 505)),
+        Ok(Incoming::Upgrade(checked)) => checked,
+        Ok(Incoming::Plain(checked, fault)) => {
+            assert!(matches!(fault.status, 400 | 405 | 426));
+            return plain(&checked);
+        }
+        Err(fault) => return assert!(matches!(fault.status, 400 | 405 | 414 | 417 | 426 | 431 | 505)),
     };
     // What is forwarded is itself a good request, which says the same and is forwarded as it is.
-    let edits = [
-        Edit::Append { name: "X-Forwarded-For", value: "192.0.2.1".into() },
-        Edit::Replace { name: "X-Forwarded-Proto", value: "http".into() },
-        Edit::Remove { name: "Forwarded" },
-    ];
-    let forward = checked.forward(&edits, None);
-    let generous = HeadLimits { head_bytes_max: 8192, headers_max: 32, ..LIMITS };
-    let again = request(&forward, &generous).expect("what is forwarded passes");
+    let forward = checked.forward(&EDITS, None);
+    let again = request(&forward, &GENEROUS).and_then(Incoming::into_upgrade).expect("what is forwarded passes");
     assert_eq!((&again.host, &again.target, &again.offer), (&checked.host, &checked.target, &checked.offer));
     assert_eq!(again.forward(&[], None), forward);
+    route(&checked);
+}
+
+/// The same for a request that is no upgrade.
+fn plain(checked: &PlainRequest) {
+    let forward = checked.forward(&EDITS, None);
+    let Ok(Incoming::Plain(again, _)) = request(&forward, &GENEROUS) else { panic!("what is forwarded passes") };
+    assert_eq!((&again.host, &again.target, again.method), (&checked.host, &checked.target, checked.method));
+    assert_eq!((again.body, again.expects_continue), (checked.body, false));
+    assert_eq!(again.forward(&[], None), forward);
+    route(checked);
+}
+
+/// What routes ask, and that no rewritten path is one that a client could not have sent.
+fn route(head: &Head) {
+    assert!(!head.host_name().ends_with('.') && head.path().starts_with('/'));
+    let _ = (head.query_value("a"), head.cookie("a"), head.header("Cookie").count(), head.offers_subprotocol("chat"));
+    for matched in 0..=head.path().len() {
+        if let Ok(target) = rewrite(&head.target, matched, "/v2") {
+            assert!(target.starts_with("/v2") && !target.split('?').next().unwrap_or_default().contains("/../"));
+        }
+    }
 }
 
 fn answers(bytes: &[u8], split: usize) {
-    let offer = request(OFFER, &LIMITS).expect("a good request").offer;
+    let offer = request(OFFER, &LIMITS).and_then(Incoming::into_upgrade).expect("a good request").offer;
     let end = match end(bytes, split, HeadKind::Response) {
         Ok(end) => end.unwrap_or(bytes.len()),
         Err(fault) => return assert_eq!(fault.status, 502),
     };
+    let plain = plain_answer(&bytes[..end], "GET", &LIMITS);
     match answer(&bytes[..end], &offer, &LIMITS) {
         Ok(Answer::Response { head, mut body, .. }) => {
-            let generous = HeadLimits { head_bytes_max: 8192, headers_max: 32, ..LIMITS };
-            let again = answer(&head, &offer, &generous).expect("what is relayed passes");
+            let again = answer(&head, &offer, &GENEROUS).expect("what is relayed passes");
             let Answer::Response { body: again, .. } = again else { panic!("{again:?} of a relayed response") };
             assert!(again == body || body == Body::None);
+            let edited = edit_head(&head, &EDITS);
+            assert_eq!(head_end(&edited, 0, HeadKind::Response, &GENEROUS), Ok(Some(edited.len())));
+            assert_eq!(edit_head(&head, &[]), head);
+            assert_eq!(plain, Ok(Answer::Response { head, body }));
             if let Ok((taken, complete)) = body.take(&bytes[end..]) {
                 assert!(taken <= bytes.len() - end && complete == body.is_complete());
             }
         }
-        Ok(Answer::Switched(_)) => assert!(bytes.starts_with(b"HTTP/1.1 101 ")),
-        Ok(Answer::Informational) => assert!(bytes[9] == b'1'),
-        Err(fault) => assert_eq!(fault.status, 502),
+        Ok(Answer::Switched(_)) => {
+            assert!(bytes.starts_with(b"HTTP/1.1 101 ") && plain.is_err());
+            assert_eq!(edit_head(&bytes[..end], &[]), &bytes[..end]);
+        }
+        Ok(Answer::Informational) => assert!(bytes[9] == b'1' && plain == Ok(Answer::Informational)),
+        Err(fault) => assert!(fault.status == 502 && plain.is_err()),
     }
 }
 

@@ -100,6 +100,29 @@ fn mutated_requests() {
 }
 
 #[test]
+fn mutated_plain_requests() {
+    let mut dice = Dice(0x5eed_0004);
+    let rich = "POST /poll?sid=1 HTTP/1.1\r\nHost: server.example.com\r\nTransfer-Encoding: chunked\r\nConnection: x, close\r\n\
+                X-Y: z\r\nUpgrade: h2c\r\nContent-Type: text/plain\r\nExpect: 100-continue\r\nCookie: a=b\r\n\r\n";
+    let edits = [Edit::Add { name: "X-Added", value: "1".into() }];
+    let mut passed = 0;
+    for round in 0..ROUNDS {
+        let rich = if round % 2 == 0 { rich } else { &but(rich, "Transfer-Encoding: chunked", "Content-Length: 5") };
+        let head = mutated(rich, &mut dice);
+        let Ok(Incoming::Plain(plain, _)) = request(&head, &LIMITS) else { continue };
+        passed += 1;
+        let forward = plain.forward(&edits, None);
+        let Ok(Incoming::Plain(again, _)) = request(&forward, &LIMITS) else { panic!("{}", forward.escape_ascii()) };
+        assert_eq!((&again.host, &again.target, again.body), (&plain.host, &plain.target, plain.body));
+        assert_eq!(again.forward(&[], None), forward, "{}", head.escape_ascii());
+        let lines = forward.split(|&byte| byte == b'\n').map(<[u8]>::to_ascii_lowercase);
+        let framing = |line: &Vec<u8>| line.starts_with(b"content-length:") || line.starts_with(b"transfer-encoding:");
+        assert_eq!(lines.filter(framing).count(), usize::from(plain.body != Body::None));
+    }
+    assert!(passed > ROUNDS / 20, "only {passed} passed");
+}
+
+#[test]
 fn mutated_answers() {
     let mut dice = Dice(0x5eed_0002);
     let offer =
