@@ -176,7 +176,9 @@ impl Session {
     }
 
     /// If one of its peers is slow: how many buffers wait for it, which session this is, and whether it is the backend.
-    pub fn hoarding(&self, now: u64, patience: u64) -> Option<(u16, u32, bool)> {
+    pub fn hoarding(&self, now: u64) -> Option<(u16, u32, bool)> {
+        // A tenth of the usual patience: while it lasts nobody else is served.
+        let patience = self.policy.as_ref()?.waits.send_stall / 10;
         [(&self.client, &self.down, false), (&self.backend, &self.up, true)]
             .into_iter()
             .filter(|(end, pipe, _)| end.is_slow(now, patience) && pipe.held_buffers() > 0)

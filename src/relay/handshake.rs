@@ -149,8 +149,9 @@ impl Session {
         let edits: Vec<_> =
             edits(&route.forward, self.client_ip, &asking.host).into_iter().chain(route::edits(&route.request_headers)).collect();
         let head = incoming.forward(&edits, handshake.target.as_deref());
-        self.deadline = cx.now + if handshake.is_plain() { policy.waits.plain_http } else { policy.waits.answer };
+        let wait = if handshake.is_plain() { policy.waits.plain_http } else { policy.waits.answer };
         let invited = handshake.begin_upload(policy.limits());
+        self.deadline = cx.now + wait;
         let early = if handshake.is_plain() { std::mem::take(&mut handshake.early) } else { Vec::new() };
         self.state = State::Answering(handshake);
         self.up.push(Piece::owned(head), cx);

@@ -416,9 +416,7 @@ impl Relay {
             return;
         }
         self.relieve_at = self.now + RELIEVE_MS;
-        // A tenth of the usual patience: while it lasts nobody else is served.
-        let (now, patience) = (self.now, self.shared.waits.send_stall / 10);
-        let slowest = self.sessions.iter().filter_map(|session| session.hoarding(now, patience)).max();
+        let slowest = self.sessions.iter().filter_map(|session| session.hoarding(self.now)).max();
         if let Some((_, index, is_backend)) = slowest {
             let (session, mut cx) = self.enter(index, ops);
             let side = if is_backend { Side::Backend } else { Side::Client };

@@ -3,7 +3,7 @@
 
 use super::session::{Session, State};
 use super::shared::Context;
-use crate::op::{Lease, Piece, Side};
+use crate::op::{Lease, Piece};
 use crate::proto::http::{Body, Fault};
 
 /// The body of the request, as far as it has gone up.
@@ -58,12 +58,12 @@ impl Session {
 
     /// The client has sent FIN. Behind a whole request that is its right; else nothing can be made of it.
     pub fn upload_ended(&mut self, cx: &mut Context<'_>) {
+        self.client.finished = true;
         let upload = match &self.state {
             State::Answering(handshake) => handshake.upload.as_ref(),
             State::Responding(response) => response.upload.as_ref(),
             _ => None,
         };
-        self.end(Side::Client).finished = true;
         if upload.is_some_and(|upload| !upload.body.is_complete()) {
             self.stop_upload(Fault::new(400, "The request's body is cut short."), cx);
         }

@@ -66,7 +66,7 @@ impl Session {
         }
         let pool = policy.pool().1;
         handshake.key = hash_key(pool, asking, self.client_ip).unwrap_or_else(|| cx.shared.random());
-        handshake.wanted = pool.sticky.as_ref().and_then(|sticky| sticky.find(asking.cookie(sticky.name())?));
+        handshake.wanted = wanted(pool, asking);
         handshake.came_with = handshake.wanted;
         handshake.tried.clear();
         handshake.admitted = false;
@@ -284,6 +284,12 @@ impl Session {
         self.deadline = cx.now + cx.shared.random() % spread;
         cx.unsettle(self);
     }
+}
+
+/// The backend that the client's cookie names.
+fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
+    let sticky = pool.sticky.as_ref()?;
+    sticky.find(asking.cookie(sticky.cookie())?)
 }
 
 /// Whether the pool takes another handshake now.

@@ -397,7 +397,7 @@ impl Session {
 
     fn arm_timer(&mut self, cx: &mut Context<'_>) {
         // An armed timer that comes too early is looked at again when it fires: no work per message.
-        let wanted = self.next_deadline(cx);
+        let wanted = self.next_deadline();
         if wanted < self.timer_at {
             self.timer_at = wanted;
             cx.shared.timers.set(self.index, wanted);
@@ -405,7 +405,7 @@ impl Session {
     }
 
     /// The earliest of all that this session waits for.
-    pub fn next_deadline(&self, cx: &Context<'_>) -> u64 {
+    pub fn next_deadline(&self) -> u64 {
         let mut earliest = self.deadline;
         if matches!(self.state, State::Responding(_) | State::Open | State::Closing(_)) {
             for end in [&self.client, &self.backend] {
@@ -425,7 +425,7 @@ impl Session {
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         let now = cx.now;
         self.timer_at = u64::MAX;
-        if self.next_deadline(cx) > now {
+        if self.next_deadline() > now {
             return;
         }
         if self.deadline <= now {

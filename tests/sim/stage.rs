@@ -97,7 +97,8 @@ impl Stage {
             Buffers::new(config.buffers.bulk_bytes, plan.bulk_count),
         ];
         let accepting = vec![Accepting::Idle; config.listeners.len()];
-        let relay = Relay::new(Table::first(Arc::new(config), now), plan, metrics.clone(), 1, now);
+        let table = Table::first(Arc::new(config), now);
+        let relay = Relay::new(table.clone(), plan, metrics.clone(), 1);
         let mut stage = Stage {
             relay,
             metrics,
@@ -111,9 +112,15 @@ impl Stage {
             dialled: Vec::new(),
             records: true,
         };
-        stage.relay.start(&mut stage.ops);
-        stage.operate();
+        stage.adopt(table);
         stage
+    }
+
+    /// A reload to a table whose config has as many listeners.
+    pub fn adopt(&mut self, table: Arc<Table>) {
+        let listeners: Vec<u32> = (0..self.accepting.len() as u32).collect();
+        self.relay.adopt(table, &listeners, self.now, &mut self.ops);
+        self.operate();
     }
 
     /// A client connects.

@@ -46,15 +46,10 @@ impl World {
         let kernel = Kernel::new(Dice::new(dice.next()), setup.temper.clone(), setup.pools(), listeners, trace);
         let metrics = Arc::new(Metrics::default());
         let now = Instant::now();
-        let mut relay = Relay::new(
-            Table::first(Arc::new(setup.config.clone()), now),
-            setup.plan,
-            metrics.clone(),
-            dice.next(),
-            now,
-        );
+        let table = Table::first(Arc::new(setup.config.clone()), now);
+        let mut relay = Relay::new(table.clone(), setup.plan, metrics.clone(), dice.next());
         let mut ops = Vec::new();
-        relay.start(&mut ops);
+        relay.adopt(table, &(0..listeners as u32).collect::<Vec<_>>(), now, &mut ops);
         if trace {
             println!("{:#?}\n{:#?}\n{:#?}", setup.config, setup.plan, setup.temper);
         }

@@ -7,7 +7,7 @@ use socket2::SockRef;
 
 use super::kit::{Heard, Kit, Setup, conn, kit_with};
 use crate::config::{Address, Config, Tcp};
-use crate::io::{Listeners, private_table};
+use crate::io::{ListenError, Listeners, private_table};
 use crate::op::Op;
 
 /// A kit that listens on one address as the program does.
@@ -16,13 +16,20 @@ fn listening(address: Address, tcp: &Tcp) -> Option<(Kit, Listeners, Address)> {
 }
 
 fn listening_with(setup: Setup, address: Address, tcp: &Tcp) -> Option<(Kit, Listeners, Address)> {
-    let listeners = Listeners::bind(&[address.into()], tcp, 1).unwrap();
-    let fd = listeners.of_worker(0)[0];
+    let listeners = bind(&[address], tcp, 1).unwrap();
+    let (_, fd) = listeners.new_for(0)[0];
     // SAFETY: `listeners` keeps the descriptor open while it is duplicated.
     let own = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().unwrap();
     let kit = kit_with(Setup { listeners: vec![own], ..setup })?;
     let address = listeners.addresses().remove(0);
     Some((kit, listeners, address))
+}
+
+fn bind(addresses: &[Address], tcp: &Tcp, workers: usize) -> Result<Listeners, ListenError> {
+    let mut listeners = Listeners::new(workers);
+    let wanted: Vec<_> = addresses.iter().cloned().map(Into::into).collect();
+    listeners.change(listeners.prepare(&wanted, tcp)?);
+    Ok(listeners)
 }
 
 fn inet(address: &Address) -> SocketAddr {
@@ -172,13 +179,13 @@ fn a_unix_listener_is_found_removed_and_replaced() {
     let Heard::Accepted { socket, peer: None } = kit.hear_one() else { panic!() };
     kit.push(Op::Refuse { socket });
 
-    let error = Listeners::bind(&[address.clone().into()], &tcp(), 1).unwrap_err().to_string();
+    let error = bind(std::slice::from_ref(&address), &tcp(), 1).unwrap_err().to_string();
     assert!(error.contains("unix:") && error.contains("A process listens there"), "{error}");
     drop(listeners);
     assert!(!path.exists(), "the file goes with the listeners");
 
     std::fs::write(&path, "no socket").unwrap();
-    let error = Listeners::bind(&[address.into()], &tcp(), 1).unwrap_err().to_string();
+    let error = bind(&[address], &tcp(), 1).unwrap_err().to_string();
     assert!(error.contains("no socket"), "{error}");
     assert!(path.exists(), "a file that is no socket is not ours to remove");
     std::fs::remove_file(path).unwrap();
@@ -186,15 +193,15 @@ fn a_unix_listener_is_found_removed_and_replaced() {
 
 #[test]
 fn workers_share_a_port_and_nobody_else_does() {
-    let bound = Listeners::bind(&[loopback().into()], &tcp(), 3).unwrap();
+    let bound = bind(&[loopback()], &tcp(), 3).unwrap();
     let address = bound.addresses().remove(0);
     assert_ne!(inet(&address).port(), 0);
-    let fds = bound.of_worker(0).len() + bound.of_worker(2).len();
+    let fds = bound.new_for(0).len() + bound.new_for(2).len();
     assert_eq!(fds, 2);
-    let error = Listeners::bind(&[address.into()], &tcp(), 3).unwrap_err().to_string();
+    let error = bind(&[address], &tcp(), 3).unwrap_err().to_string();
     assert!(error.contains("os error 98") && error.contains("ss -ltnp"), "{error}");
 
     let error =
-        Listeners::bind(&["192.0.2.1:80".parse::<Address>().unwrap().into()], &tcp(), 1).unwrap_err().to_string();
+        bind(&["192.0.2.1:80".parse().unwrap()], &tcp(), 1).unwrap_err().to_string();
     assert!(error.contains("192.0.2.1:80") && error.contains("ip address"), "{error}");
 }

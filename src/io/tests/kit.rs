@@ -67,7 +67,10 @@ pub fn kit_with(setup: Setup) -> Option<Kit> {
     let waker = Waker::new().unwrap();
     let wake = waker.duplicate();
     let queue = if setup.tiny { Queue::sized(8, 16) } else { Queue::new() }.unwrap();
-    let ring = Ring::on(queue, &config, &plan, features, setup.listeners, wake).unwrap();
+    let mut ring = Ring::on(queue, &config, &plan, features, wake).unwrap();
+    for (number, listener) in setup.listeners.into_iter().enumerate() {
+        ring.listen(number as u16, listener);
+    }
     Some(Kit { ring, features, waker })
 }
 

@@ -5,7 +5,10 @@
 
 pub mod breaker;
 pub mod eject;
-mod rate;
+pub mod bounds;
+pub mod hash;
+pub mod rate;
+pub mod ring;
 pub mod router;
 pub mod state;
 
@@ -43,7 +46,7 @@ pub struct Pool {
     /// Those of the config first, then those that were found. Numbered by their place here.
     pub members: Vec<Member>,
     /// If clients come back by a cookie.
-    pub sticky: Option<Sticky>,
+    pub(super) sticky: Option<Sticky>,
     pub state: Arc<PoolState>,
 }
 

@@ -5,6 +5,9 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::breaker::Breaker;
+use super::rate::Rate;
+
 /// On cache lines of its own, as every worker writes to it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -21,6 +24,8 @@ pub struct BackendState {
     pub ejected_until: AtomicU64,
     /// When it last came up, or came into the pool; slow start counts from here. 0: it was there from the beginning.
     pub up_since: AtomicU64,
+    /// When it answered again after its last ejection. 0: it has no ejection to live down.
+    pub well_since: AtomicU64,
     checked: AtomicU8,
     place: AtomicU64,
 }
@@ -34,6 +39,11 @@ pub struct PoolState {
     pub sessions: AtomicU32,
     /// Handshakes that wait for their turn, over all workers.
     pub waiting: AtomicU32,
+    /// The latest time at which a worker made a view of the pool. No worker's view may lag behind another's.
+    pub seen: AtomicU64,
+    /// Handshakes per second.
+    pub rate: Rate,
+    pub breaker: Breaker,
 }
 
 /// What active checks say.

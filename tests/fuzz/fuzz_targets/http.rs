@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use libfuzzer_sys::fuzz_target;
 use ringway::proto::http::{Body, Chunked, Fault, HeadKind, HeadLimits, head_end};
 use ringway::proto::upgrade::{
-    Answer, Edit, Head, Incoming, Answer, PlainRequest, answer, edit_head, plain_answer, request, rewrite,
+    Answer, Edit, Head, Incoming, PlainRequest, answer, edit_head, plain_answer, request, rewrite,
 };
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, headers_max: 24, target_bytes_max: 256 };
@@ -103,14 +103,14 @@ fn answers(bytes: &[u8], split: usize) {
     };
     let plain = plain_answer(&bytes[..end], "GET", &LIMITS);
     match answer(&bytes[..end], &offer, &LIMITS) {
-        Ok(Answer::Response { head, mut body, .. }) => {
+        Ok(Answer::Response { status, head, mut body }) => {
             let again = answer(&head, &offer, &GENEROUS).expect("what is relayed passes");
             let Answer::Response { body: again, .. } = again else { panic!("{again:?} of a relayed response") };
             assert!(again == body || body == Body::None);
             let edited = edit_head(&head, &EDITS);
             assert_eq!(head_end(&edited, 0, HeadKind::Response, &GENEROUS), Ok(Some(edited.len())));
             assert_eq!(edit_head(&head, &[]), head);
-            assert_eq!(plain, Ok(Answer::Response { head, body }));
+            assert_eq!(plain, Ok(Answer::Response { status, head, body }));
             if let Ok((taken, complete)) = body.take(&bytes[end..]) {
                 assert!(taken <= bytes.len() - end && complete == body.is_complete());
             }

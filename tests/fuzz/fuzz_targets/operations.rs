@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use ringway::config::{Address, Balance, Config, Plan, Pool};
+use ringway::config::{Address, Config, Plan, Pool};
 use ringway::metrics::Metrics;
 use ringway::op::{Completion, Side};
 use ringway::relay::Relay;
+use ringway::relay::table::Table;
 
 use kernel::Kernel;
 
@@ -21,9 +22,9 @@ const PLAN: Plan = Plan { sessions_max: 3, refusals_max: 1, small_count: 6, bulk
 fn config() -> Config {
     let mut config = Config::default();
     let backend = |port| Address::Inet(([127, 0, 0, 1], port).into());
-    config.listeners = vec![backend(1)];
-    config.pools =
-        vec![Pool { name: "p".into(), backends: vec![backend(2), backend(3)], balance: Balance::RoundRobin }];
+    config.listeners = vec![backend(1).into()];
+    config.pools = vec![Pool { backends: vec![backend(2).into(), backend(3).into()], ..Pool::named("p") }];
+    config.default_pool = Some(0);
     config.limits.window_bytes = 1024;
     config.limits.message_bytes_max = Some(4096);
     config.limits.response_body_bytes_max = 256;
@@ -51,10 +52,11 @@ struct World {
 impl World {
     fn new() -> Self {
         let now = Instant::now();
-        let mut relay = Relay::new(Arc::new(config()), PLAN, Arc::new(Metrics::default()), 1, now);
+        let table = Table::first(Arc::new(config()), now);
+        let mut relay = Relay::new(table.clone(), PLAN, Arc::new(Metrics::default()), 1);
         let mut kernel = Kernel::new(&PLAN);
         let mut ops = Vec::new();
-        relay.start(&mut ops);
+        relay.adopt(table, &[1], now, &mut ops);
         kernel.carry_out(ops);
         World { relay, kernel, now }
     }

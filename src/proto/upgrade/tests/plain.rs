@@ -229,7 +229,7 @@ fn whoever_names_websocket_wants_an_upgrade() {
     assert!(matches!(request(GOOD.as_bytes(), &LIMITS), Ok(Incoming::Upgrade(request)) if request.path() == "/chat"));
 }
 
-fn answered(method: &str, head: &str) -> Result<PlainAnswer, Fault> {
+fn answered(method: &str, head: &str) -> Result<Answer, Fault> {
     plain_answer(head.as_bytes(), method, &LIMITS)
 }
 
@@ -262,10 +262,10 @@ fn answers_are_rebuilt_and_end_the_connection() {
     ] {
         let head = format!("HTTP/1.1 {status} X\r\n{kept}Connection: close\r\n\r\n").into_bytes();
         let answer = answered(method, &format!("HTTP/1.1 {status} X\r\n{lines}\r\n"));
-        assert_eq!(answer, Ok(PlainAnswer::Response { head, body }), "{method} {status} {lines}");
+        assert_eq!(answer, Ok(Answer::Response { head, body }), "{method} {status} {lines}");
     }
     let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec();
-    assert_eq!(answered("GET", "HTTP/1.0 200 OK\r\n\r\n"), Ok(PlainAnswer::Response { head, body: Body::UntilClose }));
+    assert_eq!(answered("GET", "HTTP/1.0 200 OK\r\n\r\n"), Ok(Answer::Response { head, body: Body::UntilClose }));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn b18_a_101_that_nobody_asked_for() {
     let fault = answered("GET", SWITCHED).unwrap_err();
     assert_eq!((fault.status, &*fault.text), (502, "The backend's answer is a 101 to a request that is no upgrade."));
     for head in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 \r\nLink: </a>\r\n\r\n"] {
-        assert_eq!(answered("POST", head), Ok(PlainAnswer::Informational));
+        assert_eq!(answered("POST", head), Ok(Answer::Informational));
     }
     for lines in ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Content-Length: 5\r\nContent-Length: 5"] {
         let fault = answered("HEAD", &format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n")).unwrap_err();
