@@ -204,11 +204,30 @@ fn explain(error: &Error) -> String {
 /// As people say it, "connection refused", instead of with its number.
 fn describe(error: &io::Error) -> String {
     match error.kind() {
+        // Of all that is done here, only the connect to a UNIX socket looks for something by its name.
+        ErrorKind::NotFound => "no such socket".into(),
         ErrorKind::Other => error.to_string(),
         kind => match kind.to_string() {
             // What has no kind of its own yet.
             nameless if nameless == "uncategorized error" => error.to_string(),
             name => name,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_taken_only_from_a_whole_line() {
+        let text = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
+        for end in 0..text.len() {
+            let expected = if end < 17 { Status::Partial } else { Status::Final(200) };
+            assert_eq!(status(&text[..end]), Ok(expected), "{end}");
+        }
+        let interim = b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\nHTTP";
+        assert_eq!(status(&interim[..30]), Ok(Status::Partial));
+        assert_eq!(status(interim), Ok(Status::Interim(31)));
     }
 }
