@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Config;
-use super::settings::GLOBAL;
+use super::settings::{GLOBAL, quote};
 
 pub(super) fn print(config: &Config) -> String {
     let mut text = format!("# The effective configuration of ringway {}\n", env!("CARGO_PKG_VERSION"));
@@ -34,18 +34,4 @@ pub(super) fn print(config: &Config) -> String {
         line(format_args!("{key} = {}", setting.print(&setting.read(config))));
     }
     text
-}
-
-/// A TOML basic string.
-fn quote(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => write!(quoted, "\\u{:04x}", u32::from(c)).expect("a String takes all"),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

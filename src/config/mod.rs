@@ -12,6 +12,7 @@ mod route;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod text;
 mod units;
 
 use std::fs::File;

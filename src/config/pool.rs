@@ -1,9 +1,11 @@
 //! A pool of backends: who they are, how one is chosen, and what happens when they are not well.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use super::Address;
+use super::{Address, text};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
@@ -305,6 +307,34 @@ impl From<Address> for Backend {
             slow_start: None,
             backup: false,
             drain: false,
+        }
+    }
+}
+
+impl fmt::Display for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HashKey::ClientIp => f.write_str("client-ip"),
+            HashKey::Header(name) => write!(f, "header:{name}"),
+            HashKey::Cookie(name) => write!(f, "cookie:{name}"),
+            HashKey::Query(name) => write!(f, "query:{name}"),
+        }
+    }
+}
+
+impl FromStr for HashKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "client-ip" => Ok(HashKey::ClientIp),
+            Some(("header", name)) => text::request_header_name(name).map(|()| HashKey::Header(name.into())),
+            Some(("cookie", name)) => text::cookie_name(name).map(|()| HashKey::Cookie(name.into())),
+            Some(("query", name)) => text::query_name(name).map(|()| HashKey::Query(name.into())),
+            _ => Err(format!(
+                "\"{}\" is not known; write \"client-ip\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
+                text.escape_debug()
+            )),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! A route: which requests it takes, where they go, and how they are changed on the way.
 
-use super::{Forward, Limits, Timeouts};
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Forward, Limits, Timeouts, text};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -75,6 +78,39 @@ pub struct HeaderEdits {
     pub add: Vec<(String, String)>,
 }
 
+impl fmt::Display for HostMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostMatch::Any => f.write_str("*"),
+            HostMatch::Exact(name) => f.write_str(name),
+            HostMatch::Suffix(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+impl FromStr for HostMatch {
+    type Err = String;
+
+    /// In any case, and with or without a dot at the end.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let lower = text.to_ascii_lowercase();
+        let (suffix, name) = match lower.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, lower.as_str()),
+        };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        match (text, suffix) {
+            ("*", _) => Ok(HostMatch::Any),
+            (_, false) if text::is_host(name) => Ok(HostMatch::Exact(name.into())),
+            (_, true) if text::is_host(name) && !name.starts_with('[') => Ok(HostMatch::Suffix(format!(".{name}"))),
+            _ => Err(format!(
+                "\"{}\" is not a host; write it as chat.example.com, *.example.com or *, without a port",
+                text.escape_debug()
+            )),
+        }
+    }
+}
+
 impl HeaderEdits {
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
@@ -119,5 +155,27 @@ impl Route {
         let conditions =
             self.headers.len() + usize::from(self.subprotocol.is_some()) + usize::from(!self.listeners.is_empty());
         (host, path, usize::MAX - conditions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_read_in_lower_case() {
+        let exact = |name: &str| Ok(HostMatch::Exact(name.into()));
+        assert_eq!("Chat.Example.COM.".parse(), exact("chat.example.com"));
+        assert_eq!("[::A]".parse(), exact("[::a]"));
+        assert_eq!("10.0.0.1".parse(), exact("10.0.0.1"));
+        assert_eq!("*.Example.com".parse(), Ok(HostMatch::Suffix(".example.com".into())));
+        assert_eq!("*".parse(), Ok(HostMatch::Any));
+        for text in ["", ".", "a:80", "[::1]:80", "*.", "*..", "*a.b", "a.*", "*.*", "**", "*.[::1]", "http://a", "a/b"]
+        {
+            assert!(text.parse::<HostMatch>().is_err(), "{text}");
+        }
+        for text in ["*", "*.a.b", "a.b", "[::1]"] {
+            assert_eq!(text.parse::<HostMatch>().unwrap().to_string(), text);
+        }
     }
 }

@@ -1,9 +1,13 @@
 //! The fields behind the options, and the words of those that are one of a few.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::Value;
-use crate::config::{Balance, ForwardMode, LogLevel, Watch};
+use crate::config::{
+    Balance, Check, Fate, ForwardMode, HashKey, HostMatch, LogLevel, PlainHttp, SameSite, Secure, StickyValue, Watch,
+};
 
 /// A field as a [`Value`]. The tables pair fields with kinds that fit them, and `parse` gives only
 /// values that fit the kind; so a mismatch here is our own fault.
@@ -50,6 +54,58 @@ impl Field for Vec<usize> {
         *self = cpus;
     }
 }
+
+impl Field for Vec<SocketAddr> {
+    fn read(&self) -> Value {
+        Value::Servers(self.clone())
+    }
+
+    fn write(&mut self, value: Value) {
+        let Value::Servers(servers) = value else { panic!("{value:?} for a list of servers") };
+        *self = servers;
+    }
+}
+
+impl Field for bool {
+    fn read(&self) -> Value {
+        Value::Flag(*self)
+    }
+
+    fn write(&mut self, value: Value) {
+        let Value::Flag(flag) = value else { panic!("{value:?} for a flag") };
+        *self = flag;
+    }
+}
+
+impl Field for PathBuf {
+    fn read(&self) -> Value {
+        // It came from a file of UTF-8.
+        Value::Text(self.display().to_string())
+    }
+
+    fn write(&mut self, value: Value) {
+        let Value::Text(text) = value else { panic!("{value:?} for a path") };
+        *self = text.into();
+    }
+}
+
+/// Texts, and what is written as one.
+macro_rules! text_field {
+    ($($type:ty),*) => {$(
+        impl Field for $type {
+            fn read(&self) -> Value {
+                Value::Text(self.to_string())
+            }
+
+            fn write(&mut self, value: Value) {
+                let Value::Text(text) = value else { panic!("{value:?} for a text") };
+                *self = text.parse().expect("the option's grammar is that of its type");
+            }
+        }
+    )*};
+}
+
+text_field!(String, HashKey, HostMatch);
 
 impl<T: Field + Default> Field for Option<T> {
     fn read(&self) -> Value {
@@ -112,3 +168,9 @@ word_field!(Balance {
     "ip-hash" = IpHash,
     "consistent-hash" = ConsistentHash,
 });
+word_field!(StickyValue { "opaque" = Opaque, "name" = Name });
+word_field!(SameSite { "lax" = Lax, "strict" = Strict, "none" = None });
+word_field!(Secure { "auto" = Auto, "always" = Always });
+word_field!(Check { "off" = Off, "tcp" = Tcp, "http" = Http, "websocket" = Websocket, "ping" = Ping });
+word_field!(Fate { "keep" = Keep, "restart" = Restart, "going-away" = GoingAway });
+word_field!(PlainHttp { "refuse" = Refuse, "forward" = Forward });

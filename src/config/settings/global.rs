@@ -12,6 +12,16 @@ const KEEPALIVE: Kind = Kind::Seconds(1..=32_767);
 /// Buffers of one ring: ids are 16 bits wide, and io_uring takes at most half of them.
 const RING_BUFFERS: RangeInclusive<u64> = 1..=32_768;
 
+// Those of a route too.
+pub(super) const INFORMATIONAL_MAX: Kind = Kind::Count(0..=1000);
+pub(super) const RESPONSE_BODY_BYTES_MAX: Kind = Kind::Bytes(0..=1 << 40);
+pub(super) const REQUEST_BODY_BYTES_MAX: Kind = Kind::Bytes(0..=1 << 50);
+/// A control frame's payload may have 125 bytes (RFC 6455, 5.5), and control frames are not for this limit to forbid.
+pub(super) const FRAME_BYTES_MAX: Kind = Kind::Bytes(125..=1 << 50);
+pub(super) const MESSAGE_BYTES_MAX: Kind = Kind::Bytes(125..=1 << 50);
+pub(super) const MESSAGE_FRAGMENTS_MAX: Kind = Kind::Count(1..=u32::MAX as u64);
+pub(super) const CONTROL_FRAMES_PER_SECOND_MAX: Kind = Kind::Count(1..=1_000_000);
+
 /// In the order in which they are documented and printed.
 #[rustfmt::skip]
 pub(in crate::config) static GLOBAL: &[Setting<Config>] = &[
@@ -19,20 +29,20 @@ pub(in crate::config) static GLOBAL: &[Setting<Config>] = &[
     setting!("cpus", cpus, Kind::Cpus, AUTO),
     setting!("log_level", log_level, Kind::Words(LogLevel::WORDS)),
     setting!("config_watch", config_watch, Kind::Words(Watch::WORDS)),
+    setting!("nameservers", nameservers, Kind::Servers, AUTO),
 
     setting!("limits.sessions_max", limits.sessions_max, Kind::Count(1..=1 << 23), AUTO),
     setting!("limits.head_bytes_max", limits.head_bytes_max, Kind::Bytes(256..=MIB)),
     setting!("limits.headers_max", limits.headers_max, Kind::Count(8..=1000)),
     setting!("limits.target_bytes_max", limits.target_bytes_max, Kind::Bytes(1..=MIB)),
     setting!("limits.early_bytes_max", limits.early_bytes_max, Kind::Bytes(1..=GIB)),
-    setting!("limits.informational_max", limits.informational_max, Kind::Count(0..=1000)),
-    setting!("limits.response_body_bytes_max", limits.response_body_bytes_max, Kind::Bytes(0..=1 << 40)),
-    setting!("limits.request_body_bytes_max", limits.request_body_bytes_max, Kind::Bytes(0..=1 << 50), OFF),
-    // A control frame's payload may have 125 bytes (RFC 6455, 5.5), and control frames are not for this limit to forbid.
-    setting!("limits.frame_bytes_max", limits.frame_bytes_max, Kind::Bytes(125..=1 << 50), OFF),
-    setting!("limits.message_bytes_max", limits.message_bytes_max, Kind::Bytes(125..=1 << 50), OFF),
-    setting!("limits.message_fragments_max", limits.message_fragments_max, Kind::Count(1..=u32::MAX as u64), OFF),
-    setting!("limits.control_frames_per_second_max", limits.control_frames_per_second_max, Kind::Count(1..=1_000_000), OFF),
+    setting!("limits.informational_max", limits.informational_max, INFORMATIONAL_MAX),
+    setting!("limits.response_body_bytes_max", limits.response_body_bytes_max, RESPONSE_BODY_BYTES_MAX),
+    setting!("limits.request_body_bytes_max", limits.request_body_bytes_max, REQUEST_BODY_BYTES_MAX, OFF),
+    setting!("limits.frame_bytes_max", limits.frame_bytes_max, FRAME_BYTES_MAX, OFF),
+    setting!("limits.message_bytes_max", limits.message_bytes_max, MESSAGE_BYTES_MAX, OFF),
+    setting!("limits.message_fragments_max", limits.message_fragments_max, MESSAGE_FRAGMENTS_MAX, OFF),
+    setting!("limits.control_frames_per_second_max", limits.control_frames_per_second_max, CONTROL_FRAMES_PER_SECOND_MAX, OFF),
     setting!("limits.window_bytes", limits.window_bytes, Kind::Bytes(KIB..=GIB)),
 
     setting!("timeouts.head", timeouts.head, WAIT),

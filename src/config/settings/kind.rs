@@ -1,5 +1,6 @@
 //! What may stand behind an option: reading it from the file's tree, printing it, and what is said about the rest.
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -13,7 +14,10 @@ pub(in crate::config) enum Value {
     Number(u64),
     Time(Duration),
     Word(&'static str),
+    Flag(bool),
+    Text(String),
     Cpus(Vec<usize>),
+    Servers(Vec<SocketAddr>),
     Absent,
 }
 
@@ -25,8 +29,23 @@ pub(super) enum Kind {
     /// As `Time`, for what is counted in whole seconds.
     Seconds(RangeInclusive<u64>),
     Words(&'static [&'static str]),
+    Flag,
+    Text(Grammar),
     Cpus,
+    /// Of DNS.
+    Servers,
 }
+
+#[derive(Debug)]
+pub(super) struct Grammar {
+    /// For the end of a fault: `a path`.
+    pub(super) what: &'static str,
+    /// One that is allowed, and no default.
+    pub(super) such_as: &'static str,
+    pub(super) check: fn(&str) -> Result<(), String>,
+}
+
+const DNS_PORT: u16 = 53;
 
 impl Kind {
     /// The value in the file's notation.
@@ -36,7 +55,13 @@ impl Kind {
             (Value::Number(n), _) => n.to_string(),
             (Value::Time(time), _) => format!("\"{}\"", units::print_time(*time)),
             (Value::Word(word), _) => format!("\"{word}\""),
+            (Value::Flag(flag), _) => flag.to_string(),
+            (Value::Text(text), _) => quote(text),
             (Value::Cpus(cpus), _) => format!("\"{}\"", units::print_cpus(cpus)),
+            (Value::Servers(servers), _) => {
+                let servers: Vec<String> = servers.iter().map(|server| format!("\"{server}\"")).collect();
+                format!("[{}]", servers.join(", "))
+            }
             (Value::Absent, _) => unreachable!("the option prints its own word for none"),
         }
     }
@@ -68,6 +93,16 @@ impl Kind {
                 Some(word) => Ok(Value::Word(word)),
                 None => Err(Wrong::Word(describe(value))),
             },
+            (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
+            (Kind::Text(_), DeValue::String(text)) if text.is_empty() => Err(Wrong::Text("is empty".into())),
+            (Kind::Text(grammar), DeValue::String(text)) => {
+                (grammar.check)(text)?;
+                Ok(Value::Text(text.to_string()))
+            }
+            (Kind::Servers, DeValue::Array(servers)) if !servers.is_empty() => {
+                let servers: Result<_, _> = servers.iter().map(|server| name_server(server.get_ref())).collect();
+                Ok(Value::Servers(servers?))
+            }
             (Kind::Cpus, DeValue::String(text)) => Ok(Value::Cpus(units::parse_cpus(text)?)),
             (_, other) => Err(Wrong::Form(describe(other))),
         }
@@ -80,7 +115,10 @@ impl Kind {
             Kind::Bytes(_) => "a size such as \"64KiB\"".into(),
             Kind::Time(_) | Kind::Seconds(_) => "a time such as \"30s\"".into(),
             Kind::Words(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
+            Kind::Flag => "true or false".into(),
+            Kind::Text(grammar) => format!("{} such as \"{}\"", grammar.what, grammar.such_as),
             Kind::Cpus => "a list of CPUs such as \"0,2-5\"".into(),
+            Kind::Servers => "a list of addresses such as [\"192.0.2.53:53\"]".into(),
         }
     }
 
@@ -92,7 +130,13 @@ impl Kind {
             Kind::Time(range) => Value::Time(*range.end()),
             Kind::Seconds(range) => Value::Time(Duration::from_secs(*range.end())),
             Kind::Words(words) => Value::Word(words.iter().find(|word| Value::Word(word) != *than).unwrap()),
+            Kind::Flag => Value::Flag(*than == Value::Flag(false)),
+            Kind::Text(grammar) => {
+                assert_eq!((grammar.check)(grammar.such_as), Ok(()));
+                Value::Text(grammar.such_as.into())
+            }
             Kind::Cpus => Value::Cpus(vec![0]),
+            Kind::Servers => Value::Servers(vec![([192, 0, 2, 53], DNS_PORT).into()]),
         }
     }
 }
@@ -143,12 +187,35 @@ fn seconds(text: &str, range: &RangeInclusive<u64>) -> Result<Value, Wrong> {
     within(time.as_secs(), range, print).map(|seconds| Value::Time(Duration::from_secs(seconds)))
 }
 
+fn name_server(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
+    let DeValue::String(text) = value else { return Err(Wrong::Form(describe(value))) };
+    let server = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
+    match server {
+        Ok(server) if server.port() != 0 => Ok(server),
+        _ => Err(Wrong::Form(describe(value))),
+    }
+}
+
 fn within<T: PartialOrd + Copy>(value: T, range: &RangeInclusive<T>, print: fn(T) -> String) -> Result<T, Wrong> {
     if range.contains(&value) {
         return Ok(value);
     }
     let (value, first, last) = (print(value), print(*range.start()), print(*range.end()));
     Err(Wrong::Range(format!("{value} is not allowed; it may be {first} to {last}")))
+}
+
+/// A TOML basic string.
+pub(in crate::config) fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// A wrong value in a fault: short ones as they are, others by their type.

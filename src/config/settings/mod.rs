@@ -4,6 +4,8 @@
 mod fields;
 mod global;
 mod kind;
+mod pool;
+mod route;
 
 use std::time::Duration;
 
@@ -12,14 +14,17 @@ use toml::de::DeValue;
 use fields::Field;
 pub(super) use global::GLOBAL;
 use kind::Kind;
-pub(super) use kind::{Value, describe};
+pub(super) use kind::{Value, describe, quote};
+pub(super) use pool::{BACKEND, POOL};
+pub(super) use route::ROUTE;
 
 /// An option of a `T`.
 pub(super) struct Setting<T: 'static> {
     /// As in the file, from the table of the `T` on: `limits.head_bytes_max`.
     pub(super) path: &'static str,
     kind: Kind,
-    /// The word for `None`: `off` if there is then no limit, `auto` if it is then derived.
+    /// The word for `None`: `off` if there is then no limit, `auto` if it is then derived. Options that have none are left
+    /// out of the file instead.
     absent: Option<&'static str>,
     get: fn(&T) -> &dyn Field,
     get_mut: fn(&mut T) -> &mut dyn Field,
@@ -61,6 +66,11 @@ impl<T> Setting<T> {
         (self.get_mut)(owner).write(value);
     }
 
+    /// Is there a way to write the value? If not, it is meant where the option is left out.
+    pub(super) fn is_written(&self, value: &Value) -> bool {
+        self.absent.is_some() || *value != Value::Absent
+    }
+
     /// The value in the file's notation.
     pub(super) fn print(&self, value: &Value) -> String {
         match value {
@@ -82,16 +92,26 @@ mod tests {
     use std::fmt::Debug;
 
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Address, Backend, Config, Pool, Route};
+
+    fn backend() -> Backend {
+        "127.0.0.1:9000".parse::<Address>().unwrap().into()
+    }
 
     #[test]
     fn every_default_may_be_written_in_the_file() {
         defaults_may_be_written(GLOBAL, &Config::default());
+        defaults_may_be_written(POOL, &Pool::named("chat"));
+        defaults_may_be_written(BACKEND, &backend());
+        defaults_may_be_written(ROUTE, &Route::catch_all("all", 0, &Config::default()));
     }
 
     fn defaults_may_be_written<T>(settings: &[Setting<T>], owner: &T) {
         for setting in settings {
             let value = setting.read(owner);
+            if !setting.is_written(&value) {
+                continue;
+            }
             let text = format!("value = {}", setting.print(&value));
             let table = toml::de::DeTable::parse(&text).unwrap();
             assert_eq!(setting.parse(table.get_ref()["value"].get_ref()), Ok(value), "{}", setting.path);
@@ -101,6 +121,19 @@ mod tests {
     #[test]
     fn paths_name_the_fields_they_set() {
         paths_name_fields(GLOBAL, &Config::default());
+        paths_name_fields(POOL, &Pool::named("chat"));
+        paths_name_fields(BACKEND, &backend());
+        paths_name_fields(ROUTE, &Route::catch_all("all", 0, &Config::default()));
+    }
+
+    #[test]
+    fn a_route_says_what_it_does_otherwise_as_the_rest_says_it() {
+        let sections = ROUTE.iter().filter(|setting| setting.path.contains('.'));
+        for setting in sections {
+            let global = GLOBAL.iter().find(|global| global.path == setting.path).expect(setting.path);
+            assert_eq!(format!("{:?}", setting.kind), format!("{:?}", global.kind), "{}", setting.path);
+            assert_eq!(setting.absent, global.absent, "{}", setting.path);
+        }
     }
 
     fn paths_name_fields<T: Clone + Debug + PartialEq>(settings: &[Setting<T>], owner: &T) {

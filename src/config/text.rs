@@ -1,0 +1,256 @@
+//! Texts that have a grammar: names of headers and cookies, hosts, paths. Each function says what is wrong with one.
+//!
+//! Routes are held against requests that the handshake has accepted, so what no accepted request can have is refused here:
+//! such a condition could never be met.
+
+use std::net::Ipv6Addr;
+
+use super::address::Target;
+
+type Checked = Result<(), String>;
+
+/// A secret that is short can be guessed.
+const SECRET_CHARACTERS_MIN: usize = 16;
+
+/// RFC 9110, 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+fn wrong<T>(text: &str, what: &str) -> Result<T, String> {
+    Err(format!("\"{}\" {what}", text.escape_debug()))
+}
+
+pub(super) fn subprotocol(text: &str) -> Checked {
+    if is_token(text) { Ok(()) } else { wrong(text, "is no subprotocol; it has to be an HTTP token") }
+}
+
+pub(super) fn cookie_name(text: &str) -> Checked {
+    if is_token(text) { Ok(()) } else { wrong(text, "is no cookie's name; it has to be an HTTP token") }
+}
+
+/// RFC 6265, 4.1.1: visible ASCII without quotes, commas, semicolons and backslashes.
+pub(super) fn is_cookie_value(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_graphic() && !b"\",;\\".contains(&b))
+}
+
+pub(super) fn header_name(text: &str) -> Checked {
+    if is_token(text) { Ok(()) } else { wrong(text, "is no header's name; it has to be an HTTP token") }
+}
+
+/// The name of a header that a request is asked for.
+pub(super) fn request_header_name(text: &str) -> Checked {
+    header_name(text)?;
+    match text.contains('_') {
+        true => wrong(text, "has an underscore; such headers are dropped before anyone can look at them"),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn header_value(text: &str) -> Checked {
+    if !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ' || b == b'\t') {
+        return wrong(text, "is no header's value; it may have visible ASCII, spaces and tabs");
+    }
+    match text.trim_matches([' ', '\t']) == text {
+        true => Ok(()),
+        false => wrong(text, "begins or ends with a blank, which is no part of a header's value"),
+    }
+}
+
+/// Of a query's parameter, as it stands in the request.
+pub(super) fn query_name(text: &str) -> Checked {
+    match !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b"&=#".contains(&b)) {
+        true => Ok(()),
+        false => wrong(text, "is no parameter's name; it may have visible ASCII but for &, = and #"),
+    }
+}
+
+/// Of a route: no query, and nothing that requests are refused for.
+pub(super) fn path(text: &str) -> Checked {
+    if !text.starts_with('/') {
+        return wrong(text, "is no path; it has to begin with /");
+    }
+    if text.starts_with("//") {
+        return wrong(text, "begins with two slashes; no request may");
+    }
+    if text.contains(['?', '#']) {
+        return wrong(text, "has a query or a fragment; write the path alone");
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return wrong(text, "has a character that no path may have; write it percent-encoded");
+    }
+    for escape in text.split('%').skip(1) {
+        let digits = escape.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        match digits.map(str::to_ascii_lowercase).as_deref() {
+            None => return wrong(text, "has a broken percent-encoding"),
+            Some("00" | "2f" | "5c") => return wrong(text, "has an encoded NUL, slash or backslash; no request may"),
+            Some(_) => (),
+        }
+    }
+    match text.split('/').any(is_dot_segment) {
+        true => wrong(text, "has a segment of dots; no request may"),
+        false => Ok(()),
+    }
+}
+
+/// `.` and `..`, also percent-encoded, and also with parameters behind them.
+fn is_dot_segment(segment: &str) -> bool {
+    let name = segment.split(';').next().unwrap_or_default().to_ascii_lowercase().replace("%2e", ".");
+    name == "." || name == ".."
+}
+
+/// Whole segments: a slash at the end would ask for an empty one.
+pub(super) fn path_segments(text: &str) -> Checked {
+    path(text)?;
+    match text.len() > 1 && text.ends_with('/') {
+        true => wrong(text, "ends with a slash; without it, it takes what is below it too"),
+        false => Ok(()),
+    }
+}
+
+/// What we ask for ourselves: a query is allowed.
+pub(super) fn target(text: &str) -> Checked {
+    let (before, query) = text.split_once('?').unwrap_or((text, ""));
+    path(before)?;
+    match query.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        true => Ok(()),
+        false => wrong(text, "has a query with a character that none may have; write it percent-encoded"),
+    }
+}
+
+/// A name, an IPv4 address or an IPv6 address in brackets; no port.
+pub(super) fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => text.split('.').all(is_label),
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'~'))
+}
+
+/// The value of a Host header.
+pub(super) fn authority(text: &str) -> Checked {
+    let host = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => {
+            let digits = port.bytes().all(|b| b.is_ascii_digit());
+            if digits && port.parse::<u16>().is_ok() { host } else { "" }
+        }
+        _ => text,
+    };
+    match is_host(host) {
+        true => Ok(()),
+        false => wrong(text, "is no host; write it as chat.example.com or chat.example.com:8080"),
+    }
+}
+
+/// `name:port`, to be looked up.
+pub(super) fn name_and_port(text: &str) -> Checked {
+    match text.parse() {
+        Ok(Target::Name { host, .. }) if is_host(&host) => Ok(()),
+        _ => wrong(text, "is no name with a port; write it as chat.example.com:9000"),
+    }
+}
+
+/// RFC 2782: `_service._protocol.name`.
+pub(super) fn service(text: &str) -> Checked {
+    let underscores = text.split('.').take_while(|label| label.starts_with('_')).count();
+    match underscores >= 2 && is_host(text) && text.split('.').count() > underscores {
+        true => Ok(()),
+        false => wrong(text, "is no service's name; write it as _ws._tcp.chat.example.com"),
+    }
+}
+
+pub(super) fn file(text: &str) -> Checked {
+    if text.contains('\0') { wrong(text, "is no path of a file") } else { Ok(()) }
+}
+
+pub(super) fn secret(text: &str) -> Checked {
+    match text.chars().count() >= SECRET_CHARACTERS_MIN {
+        true => Ok(()),
+        // Not shown: it may end up in a log.
+        false => Err(format!("is too short for a secret; it needs {SECRET_CHARACTERS_MIN} characters")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn tells(check: fn(&str) -> Checked, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+        for text in bad {
+            assert!(check(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_tokens() {
+        for check in [subprotocol, cookie_name, header_name] {
+            tells(
+                check,
+                &["a", "chat.v2", "X-A_b!#$%&'*+-.^`|~"],
+                &["", "a b", "a:b", "a=b", "ä", "a\n", "(a)", "a/b"],
+            );
+        }
+        tells(query_name, &["room", "a[b]", "%20"], &["", "a=b", "a&b", "a#", "a b", "ä"]);
+        tells(request_header_name, &["X-Room"], &["X_Room", "", "X Room"]);
+    }
+
+    #[test]
+    fn values_of_headers_and_cookies() {
+        tells(header_value, &["", "a", "a b\tc", "~\"\\"], &["a\r\nB: c", "a\n", "\0", "ä", " a", "a\t"]);
+        assert!(is_cookie_value("10.0.0.1:9000") && is_cookie_value("[::1]:80") && is_cookie_value("unix:/a"));
+        for text in ["a b", "a;b", "a,b", "a\"", "a\\b", "ä", "a\n"] {
+            assert!(!is_cookie_value(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths() {
+        let good = ["/", "/chat", "/chat/", "/a//b", "/%41;x=1", "/...", "/a.b", "/.well-known", "/~a\"|"];
+        let bad = [
+            "", "chat", "*", "//a", "/a?b", "/a?", "/a#b", "/a b", "/ä", "/a\n", "/%", "/%4", "/%4g", "/%2F", "/%5c",
+            "/%00", "/.", "/..", "/a/../b", "/a/.", "/%2e", "/.%2E/x", "/..;x/",
+        ];
+        tells(path, &good, &bad);
+        tells(path_segments, &["/", "/chat", "/a/b"], &["/chat/", "//", "chat"]);
+        tells(target, &["/", "/health?full=1&x=%20", "/a?"], &["?a", "/a?b c", "/a?b#c", "/../?x", "/a#b"]);
+    }
+
+    #[test]
+    fn hosts() {
+        for text in ["a", "chat.example.com", "10.0.0.1", "[::1]", "a_b-c"] {
+            assert!(is_host(text), "{text}");
+        }
+        for text in ["", ".", "a.", ".a", "a..b", "a:80", "::1", "[a]", "[::1", "*", "ä", "a b"] {
+            assert!(!is_host(text), "{text}");
+        }
+        tells(
+            authority,
+            &["a", "a.b:80", "[::1]", "[::1]:80"],
+            &["", "a:", "a:x", "a:70000", "::1", "a b", "a\r\n", ":80", "a:+8"],
+        );
+        tells(
+            name_and_port,
+            &["chat.example.com:9000", "a:1"],
+            &["a", "a:0", "10.0.0.1:80", "[::1]:80", "unix:/a", "a..b:80", "a:x"],
+        );
+        tells(
+            service,
+            &["_ws._tcp.chat.example", "_x._tcp.a"],
+            &["ws._tcp.a", "_ws._tcp", "_ws.a", "_ws._tcp..a", "_ws._tcp.a:80", "", "_ws._tcp.a b"],
+        );
+    }
+
+    #[test]
+    fn a_refused_secret_is_not_shown() {
+        let fault = secret("hunter2").unwrap_err();
+        assert!(!fault.contains("hunter2"), "{fault}");
+        assert_eq!(secret("0123456789abcdef"), Ok(()));
+    }
+}
