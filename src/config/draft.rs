@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use super::address::{Address, Target};
 use super::fault::{Fault, Place};
 use super::flags::Flags;
-use super::{Config, Pool};
+use super::{Backend, Config, Listener, Pool, Route};
 
 #[derive(Default)]
 pub(super) struct Draft {
+    /// But for listeners, pools, routes and the default pool, which stand below until everything is checked.
     pub(super) config: Config,
+    pub(super) listeners: Vec<Numbered<Listener>>,
+    pub(super) pools: Vec<DraftPool>,
+    pub(super) routes: Vec<DraftRoute>,
     pub(super) default_pool: Option<String>,
     /// Where each option that was given stands, by its path.
     pub(super) places: BTreeMap<String, Place>,
@@ -20,6 +24,31 @@ pub(super) struct Draft {
     pub(super) broken: bool,
 }
 
+/// An element of a list, and its number in the file's list: a faulty one gives none, and a name may give several.
+#[derive(Clone, Debug)]
+pub(super) struct Numbered<T> {
+    pub(super) number: usize,
+    pub(super) value: T,
+}
+
+/// Kept even if it is at fault, so that others may name it.
+pub(super) struct DraftPool {
+    /// In the file.
+    pub(super) number: usize,
+    /// Without its backends.
+    pub(super) pool: Pool,
+    pub(super) backends: Vec<Numbered<Backend>>,
+}
+
+pub(super) struct DraftRoute {
+    /// In the file.
+    pub(super) number: usize,
+    /// To no pool yet.
+    pub(super) route: Route,
+    /// `None`: it is missing, which was told.
+    pub(super) pool: Option<String>,
+}
+
 impl Draft {
     pub(super) fn fault(&mut self, place: Place, option: &str, message: impl Into<String>) {
         self.faults.push(Fault { place, option: option.into(), message: message.into() });
@@ -28,11 +57,7 @@ impl Draft {
     /// Flags win over the file. `--listen` replaces its listeners, `--backend` the backends of its default pool.
     pub(super) fn apply(&mut self, flags: &Flags) {
         if !flags.listen.is_empty() {
-            self.places.retain(|path, _| !path.starts_with("listeners"));
-            for index in 0..flags.listen.len() {
-                self.places.insert(format!("listeners[{index}].address"), Place::Flag("--listen"));
-            }
-            self.config.listeners = flags.listen.iter().cloned().map(Into::into).collect();
+            self.replace_listeners(&flags.listen);
         }
         if !flags.backend.is_empty() {
             self.replace_backends(&flags.backend);
@@ -51,32 +76,60 @@ impl Draft {
         }
     }
 
+    fn replace_listeners(&mut self, addresses: &[Address]) {
+        self.places.retain(|path, _| !path.starts_with("listeners"));
+        self.listeners.clear();
+        for (number, address) in addresses.iter().enumerate() {
+            self.places.insert(format!("listeners[{number}].address"), Place::Flag("--listen"));
+            self.listeners.push(Numbered { number, value: address.clone().into() });
+        }
+    }
+
+    /// Of the default pool, or of the first if there is no default.
     fn replace_backends(&mut self, targets: &[Target]) {
-        let mut backends: Vec<Address> = Vec::new();
-        for target in targets {
+        let index = self.default_pool_index().unwrap_or(0);
+        if self.pools.is_empty() {
+            let name = self.default_pool.clone().unwrap_or_else(|| "default".into());
+            self.pools.push(DraftPool { number: 0, pool: Pool::named(name), backends: Vec::new() });
+        }
+        let prefix = format!("pools[{}].backends", self.pools[index].number);
+        self.places.retain(|path, _| !path.starts_with(&prefix));
+        let mut backends = Vec::new();
+        for (number, target) in targets.iter().enumerate() {
+            self.places.insert(format!("{prefix}[{number}]"), Place::Flag("--backend"));
             match target.resolve() {
-                Ok(addresses) => backends.extend(addresses),
+                Ok(addresses) => {
+                    backends.extend(addresses.into_iter().map(|address| Numbered { number, value: address.into() }));
+                }
                 Err(message) => self.fault(Place::Flag("--backend"), "backend", message),
             }
         }
-        let index = self.default_pool_index().unwrap_or(0);
-        if self.config.pools.is_empty() {
-            let name = self.default_pool.clone().unwrap_or_else(|| "default".into());
-            self.config.pools.push(Pool::named(name));
-        }
-        let prefix = format!("pools[{index}].backends");
-        self.places.retain(|path, _| !path.starts_with(&prefix));
-        for backend in 0..backends.len() {
-            self.places.insert(format!("{prefix}[{backend}]"), Place::Flag("--backend"));
-        }
-        self.config.pools[index].backends = backends.into_iter().map(Into::into).collect();
+        self.pools[index].backends = backends;
     }
 
-    /// The pool that was named, or the first. `None` if there is none of that name.
+    /// The pool that was named; without routes the first, if none was. `None` if there is none of that name.
     pub(super) fn default_pool_index(&self) -> Option<usize> {
         match &self.default_pool {
-            Some(name) => self.config.pools.iter().position(|pool| pool.name == *name),
-            None => (!self.config.pools.is_empty()).then_some(0),
+            Some(name) => self.pools.iter().position(|pool| pool.pool.name == *name),
+            None => (!self.pools.is_empty() && self.routes.is_empty()).then_some(0),
         }
+    }
+
+    /// What was checked, as one.
+    pub(super) fn finish(self) -> Config {
+        let mut config = self.config;
+        config.listeners = self.listeners.into_iter().map(|listener| listener.value).collect();
+        config.pools = self.pools.into_iter().map(DraftPool::finish).collect();
+        config.routes = self.routes.into_iter().map(|route| route.route).collect();
+        // Stable: among equals the file's order decides.
+        config.routes.sort_by_cached_key(Route::rank);
+        config
+    }
+}
+
+impl DraftPool {
+    fn finish(self) -> Pool {
+        let backends = self.backends.into_iter().map(|backend| backend.value).collect();
+        Pool { backends, ..self.pool }
     }
 }

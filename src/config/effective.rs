@@ -1,37 +1,136 @@
 //! `-T`: the effective configuration as a file that, read back, gives the same [`Config`].
 
-use std::fmt::Write;
+use std::collections::BTreeSet;
 
-use super::Config;
-use super::settings::{GLOBAL, quote};
+use super::settings::{BACKEND, GLOBAL, POOL, ROUTE, Setting, quote};
+use super::{Backend, Config, HeaderEdits, HeaderMatch, Listener, PathMatch, Pool, Route};
 
 pub(super) fn print(config: &Config) -> String {
-    let mut text = format!("# The effective configuration of ringway {}\n", env!("CARGO_PKG_VERSION"));
-    let mut line =
-        |line: std::fmt::Arguments<'_>| text.write_fmt(format_args!("{line}\n")).expect("a String takes all");
+    let mut lines = vec![format!("# The effective configuration of ringway {}", env!("CARGO_PKG_VERSION"))];
+    if !config.routes.is_empty() {
+        lines.push(
+            "# Routes are in the order in which they are tried, and show what they do otherwise than all.".into(),
+        );
+    }
     // Root keys must come before the first table.
-    for setting in GLOBAL.iter().filter(|setting| !setting.path.contains('.')) {
-        line(format_args!("{} = {}", setting.path, setting.print(&setting.read(config))));
-    }
+    options(&mut lines, GLOBAL, config, |option| !option.path.contains('.'));
     if let Some(pool) = config.default_pool.map(|pool| &config.pools[pool]) {
-        line(format_args!("default_pool = {}", quote(&pool.name)));
+        lines.push(format!("default_pool = {}", quote(&pool.name)));
     }
-    for listener in &config.listeners {
-        line(format_args!("\n[[listeners]]\naddress = {}", quote(&listener.address.to_string())));
+    config.listeners.iter().for_each(|of| listener(&mut lines, of));
+    config.pools.iter().for_each(|of| pool(&mut lines, of));
+    config.routes.iter().for_each(|of| route(&mut lines, of, config));
+    sections(&mut lines, "", GLOBAL, config, |_| true);
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn listener(lines: &mut Vec<String>, listener: &Listener) {
+    lines.push("\n[[listeners]]".into());
+    // A name that was not given need not differ from others.
+    if listener.name != listener.address.to_string() {
+        lines.push(format!("name = {}", quote(&listener.name)));
     }
-    for pool in &config.pools {
-        let backends: Vec<String> = pool.backends.iter().map(|backend| quote(&backend.address.to_string())).collect();
-        line(format_args!("\n[[pools]]\nname = {}\nbalance = \"{}\"", quote(&pool.name), pool.balance.word()));
-        line(format_args!("backends = [{}]", backends.join(", ")));
+    lines.push(format!("address = {}", quote(&listener.address.to_string())));
+}
+
+fn pool(lines: &mut Vec<String>, pool: &Pool) {
+    lines.push(format!("\n[[pools]]\nname = {}", quote(&pool.name)));
+    options(lines, POOL, pool, |option| !option.path.contains('.'));
+    let backends: Vec<String> = pool.backends.iter().map(backend).collect();
+    lines.push(format!("backends = [{}]", backends.join(", ")));
+    sections(lines, "pools.", POOL, pool, |_| true);
+}
+
+/// As short as it can be said.
+fn backend(backend: &Backend) -> String {
+    let address = backend.address.to_string();
+    let usual = Backend::from(backend.address.clone());
+    let mut pairs = Vec::new();
+    if backend.name != address {
+        pairs.push(format!("name = {}", quote(&backend.name)));
     }
-    let mut section_before = "";
-    for setting in GLOBAL {
-        let Some((section, key)) = setting.path.split_once('.') else { continue };
-        if section != section_before {
-            line(format_args!("\n[{section}]"));
-            section_before = section;
+    options(&mut pairs, BACKEND, backend, |option| option.read(backend) != option.read(&usual));
+    if pairs.is_empty() {
+        return quote(&address);
+    }
+    format!("{{ address = {}, {} }}", quote(&address), pairs.join(", "))
+}
+
+fn route(lines: &mut Vec<String>, route: &Route, config: &Config) {
+    lines.push(format!("\n[[routes]]\nname = {}", quote(&route.name)));
+    if !route.listeners.is_empty() {
+        lines.push(format!("listeners = [{}]", list(&route.listeners)));
+    }
+    match &route.path {
+        PathMatch::Any => (),
+        PathMatch::Exact(path) => lines.push(format!("path = {}", quote(path))),
+        PathMatch::Segments(path) => lines.push(format!("path_segments = {}", quote(path))),
+        PathMatch::Prefix(path) => lines.push(format!("path_prefix = {}", quote(path))),
+    }
+    if !route.headers.is_empty() {
+        let pair = |HeaderMatch { name, value }: &HeaderMatch| (name.clone(), value.clone().unwrap_or("*".into()));
+        lines.push(format!("headers = {}", table(&route.headers.iter().map(pair).collect::<Vec<_>>())));
+    }
+    options(lines, ROUTE, route, |option| !option.path.contains('.'));
+    lines.push(format!("pool = {}", quote(&config.pools[route.pool].name)));
+    edits(lines, "request_headers", &route.request_headers);
+    edits(lines, "response_headers", &route.response_headers);
+    let usual = Route::catch_all("", route.pool, config);
+    sections(lines, "routes.", ROUTE, route, |option| option.read(route) != option.read(&usual));
+}
+
+fn edits(lines: &mut Vec<String>, section: &str, edits: &HeaderEdits) {
+    if edits.is_empty() {
+        return;
+    }
+    lines.push(format!("\n[routes.{section}]"));
+    if !edits.remove.is_empty() {
+        lines.push(format!("remove = [{}]", list(&edits.remove)));
+    }
+    for (key, headers) in [("set", &edits.set), ("add", &edits.add)] {
+        if !headers.is_empty() {
+            lines.push(format!("{key} = {}", table(headers)));
         }
-        line(format_args!("{key} = {}", setting.print(&setting.read(config))));
     }
-    text
+}
+
+fn list(texts: &[String]) -> String {
+    texts.iter().map(|text| quote(text)).collect::<Vec<_>>().join(", ")
+}
+
+fn table(pairs: &[(String, String)]) -> String {
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{} = {}", quote(name), quote(value))).collect();
+    format!("{{ {} }}", pairs.join(", "))
+}
+
+/// `key = value` for each that is wanted and can be written, under its last name.
+fn options<T>(lines: &mut Vec<String>, options: &[Setting<T>], owner: &T, wanted: impl Fn(&Setting<T>) -> bool) {
+    for option in options.iter().filter(|option| wanted(option)) {
+        let value = option.read(owner);
+        if option.is_written(&value) {
+            let key = option.path.rsplit('.').next().unwrap_or_default();
+            lines.push(format!("{key} = {}", option.print(&value)));
+        }
+    }
+}
+
+/// A table for each section with something in it that is wanted.
+fn sections<T>(
+    lines: &mut Vec<String>,
+    prefix: &str,
+    all: &[Setting<T>],
+    owner: &T,
+    wanted: impl Fn(&Setting<T>) -> bool,
+) {
+    let mut told = BTreeSet::new();
+    for (section, _) in all.iter().filter_map(|option| option.path.split_once('.')) {
+        let of_section = |option: &Setting<T>| {
+            option.path.split_once('.').is_some_and(|(other, _)| other == section) && wanted(option)
+        };
+        if told.insert(section) && all.iter().any(of_section) {
+            lines.push(format!("\n[{prefix}{section}]"));
+            options(lines, all, owner, of_section);
+        }
+    }
 }

@@ -31,7 +31,7 @@ pub struct Route {
 }
 
 /// Held against the name in the Host header, without the port and in lower case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HostMatch {
     #[default]
     Any,
@@ -42,7 +42,7 @@ pub enum HostMatch {
 }
 
 /// Held against the path as it came, without the query. Case counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     #[default]
     Any,

@@ -3,23 +3,29 @@
 //! It walks the parsed tree itself instead of deriving `Deserialize`, which would stop at the first fault and not know
 //! where a value stood once it is checked against another.
 
+mod lines;
+mod pool;
+mod route;
+
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::address::{Address, Target};
-use super::draft::Draft;
+use super::address::Address;
+use super::draft::{Draft, Numbered};
 use super::fault::Place;
-use super::settings::{GLOBAL, describe};
-use super::{Balance, Pool};
+use super::settings::{GLOBAL, Setting, describe};
+use super::{Config, Listener};
+pub(super) use lines::Lines;
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
-/// The keys of the root table that are no [`GLOBAL`].
-const ROOT_KEYS: [&str; 3] = ["default_pool", "listeners", "pools"];
-const LISTENER_KEYS: [&str; 1] = ["address"];
-const POOL_KEYS: [&str; 3] = ["name", "balance", "backends"];
+/// The keys of the root table that are no [`GLOBAL`] options.
+const ROOT_KEYS: &[&str] = &["default_pool", "listeners", "pools", "routes"];
+const LISTENER_KEYS: &[&str] = &["name", "address"];
+#[cfg(test)]
+pub(super) use {pool::BACKEND_KEYS, pool::POOL_KEYS, route::EDIT_KEYS, route::ROUTE_KEYS};
 
 pub(super) fn read(text: &str) -> Draft {
     let mut reader = Reader { lines: Lines::new(text), draft: Draft::default() };
@@ -48,175 +54,128 @@ fn line(place: Place) -> Option<usize> {
     }
 }
 
-/// A text by its lines, for the places of its bytes.
-pub(super) struct Lines<'t> {
-    text: &'t str,
-    starts: Vec<usize>,
-}
-
-impl<'t> Lines<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
-        Lines {
-            text,
-            starts: [0].into_iter().chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect(),
-        }
-    }
-
-    pub(super) fn place(&self, offset: usize) -> Place {
-        let offset = offset.min(self.text.len());
-        let line = self.starts.partition_point(|start| *start <= offset);
-        // Continuation bytes of UTF-8 begin no character.
-        let before = &self.text.as_bytes()[self.starts[line - 1]..offset];
-        Place::File { line, column: before.iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1 }
-    }
-}
-
 struct Reader<'t> {
     lines: Lines<'t>,
     draft: Draft,
 }
 
+/// A table of a list of tables: `[[pools]]`.
+struct Element<'v> {
+    number: usize,
+    /// `pools[2]`
+    path: String,
+    /// Of its beginning.
+    span: Range<usize>,
+    table: &'v DeTable<'v>,
+}
+
 impl Reader<'_> {
     fn root(&mut self, table: &DeTable<'_>) {
+        let mut config = Config::default();
+        self.options("", table, GLOBAL, ROOT_KEYS, &mut config);
+        self.draft.config = config;
+        if let Some(value) = table.get("default_pool") {
+            self.draft.default_pool = self.string("default_pool", value).map(str::to_owned);
+        }
+        if let Some(value) = table.get("listeners") {
+            self.tables("listeners", value, Self::listener);
+        }
+        if let Some(value) = table.get("pools") {
+            self.tables("pools", value, Self::pool);
+        }
+        // Last, as they begin with what the rest of the file says.
+        if let Some(value) = table.get("routes") {
+            self.tables("routes", value, Self::route);
+        }
+    }
+
+    /// Reads what `table` says of the options of `owner`, sections included. Its keys `others` are left to the caller, all
+    /// the rest is unknown.
+    fn options<T>(
+        &mut self,
+        path: &str,
+        table: &DeTable<'_>,
+        options: &[Setting<T>],
+        others: &[&'static str],
+        owner: &mut T,
+    ) {
         for (key, value) in table {
-            match key.get_ref().as_ref() {
-                "listeners" => self.tables("listeners", value, Self::listener),
-                "pools" => self.tables("pools", value, Self::pool),
-                "default_pool" => {
-                    self.draft.default_pool = self.string("default_pool", value).map(str::to_owned);
-                }
-                section
-                    if GLOBAL.iter().any(|setting| setting.path.split_once('.').is_some_and(|s| s.0 == section)) =>
-                {
-                    self.section(section, value);
-                }
-                name => self.setting(name, key.span(), value, &root_keys()),
+            let name = key.get_ref().as_ref();
+            if others.contains(&name) {
+                continue;
+            }
+            let full = join(path, name);
+            if options.iter().any(|option| option.path.split_once('.').is_some_and(|(section, _)| section == name)) {
+                self.section(&full, name, value, options, owner);
+            } else if let Some(option) = options.iter().find(|option| option.path == name) {
+                self.option(&full, value, option, owner);
+            } else {
+                let sections = options.iter().map(|option| option.path.split('.').next().unwrap_or_default());
+                self.unknown(&full, key.span(), sections.chain(others.iter().copied()));
             }
         }
     }
 
-    fn section(&mut self, section: &str, value: &Value<'_>) {
-        let DeValue::Table(table) = value.get_ref() else {
-            let message = format!("{} is not allowed; [{section}] is a table", describe(value.get_ref()));
-            return self.fault(value.span(), section, message);
-        };
-        let keys: Vec<&str> = GLOBAL.iter().filter_map(|s| s.path.strip_prefix(section)?.strip_prefix('.')).collect();
+    fn section<T>(&mut self, path: &str, name: &str, value: &Value<'_>, options: &[Setting<T>], owner: &mut T) {
+        let Some(table) = self.table(path, value) else { return };
+        let inside =
+            || options.iter().filter_map(|option| Some((option, option.path.strip_prefix(name)?.strip_prefix('.')?)));
         for (key, value) in table {
-            self.setting(&format!("{section}.{}", key.get_ref()), key.span(), value, &keys);
+            let full = join(path, key.get_ref());
+            match inside().find(|(_, name)| name == key.get_ref()) {
+                Some((option, _)) => self.option(&full, value, option, owner),
+                None => self.unknown(&full, key.span(), inside().map(|(_, name)| name)),
+            }
         }
     }
 
-    fn setting(&mut self, path: &str, key: Range<usize>, value: &Value<'_>, keys: &[&str]) {
-        let Some(setting) = GLOBAL.iter().find(|setting| setting.path == path) else {
-            return self.unknown(path, key, keys);
-        };
+    fn option<T>(&mut self, path: &str, value: &Value<'_>, option: &Setting<T>, owner: &mut T) {
         self.draft.places.insert(path.into(), self.place(value.span()));
-        match setting.parse(value.get_ref()) {
-            Ok(parsed) => setting.write(&mut self.draft.config, parsed),
+        match option.parse(value.get_ref()) {
+            Ok(parsed) => option.write(owner, parsed),
             Err(message) => self.fault(value.span(), path, message),
         }
     }
 
-    /// `[[name]]`: calls `each` with `name[0]`, `name[1]`, ... and their tables.
-    fn tables(&mut self, name: &str, value: &Value<'_>, each: fn(&mut Self, &str, Range<usize>, &DeTable<'_>)) {
+    /// `[[name]]`: calls `each` with every one of its tables.
+    fn tables(&mut self, name: &str, value: &Value<'_>, each: fn(&mut Self, Element<'_>)) {
         let DeValue::Array(array) = value.get_ref() else {
             return self.fault(value.span(), name, format!("write it as [[{name}]], once for each"));
         };
-        for (index, element) in array.iter().enumerate() {
-            let path = format!("{name}[{index}]");
-            self.draft.places.insert(path.clone(), self.place(element.span()));
+        for (number, element) in array.iter().enumerate() {
+            let path = format!("{name}[{number}]");
+            let span = element.span();
+            self.draft.places.insert(path.clone(), self.place(span.clone()));
             match element.get_ref() {
-                DeValue::Table(table) => each(self, &path, element.span(), table),
+                DeValue::Table(table) => each(self, Element { number, path, span, table }),
                 other => {
-                    self.fault(
-                        element.span(),
-                        &path,
-                        format!("{} is not allowed; write it as [[{name}]]", describe(other)),
-                    );
+                    self.fault(span, &path, format!("{} is not allowed; write it as [[{name}]]", describe(other)));
                 }
             }
         }
     }
 
-    fn listener(&mut self, path: &str, span: Range<usize>, table: &DeTable<'_>) {
-        self.only_keys(path, table, &LISTENER_KEYS);
-        let address_path = format!("{path}.address");
+    fn listener(&mut self, element: Element<'_>) {
+        let Element { number, path, span, table } = element;
+        self.only_keys(&path, table, LISTENER_KEYS);
+        let name = self.name(&path, table);
+        let path = format!("{path}.address");
         let Some(value) = table.get("address") else {
-            return self.fault(span, &address_path, "is missing; write address = \"127.0.0.1:8080\"");
+            return self.fault(span, &path, "is missing; write address = \"127.0.0.1:8080\"");
         };
-        let Some(text) = self.string(&address_path, value) else { return };
+        let Some(text) = self.string(&path, value) else { return };
         match text.parse::<Address>() {
             Ok(address) => {
-                let path = format!("listeners[{}].address", self.draft.config.listeners.len());
-                self.draft.places.insert(path, self.place(value.span()));
-                self.draft.config.listeners.push(address.into());
+                let name = name.unwrap_or_else(|| address.to_string());
+                self.draft.listeners.push(Numbered { number, value: Listener { name, address } });
             }
-            Err(message) => self.fault(value.span(), &address_path, message),
+            Err(message) => self.fault(value.span(), &path, message),
         }
     }
 
-    fn pool(&mut self, path: &str, span: Range<usize>, table: &DeTable<'_>) {
-        self.only_keys(path, table, &POOL_KEYS);
-        let name = match table.get("name") {
-            Some(value) => self.string(&format!("{path}.name"), value).unwrap_or_default().to_owned(),
-            None => {
-                self.fault(span.clone(), &format!("{path}.name"), "is missing; write name = \"chat\"");
-                String::new()
-            }
-        };
-        let balance = match table.get("balance") {
-            Some(value) => self.balance(&format!("{path}.balance"), value),
-            None => Balance::default(),
-        };
-        let backends_path = format!("{path}.backends");
-        let backends = match table.get("backends") {
-            Some(value) => self.backends(&backends_path, value),
-            None => {
-                self.fault(span, &backends_path, "is missing; write backends = [\"127.0.0.1:9000\"]");
-                Vec::new()
-            }
-        };
-        // Faulty ones too, so that the numbers in paths stay the file's.
-        let backends = backends.into_iter().map(Into::into).collect();
-        self.draft.config.pools.push(Pool { backends, balance, ..Pool::named(name) });
-    }
-
-    fn balance(&mut self, path: &str, value: &Value<'_>) -> Balance {
-        let parsed = self.string(path, value).map(str::parse);
-        match parsed {
-            Some(Ok(balance)) => balance,
-            Some(Err(message)) => {
-                self.fault(value.span(), path, message);
-                Balance::default()
-            }
-            None => Balance::default(),
-        }
-    }
-
-    fn backends(&mut self, path: &str, value: &Value<'_>) -> Vec<Address> {
-        let DeValue::Array(array) = value.get_ref() else {
-            let message =
-                format!("{} is not allowed; write a list such as [\"127.0.0.1:9000\"]", describe(value.get_ref()));
-            self.fault(value.span(), path, message);
-            return Vec::new();
-        };
-        if array.is_empty() {
-            self.fault(value.span(), path, "is empty; a pool needs at least one backend");
-        }
-        let mut backends = Vec::new();
-        for (index, value) in array.iter().enumerate() {
-            let Some(text) = self.string(&format!("{path}[{index}]"), value) else { continue };
-            match text.parse::<Target>().and_then(|target| target.resolve()) {
-                Ok(addresses) => {
-                    for address in addresses {
-                        self.draft.places.insert(format!("{path}[{}]", backends.len()), self.place(value.span()));
-                        backends.push(address);
-                    }
-                }
-                Err(message) => self.fault(value.span(), &format!("{path}[{index}]"), message),
-            }
-        }
-        backends
+    /// The name that the table of `path` gives, if it does.
+    fn name(&mut self, path: &str, table: &DeTable<'_>) -> Option<String> {
+        table.get("name").and_then(|value| self.string(&format!("{path}.name"), value)).map(str::to_owned)
     }
 
     fn string<'v>(&mut self, path: &str, value: &'v Value<'_>) -> Option<&'v str> {
@@ -229,18 +188,53 @@ impl Reader<'_> {
         None
     }
 
-    fn only_keys(&mut self, path: &str, table: &DeTable<'_>, keys: &[&str]) {
-        for (key, _) in table {
-            if !keys.contains(&key.get_ref().as_ref()) {
-                self.unknown(&format!("{path}.{}", key.get_ref()), key.span(), keys);
+    /// As `string`, and it has to pass `check`.
+    fn text<'v>(&mut self, path: &str, value: &'v Value<'_>, check: fn(&str) -> Result<(), String>) -> Option<&'v str> {
+        let text = self.string(path, value)?;
+        check(text).map_err(|message| self.fault(value.span(), path, message)).ok().map(|()| text)
+    }
+
+    /// `such_as` is for the fault.
+    fn array<'v>(&mut self, path: &str, value: &'v Value<'v>, such_as: &str) -> &'v [Value<'v>] {
+        self.draft.places.insert(path.into(), self.place(value.span()));
+        match value.get_ref() {
+            DeValue::Array(array) => array,
+            other => {
+                let message = format!("{} is not allowed; write a list such as {such_as}", describe(other));
+                self.fault(value.span(), path, message);
+                &[]
             }
         }
     }
 
-    fn unknown(&mut self, path: &str, key: Range<usize>, keys: &[&str]) {
+    fn table<'v>(&mut self, path: &str, value: &'v Value<'v>) -> Option<&'v DeTable<'v>> {
+        if let DeValue::Table(table) = value.get_ref() {
+            return Some(table);
+        }
+        // As a header names it: without numbers.
+        let header: String = path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect();
+        self.fault(value.span(), path, format!("{} is not allowed; [{header}] is a table", describe(value.get_ref())));
+        None
+    }
+
+    fn only_keys(&mut self, path: &str, table: &DeTable<'_>, keys: &[&str]) {
+        for (key, _) in table {
+            if !keys.contains(&key.get_ref().as_ref()) {
+                self.unknown(&join(path, key.get_ref()), key.span(), keys.iter().copied());
+            }
+        }
+    }
+
+    fn unknown<'k>(&mut self, path: &str, key: Range<usize>, known: impl Iterator<Item = &'k str>) {
         // Behind a broken header a good key is in the wrong table.
         if self.draft.broken {
             return;
+        }
+        let mut keys = Vec::new();
+        for key in known {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
         }
         self.fault(key, path, format!("is not known here; known are {}", keys.join(", ")));
     }
@@ -255,13 +249,6 @@ impl Reader<'_> {
     }
 }
 
-/// Everything that may stand in the root table, sections included.
-fn root_keys() -> Vec<&'static str> {
-    let mut keys: Vec<&str> = Vec::new();
-    for key in GLOBAL.iter().map(|setting| setting.path.split('.').next().unwrap_or_default()).chain(ROOT_KEYS) {
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
-    }
-    keys
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.into() } else { format!("{path}.{name}") }
 }

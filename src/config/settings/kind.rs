@@ -1,5 +1,6 @@
 //! What may stand behind an option: reading it from the file's tree, printing it, and what is said about the rest.
 
+use std::cmp::Ordering;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -19,6 +20,17 @@ pub(in crate::config) enum Value {
     Cpus(Vec<usize>),
     Servers(Vec<SocketAddr>),
     Absent,
+}
+
+impl Value {
+    /// Of two numbers or two times.
+    pub(in crate::config) fn size_cmp(&self, other: &Value) -> Option<Ordering> {
+        match (self, other) {
+            (Value::Number(a), Value::Number(b)) => Some(a.cmp(b)),
+            (Value::Time(a), Value::Time(b)) => Some(a.cmp(b)),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -291,7 +291,9 @@ fn flags_win_over_the_file() {
 #[test]
 fn backends_are_counted_in_sixteen_bits() {
     let mut draft = file::read(POOL);
-    draft.config.pools[0].backends = (0..=u16::MAX).map(|n| Address::Unix(n.to_string().into()).into()).collect();
+    draft.pools[0].backends = (0..=u16::MAX)
+        .map(|n| draft::Numbered { number: n.into(), value: Address::Unix(n.to_string().into()).into() })
+        .collect();
     let faults = check::check(draft, &machine()).unwrap_err();
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].message, "65536 backends are too many; there may be 65535");
