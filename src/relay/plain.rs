@@ -14,6 +14,10 @@ pub(super) struct Upload {
     pub room: u64,
 }
 
+pub(super) fn too_large() -> Fault {
+    Fault::new(413, "The request's body is larger than the limit.")
+}
+
 impl Session {
     /// Bytes of a client whose request is plain HTTP. What comes behind the request's body is not looked at: there is one
     /// request per connection.
@@ -34,7 +38,7 @@ impl Session {
         };
         if taken as u64 > upload.room {
             cx.recycle(lease);
-            return self.stop_upload(Fault::new(413, "The request's body is larger than the limit."), cx);
+            return self.stop_upload(too_large(), cx);
         }
         upload.room -= taken as u64;
         self.up.forward(&bytes[..taken], lease, cx);

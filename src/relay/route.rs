@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::balance::{self, Ask, Unavailable, hash_bytes};
 use super::close::Notice;
 use super::handshake::Handshake;
+use super::plain;
 use super::session::{End, Link, Session, State};
 use super::shared::{Context, millis};
 use super::table::breaker::Change;
@@ -16,7 +17,7 @@ use super::table::eject;
 use super::table::{Pool, router::Asked};
 use crate::config::{Balance, HashKey, HeaderEdits, PlainHttp};
 use crate::op::{Op, Side};
-use crate::proto::http::Fault;
+use crate::proto::http::{Body, Fault};
 use crate::proto::upgrade::{Edit, Head, Incoming, rewrite};
 
 /// Why a handshake cannot go to a backend now.
@@ -60,6 +61,9 @@ impl Session {
         let route = policy.route().expect("made for this route");
         if let (Incoming::Plain(_, fault), PlainHttp::Refuse) = (incoming, route.plain_http) {
             return Err(Denial::Refused(fault.clone()));
+        }
+        if let Incoming::Plain(request, _) = incoming {
+            fits(&request.body, route.limits.request_body_bytes_max).map_err(Denial::Refused)?;
         }
         if let Some(replacement) = &route.rewrite {
             handshake.target = Some(rewrite(&asking.target, matched, replacement).map_err(Denial::Refused)?);
@@ -283,6 +287,14 @@ impl Session {
         }
         self.deadline = cx.now + cx.shared.random() % spread;
         cx.unsettle(self);
+    }
+}
+
+/// A body that says how long it is can be refused before any of it has come.
+fn fits(body: &Body, bytes_max: Option<u64>) -> Result<(), Fault> {
+    match (body, bytes_max) {
+        (Body::Length(length), Some(max)) if *length > max => Err(plain::too_large()),
+        _ => Ok(()),
     }
 }
 

@@ -262,10 +262,10 @@ fn answers_are_rebuilt_and_end_the_connection() {
     ] {
         let head = format!("HTTP/1.1 {status} X\r\n{kept}Connection: close\r\n\r\n").into_bytes();
         let answer = answered(method, &format!("HTTP/1.1 {status} X\r\n{lines}\r\n"));
-        assert_eq!(answer, Ok(Answer::Response { head, body }), "{method} {status} {lines}");
+        assert_eq!(answer, Ok(Answer::Response { status, head, body }), "{method} {status} {lines}");
     }
     let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec();
-    assert_eq!(answered("GET", "HTTP/1.0 200 OK\r\n\r\n"), Ok(Answer::Response { head, body: Body::UntilClose }));
+    assert_eq!(answered("GET", "HTTP/1.0 200 OK\r\n\r\n"), Ok(Answer::Response { status: 200, head, body: Body::UntilClose }));
 }
 
 #[test]
