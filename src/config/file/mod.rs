@@ -23,7 +23,7 @@ type Value<'a> = Spanned<DeValue<'a>>;
 
 /// The keys of the root table that are no [`GLOBAL`] options.
 const ROOT_KEYS: &[&str] = &["default_pool", "listeners", "pools", "routes"];
-const LISTENER_KEYS: &[&str] = &["name", "address"];
+pub(super) const LISTENER_KEYS: &[&str] = &["name", "address"];
 #[cfg(test)]
 pub(super) use {pool::BACKEND_KEYS, pool::POOL_KEYS, route::EDIT_KEYS, route::ROUTE_KEYS};
 
