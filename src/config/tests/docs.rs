@@ -119,3 +119,10 @@ fn the_readme_tells_in_what_a_route_may_differ() {
         assert!(row.contains(&format!("`{setting}`")), "README.md's row of routes.{section} lacks {setting}");
     }
 }
+
+#[test]
+fn what_the_readme_writes_as_a_file_is_one() {
+    let blocks: Vec<&str> = README.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    let config = accepted(&blocks.concat(), &[]);
+    assert_eq!((config.pools.len(), config.routes.len()), (1, 1));
+}
