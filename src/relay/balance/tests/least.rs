@@ -128,7 +128,7 @@ fn what_a_worker_released_by_its_old_table_is_known_once_it_has_the_new() {
     let mut open = choices(&mut behind, &old.pools[0], 400);
     let mut config = (*old.config).clone();
     config.pools[0].backends = backends(50);
-    let new = old.next(Arc::new(config), &Default::default());
+    let new = old.next(Arc::new(config), &Default::default(), old.epoch);
     let pool = &new.pools[0];
     let mut ahead = Balancer::new(pool);
     for random in 0..120 {
