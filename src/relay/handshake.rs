@@ -161,6 +161,9 @@ impl Session {
         if !early.is_empty() {
             self.upload(&early, None, cx);
         }
+        if self.client.finished {
+            self.upload_ended(cx);
+        }
     }
 
     /// Bytes of the backend in state `Answering`.
@@ -308,6 +311,10 @@ impl Session {
             (Side::Client, _) => {
                 self.outcome.set(name(side), "connection closed before the request was answered");
                 self.terminate(cx);
+            }
+            // It has heard that the client is done, and need not answer somebody who has gone.
+            (Side::Backend, State::Answering(handshake)) if self.client.finished && handshake.uploads() => {
+                self.refuse(Fault::new(502, "The backend closed the connection without an answer."), cx);
             }
             (Side::Backend, State::Answering(handshake)) => {
                 let text = match (handshake.answer.is_empty(), reset) {

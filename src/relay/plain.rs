@@ -63,16 +63,22 @@ impl Session {
         self.down.push(Piece::owned(*b"HTTP/1.1 100 Continue\r\n\r\n"), cx);
     }
 
-    /// The client has sent FIN. Behind a whole request that is its right; else nothing can be made of it.
+    /// The client has sent FIN. Behind a whole request that is its right, and the backend may go on or, as most do, take it
+    /// for somebody who has gone: so it hears of it. Else nothing can be made of the request.
     pub fn upload_ended(&mut self, cx: &mut Context<'_>) {
         self.client.finished = true;
-        let upload = match &self.state {
+        match self.uploading().map(|upload| upload.body.is_complete()) {
+            None => {}
+            Some(true) => self.up.finish = true,
+            Some(false) => self.stop_upload(Fault::new(400, "The request's body is cut short."), cx),
+        }
+    }
+
+    fn uploading(&self) -> Option<&Upload> {
+        match &self.state {
             State::Answering(handshake) => handshake.upload.as_ref(),
             State::Responding(response) => response.upload.as_ref(),
             _ => None,
-        };
-        if upload.is_some_and(|upload| !upload.body.is_complete()) {
-            self.stop_upload(Fault::new(400, "The request's body is cut short."), cx);
         }
     }
 }
