@@ -291,6 +291,9 @@ impl Session {
     }
 
     pub fn answer_timed_out(&mut self, cx: &mut Context<'_>) {
+        if self.owes_body() {
+            return self.refuse(Fault::new(408, "The request's body did not arrive in time."), cx);
+        }
         self.backend_failed(&"no answer in time", cx);
         self.handshake_judged(false, cx);
         self.refuse(Fault::new(504, "The backend did not answer in time."), cx);

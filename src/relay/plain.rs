@@ -74,6 +74,11 @@ impl Session {
         }
     }
 
+    /// The rest of the request's body has yet to come: no backend can be expected to answer.
+    pub fn owes_body(&self) -> bool {
+        self.up.is_empty() && self.uploading().is_some_and(|upload| !upload.body.is_complete())
+    }
+
     fn uploading(&self) -> Option<&Upload> {
         match &self.state {
             State::Answering(handshake) => handshake.upload.as_ref(),
