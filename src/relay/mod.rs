@@ -285,6 +285,8 @@ impl Relay {
             _ if retiring => {}
             Ok(1..) => session.made_progress(side, &mut cx),
             _ if probing => session.send_failed(side, "send made no progress", &mut cx),
+            // What it has said before can still be received, and is an answer, or the end of one.
+            Err(_) if session.is_uploading_to(side) => session.end(side).broken = true,
             Ok(_) => session.send_failed(side, "send accepted nothing", &mut cx),
             Err(_) => session.send_failed(side, "connection reset", &mut cx),
         }

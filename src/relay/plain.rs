@@ -3,7 +3,7 @@
 
 use super::session::{Session, State};
 use super::shared::Context;
-use crate::op::{Lease, Piece};
+use crate::op::{Lease, Piece, Side};
 use crate::proto::http::{Body, Fault};
 
 /// The body of the request, as far as it has gone up.
@@ -77,6 +77,11 @@ impl Session {
     /// The rest of the request's body has yet to come: no backend can be expected to answer.
     pub fn owes_body(&self) -> bool {
         self.up.is_empty() && self.uploading().is_some_and(|upload| !upload.body.is_complete())
+    }
+
+    /// This side is a backend that may answer before it has the whole request.
+    pub fn is_uploading_to(&self, side: Side) -> bool {
+        side == Side::Backend && self.uploading().is_some()
     }
 
     fn uploading(&self) -> Option<&Upload> {
