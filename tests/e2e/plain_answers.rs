@@ -135,8 +135,7 @@ fn pages_of_failure_are_no_failures_of_the_backend() {
     backend.head();
     backend.send("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(client.head().status(), 500);
-    site.refused(ask("a", "/", &[]), &[503]);
-    site.refused(plain("GET /", &[], ""), &[503]);
+    assert_eq!(site.ejections(), 1);
 }
 
 #[test]
@@ -236,7 +235,7 @@ fn a_client_that_goes_away_takes_its_poll_with_it() {
         drop(backend);
     }
     // None of this was the backend's fault.
-    site.goes_to("web", ask("a", "/", &[]));
+    assert_eq!(site.ejections(), 0);
 }
 
 #[test]
@@ -261,7 +260,7 @@ fn a_huge_answer_passes_whole_through_a_slow_reader() {
     let (mut client, mut backend, _) = forwarded(&site, plain("GET /", &[], ""));
     answered(&mut client, &mut backend);
     let before = site.relay.peak_kib();
-    let body: Vec<u8> = (0..8_000_000u32).map(|n| (n * n >> 9) as u8).collect();
+    let body: Vec<u8> = (0..8_000_000u32).map(|n| (n.wrapping_mul(n) >> 9) as u8).collect();
     for framing in [format!("Content-Length: {}", body.len()), "X: until-close".into()] {
         let (mut client, mut backend, _) = forwarded(&site, plain("GET /huge", &[], ""));
         backend.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));

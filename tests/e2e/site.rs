@@ -97,6 +97,15 @@ impl Site {
         reached
     }
 
+    /// Stops the relay. Returns how often it has taken out a backend.
+    pub fn ejections(mut self) -> u32 {
+        self.relay.signal("TERM");
+        let line = self.relay.process.line(&[" stopped accepted="]);
+        let value = line.split(" ejections=").nth(1).and_then(|value| value.split(' ').next());
+        self.relay.ended();
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no ejections in {line}"))
+    }
+
     /// No backend has been contacted of late.
     pub fn is_quiet(&self) {
         for (name, backend) in &self.pools {
