@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringway::config::{Address, Backend, Balance, Config, Pool};
-use ringway::relay::balance::{Ask, Balancer, handshake_ended, hash_bytes, release};
+use ringway::relay::balance::{Ask, Balancer, handshake_ended, release};
 use ringway::relay::table::Table;
+use ringway::relay::table::hash::nth;
 
 /// Sessions per backend, and how many of all end and begin between two measurements.
 const SESSIONS: usize = 20;
@@ -108,6 +109,6 @@ struct Dice(u64);
 impl Dice {
     fn roll(&mut self) -> u64 {
         self.0 += 1;
-        hash_bytes(&self.0.to_le_bytes())
+        nth(0, self.0)
     }
 }

@@ -7,7 +7,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
-pub const GROUP: usize = 32;
+pub const GROUP: usize = 16;
+const PLACE_MASK: u64 = GROUP as u64 - 1;
 
 /// Full weight, in the unit of effective weights: slow start goes in tenths.
 pub const WEIGHT_UNIT: u32 = 10;
@@ -16,6 +17,7 @@ pub const WEIGHT_UNIT: u32 = 10;
 /// raising a moment later.
 const STAMP_BITS: u32 = 24;
 const STAMP_MASK: u64 = (1 << STAMP_BITS) - 1;
+const _: () = assert!(u16::MAX as u64 / GROUP as u64 <= STAMP_MASK, "a group's number fits where its stamp is");
 /// What a packed load lacks in precision: a load of one session at weight 1 is 1 << 32, packed 1 << 16.
 const COARSE_BITS: u32 = 16;
 const KEY_MAX: u64 = u64::MAX >> STAMP_BITS;
@@ -35,6 +37,19 @@ impl Load {
     /// Of a member that is full.
     pub const FULL: Load = Load(u64::MAX);
 
+    /// With a place in its lowest bits, which are far below one session's price: the least of them also tells where.
+    pub fn marked(self, place: u64) -> Load {
+        Load(self.0 & !PLACE_MASK | place & PLACE_MASK)
+    }
+
+    pub fn place(self) -> usize {
+        (self.0 & PLACE_MASK) as usize
+    }
+
+    pub fn is_full(self) -> bool {
+        self.0 | PLACE_MASK == u64::MAX
+    }
+
     pub fn new(sessions: u32, price: u64) -> Load {
         Load((u64::from(sessions) + 1).saturating_mul(price))
     }
@@ -44,7 +59,8 @@ impl Load {
         (u64::from(WEIGHT_UNIT) << 32) / u64::from(weight.max(1))
     }
 
-    fn packed(self) -> u64 {
+    /// In the precision of bounds: what is equal there is equally loaded.
+    pub fn packed(self) -> u64 {
         (self.0 >> COARSE_BITS).min(KEY_MAX)
     }
 }
@@ -77,6 +93,26 @@ impl Bounds {
     pub fn get(&self, group: usize) -> Bound {
         // Acquire: whoever sees a lowering sees what it was lowered for.
         Bound(self.0[group].load(Acquire))
+    }
+
+    /// The group of the lowest bound, of those not in `skip`, and the lowest bound of the others. Of equals, the first
+    /// from `start` on. `None`: nobody has room.
+    pub fn lowest(&self, start: usize, skip: &[bool]) -> Option<(usize, Bound)> {
+        // Every decision comes along here, and bounds are in no order: nothing but minima, which need no branches. The
+        // stamps' bits tell whose the bound is.
+        let (mut lowest, mut next, mut place) = (u64::MAX, u64::MAX, 0);
+        let (bounds_before, bounds_from) = self.0.split_at(start);
+        let (skip_before, skip_from) = skip.split_at(start);
+        for (bounds, skip) in [(bounds_from, skip_from), (bounds_before, skip_before)] {
+            for (bound, skip) in bounds.iter().zip(skip) {
+                let bound = (bound.load(Relaxed) & !STAMP_MASK | place) | 0u64.wrapping_sub(u64::from(*skip));
+                next = next.min(lowest.max(bound));
+                lowest = lowest.min(bound);
+                place += 1;
+            }
+        }
+        let group = (start + (lowest & STAMP_MASK) as usize) % self.groups().max(1);
+        (!Bound(lowest).is_full()).then_some((group, Bound(next)))
     }
 
     /// Somebody has looked into the group after `seen` was read, and found this to be its least load.
@@ -116,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_before_a_lowering_raises_nothing() {
-        let bounds = Bounds::new(33);
+        let bounds = Bounds::new(GROUP + 1);
         assert_eq!(bounds.groups(), 2);
         let seen = bounds.get(1);
         bounds.lower(1, load(9));
@@ -139,6 +175,30 @@ mod tests {
         assert!(bounds.get(0).holds_off(load(4)) && !bounds.get(0).holds_off(load(5)));
         bounds.reset();
         assert_eq!(bounds.get(0).key(), 0);
+    }
+
+    #[test]
+    fn the_lowest_comes_with_the_next_and_equals_in_turn() {
+        let bounds = Bounds::new(5 * GROUP);
+        for (group, sessions) in [7, 3, 9, 3, 4].into_iter().enumerate() {
+            bounds.raise(group, bounds.get(group), load(sessions));
+        }
+        let lowest = |start, skip: [usize; 2]| {
+            let skip: Vec<bool> = (0..5).map(|group| skip.contains(&group)).collect();
+            bounds.lowest(start, &skip).map(|(group, next)| (group, next.key()))
+        };
+        let key = |sessions| load(sessions).packed();
+        assert_eq!([lowest(0, [9; 2]), lowest(2, [9; 2]), lowest(4, [9; 2])].map(|l| l.unwrap().0), [1, 3, 1]);
+        assert_eq!(lowest(0, [9; 2]), Some((1, key(3))));
+        assert_eq!(lowest(0, [1, 9]), Some((3, key(4))));
+        assert_eq!(lowest(0, [1, 3]), Some((4, key(7))));
+        (0..5).for_each(|group| fill(&bounds, group));
+        assert_eq!(lowest(3, [9; 2]), None);
+        assert_eq!(Bounds::new(0).lowest(0, &[]), None);
+    }
+
+    fn fill(bounds: &Bounds, group: usize) {
+        bounds.raise(group, bounds.get(group), Load::FULL);
     }
 
     #[test]
