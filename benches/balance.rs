@@ -1,5 +1,5 @@
 //! What choosing a backend costs: nanoseconds per decision of one worker, its reservation included, under churn.
-//! `cargo bench --bench balance`; with `--test` or RINGWAY_BENCH_SMOKE=1 it only shows that it runs.
+//! `cargo bench --bench balance [-- PART_OF_A_NAME]`; with `--test` or RINGWAY_BENCH_SMOKE=1 it only shows that it runs.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ fn main() {
     let smoke = std::env::args().any(|arg| arg == "--test")
         || std::env::var_os("RINGWAY_BENCH_SMOKE").is_some_and(|value| value == "1");
     let rounds = if smoke { 2 } else { 500 };
-    for balance in POLICIES {
+    let part = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    for balance in POLICIES.into_iter().filter(|balance| format!("{balance:?}").contains(&part)) {
         for backends in [10, 1000] {
             for weights in [1, 8] {
                 decisions(balance, backends, weights, rounds);
@@ -35,6 +36,9 @@ fn main() {
         }
     }
     println!();
+    if !"build".contains(&part) {
+        return;
+    }
     for (pools, backends) in [(1000, 10), (1, 1000), (1, 10_000)] {
         for balance in [Balance::RoundRobin, Balance::ConsistentHash] {
             build(balance, pools, backends, if smoke { 1 } else { 10 });

@@ -73,9 +73,10 @@ impl Least {
     /// nobody has lowered it. Thus whoever has changed the view after that, and reset the bounds, has the last word.
     pub fn search(&mut self, view: &View, pool: &Pool, ask: &Ask<'_>) -> Search {
         let mut best: Option<Found> = None;
-        self.visited.fill(false);
         let start = scale(ask.random, self.visited.len());
-        while let Some((group, next)) = pool.bounds.lowest(start, &self.visited) {
+        let mut lowest = pool.bounds.lowest(start, |_| false);
+        self.visited.fill(false);
+        while let Some(group) = lowest {
             let bound = pool.bounds.get(group);
             if best.is_some_and(|best| bound.holds_off(best.load)) {
                 break;
@@ -85,13 +86,14 @@ impl Least {
             }
             self.visited[group] = true;
             let (found, least) = self.look(group, bound, pool, ask);
+            if let Some(found) = found.filter(|found| bound.holds_off(found.load)) {
+                // The usual case: the bound was exact. It learns what is left when this one has been taken.
+                return self.take(pool, &found);
+            }
             let bound = pool.bounds.raise(group, bound, least);
-            if let Some(found) = found.filter(|found| best.is_none_or(|best| found.load < best.load)) {
-                best = Some(Found { bound, ..found });
-            }
-            if best.is_some_and(|best| next.holds_off(best.load)) {
-                break;
-            }
+            let found = found.filter(|found| best.is_none_or(|best| found.load < best.load));
+            best = found.map(|found| Found { bound, ..found }).or(best);
+            lowest = pool.bounds.lowest(start, |group| self.visited[group]);
         }
         best.map_or(Search::Nobody, |best| self.take(pool, &best))
     }
@@ -119,7 +121,8 @@ impl Least {
                 }
             }
         }
-        let entry = first + (start + best.place()) % entries.len().max(1);
+        let place = start + best.place();
+        let entry = first + if place < entries.len() { place } else { place - entries.len() };
         let found = Found { group, bound, entry, load: best, others };
         ((!best.is_full()).then_some(found), best.min(others))
     }

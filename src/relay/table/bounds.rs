@@ -95,24 +95,24 @@ impl Bounds {
         Bound(self.0[group].load(Acquire))
     }
 
-    /// The group of the lowest bound, of those not in `skip`, and the lowest bound of the others. Of equals, the first
-    /// from `start` on. `None`: nobody has room.
-    pub fn lowest(&self, start: usize, skip: &[bool]) -> Option<(usize, Bound)> {
-        // Every decision comes along here, and bounds are in no order: nothing but minima, which need no branches. The
-        // stamps' bits tell whose the bound is.
-        let (mut lowest, mut next, mut place) = (u64::MAX, u64::MAX, 0);
-        let (bounds_before, bounds_from) = self.0.split_at(start);
-        let (skip_before, skip_from) = skip.split_at(start);
-        for (bounds, skip) in [(bounds_from, skip_from), (bounds_before, skip_before)] {
-            for (bound, skip) in bounds.iter().zip(skip) {
-                let bound = (bound.load(Relaxed) & !STAMP_MASK | place) | 0u64.wrapping_sub(u64::from(*skip));
-                next = next.min(lowest.max(bound));
-                lowest = lowest.min(bound);
+    /// The group of the lowest bound, but for those to skip. Of equals, the first from `start` on. `None`: nobody has room.
+    pub fn lowest(&self, start: usize, skip: impl Fn(usize) -> bool) -> Option<usize> {
+        // Every decision comes along here, and bounds are in no order: a minimum needs no branches. In place of the
+        // stamp stands whose bound it is.
+        let (before, from) = self.0.split_at(start);
+        let (mut lowest, mut place) = (u64::MAX, 0);
+        for (first, bounds) in [(start, from), (0, before)] {
+            for (group, bound) in (first..).zip(bounds) {
+                let bound = bound.load(Relaxed) & !STAMP_MASK | place;
+                lowest = lowest.min(if skip(group) { u64::MAX } else { bound });
                 place += 1;
             }
         }
-        let group = (start + (lowest & STAMP_MASK) as usize) % self.groups().max(1);
-        (!Bound(lowest).is_full()).then_some((group, Bound(next)))
+        if Bound(lowest).is_full() {
+            return None;
+        }
+        let place = start + (lowest & STAMP_MASK) as usize;
+        Some(if place < self.groups() { place } else { place - self.groups() })
     }
 
     /// Somebody has looked into the group after `seen` was read, and found this to be its least load.
@@ -178,27 +178,18 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_comes_with_the_next_and_equals_in_turn() {
+    fn the_lowest_is_found_and_equals_in_turn() {
         let bounds = Bounds::new(5 * GROUP);
         for (group, sessions) in [7, 3, 9, 3, 4].into_iter().enumerate() {
             bounds.raise(group, bounds.get(group), load(sessions));
         }
-        let lowest = |start, skip: [usize; 2]| {
-            let skip: Vec<bool> = (0..5).map(|group| skip.contains(&group)).collect();
-            bounds.lowest(start, &skip).map(|(group, next)| (group, next.key()))
-        };
-        let key = |sessions| load(sessions).packed();
-        assert_eq!([lowest(0, [9; 2]), lowest(2, [9; 2]), lowest(4, [9; 2])].map(|l| l.unwrap().0), [1, 3, 1]);
-        assert_eq!(lowest(0, [9; 2]), Some((1, key(3))));
-        assert_eq!(lowest(0, [1, 9]), Some((3, key(4))));
-        assert_eq!(lowest(0, [1, 3]), Some((4, key(7))));
-        (0..5).for_each(|group| fill(&bounds, group));
-        assert_eq!(lowest(3, [9; 2]), None);
-        assert_eq!(Bounds::new(0).lowest(0, &[]), None);
-    }
-
-    fn fill(bounds: &Bounds, group: usize) {
-        bounds.raise(group, bounds.get(group), Load::FULL);
+        assert_eq!([0, 1, 2, 3, 4].map(|start| bounds.lowest(start, |_| false)), [1, 1, 3, 3, 1].map(Some));
+        assert_eq!(bounds.lowest(0, |group| group == 1), Some(3));
+        assert_eq!(bounds.lowest(2, |group| [1, 3].contains(&group)), Some(4));
+        assert_eq!(bounds.lowest(2, |_| true), None);
+        (0..5).for_each(|group| assert!(bounds.raise(group, bounds.get(group), Load::FULL).is_full()));
+        assert_eq!(bounds.lowest(3, |_| false), None);
+        assert_eq!(Bounds::new(0).lowest(0, |_| false), None);
     }
 
     #[test]
