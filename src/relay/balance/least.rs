@@ -101,9 +101,25 @@ impl Least {
     /// The least loaded member that may be taken, and the least load of all, those included that only this request, or
     /// only at this moment, may not take.
     fn look(&self, group: usize, bound: Bound, pool: &Pool, ask: &Ask<'_>) -> (Option<Found>, Load) {
+        let handshakes_max = pool.config.admission.backend_handshakes_max.unwrap_or(u32::MAX);
+        let may_be_taken =
+            |entry: &Entry| entry.state.handshakes.load(Relaxed) < handshakes_max && !ask.tried.contains(&entry.number);
+        let (found, least) = self.least_of(group, bound, ask, |_| true);
+        match found {
+            Some(found) if !may_be_taken(&self.entries[found.entry]) => self.least_of(group, bound, ask, may_be_taken),
+            _ => (found, least),
+        }
+    }
+
+    fn least_of(
+        &self,
+        group: usize,
+        bound: Bound,
+        ask: &Ask<'_>,
+        may_be_taken: impl Fn(&Entry) -> bool,
+    ) -> (Option<Found>, Load) {
         let first = self.starts[group];
         let entries = &self.entries[first..self.starts[group + 1]];
-        let handshakes_max = pool.config.admission.backend_handshakes_max.unwrap_or(u32::MAX);
         let (mut best, mut others, mut place) = (Load::FULL, Load::FULL, 0);
         // Other bits than those that the groups were rotated by.
         let start = scale(ask.random.rotate_left(32), entries.len());
@@ -112,12 +128,12 @@ impl Least {
             for entry in entries {
                 let load = entry.load().marked(place);
                 place += 1;
-                if entry.state.handshakes.load(Relaxed) >= handshakes_max || ask.tried.contains(&entry.number) {
-                    others = others.min(load);
-                } else {
+                if may_be_taken(entry) {
                     // Minima alone, as loads are in no order and wrong guesses would cost more than the rest.
                     others = others.min(best.max(load));
                     best = best.min(load);
+                } else {
+                    others = others.min(load);
                 }
             }
         }
