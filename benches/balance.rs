@@ -88,7 +88,7 @@ fn build(balance: Balance, pools: usize, backends: usize, rounds: usize) {
     let mut best = Duration::MAX;
     for _ in 0..rounds {
         let start = Instant::now();
-        black_box(first.next(first.config.clone(), &Default::default()));
+        black_box(first.next(first.config.clone(), &Default::default(), first.epoch));
         best = best.min(start.elapsed());
     }
     let name = format!("build/{balance:?}/{pools} pools of {backends} backends");
