@@ -5,20 +5,20 @@
 //!                |  accept, receive, send                connect, receive, send  |
 //!   io           v                                                               v
 //!   -----------------------------  op: Op / Completion  ---------------------------------
-//!   relay     listener -> handshake -> balance -> pipe (each way) -> close
+//!   relay     listener -> handshake -> route -> balance -> pipe (each way) -> close
 //!   proto          http, upgrade                            frame              close
 //! ```
 //!
 //! | plane | modules |
 //! |---|---|
 //! | data | [`worker`]: one thread per CPU, its loop around [`io`] (the kernel) and [`relay`] (the state), which reads bytes with [`proto`] |
-//! | control | [`control`]: signals, logs, the demo, on an async runtime of its own |
-//! | both | [`config`], [`metrics`], [`op`] (the seam between `relay` and `io`) |
+//! | control | [`control`]: signals, reload, discovery, health checks, logs, the demo, on an async runtime of its own |
+//! | both | [`config`], [`metrics`], [`op`] (the seam between `relay` and `io`), [`relay::table`] (routes, pools and backends: built by the control plane, used by all workers) |
 //!
 //! Import rule (arrow = may import):
 //!
 //! ```text
-//! main -> control, worker, io (probe), config         control -> config, metrics, worker
+//! main -> control, config                             control -> config, metrics, worker, relay::table
 //! worker -> relay, io, config, metrics, op
 //! relay -> proto, op, config, metrics                  io -> op, config
 //! proto, op, config and metrics import nothing of ours. relay and io never import each other.

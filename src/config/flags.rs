@@ -12,7 +12,7 @@ pub struct Flags {
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<Address>,
     /// Relay to this backend: IP:PORT, [IPv6]:PORT, NAME:PORT or unix:/PATH. May be repeated; replaces the backends of
-    /// the file's default pool
+    /// the file's default pool, or of its first
     #[arg(long, value_name = "ADDR")]
     pub backend: Vec<Target>,
     /// Workers to run, one thread each; one per usable CPU if not given

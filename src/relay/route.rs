@@ -24,8 +24,10 @@ use crate::proto::upgrade::{Edit, Head, Incoming, rewrite};
 enum Denial {
     /// It never will.
     Refused(Fault),
-    /// The pool as a whole is not well.
+    /// None of the pool's backends is well.
     Unwell(Fault),
+    /// The pool's circuit breaker is open.
+    Open(Fault),
     /// It may wait for its turn.
     Busy(Fault),
 }
@@ -35,12 +37,19 @@ impl Session {
     pub fn connect_next(&mut self, cx: &mut Context<'_>) {
         match self.routed(cx).and_then(|()| self.choose(false, cx)) {
             Ok(number) => self.connect(number, cx),
-            Err(Denial::Refused(fault)) => self.refuse(fault, cx),
-            Err(Denial::Unwell(fault)) => {
+            Err(Denial::Busy(fault)) => self.enqueue(fault, cx),
+            Err(denial) => self.deny(denial, cx),
+        }
+    }
+
+    fn deny(&mut self, denial: Denial, cx: &mut Context<'_>) {
+        match denial {
+            Denial::Refused(fault) => self.refuse(fault, cx),
+            Denial::Busy(fault) | Denial::Open(fault) => self.refuse_for_now(fault, cx),
+            Denial::Unwell(fault) => {
                 self.handshake_judged(false, cx);
                 self.refuse_for_now(fault, cx);
             }
-            Err(Denial::Busy(fault)) => self.enqueue(fault, cx),
         }
     }
 
@@ -152,11 +161,7 @@ impl Session {
         self.resume();
         match chosen {
             Ok(number) => self.connect(number, cx),
-            Err(Denial::Refused(fault) | Denial::Busy(fault)) => self.refuse(fault, cx),
-            Err(Denial::Unwell(fault)) => {
-                self.handshake_judged(false, cx);
-                self.refuse_for_now(fault, cx);
-            }
+            Err(denial) => self.deny(denial, cx),
         }
         cx.unsettle(self);
         true
@@ -238,14 +243,7 @@ impl Session {
     /// The handshake is over, for the pool's circuit breaker: once for each that was admitted.
     pub fn handshake_judged(&mut self, good: bool, cx: &mut Context<'_>) {
         let pool = self.policy().pool().1;
-        let config = &pool.config.breaker;
-        let name = &pool.config.name;
-        match pool.state.breaker.report(config, good, cx.now) {
-            None => {}
-            Some(Change::Opened) => tracing::warn!(pool = name, "circuit breaker opens for {:?}", config.open),
-            Some(Change::HalfOpened) => tracing::info!(pool = name, "circuit breaker is half open"),
-            Some(Change::Closed) => tracing::info!(pool = name, "circuit breaker closes"),
-        }
+        tell(pool, pool.state.breaker.report(&pool.config.breaker, good, cx.now));
     }
 
     /// It no longer counts among the backend's handshakes.
@@ -306,8 +304,11 @@ fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
 
 /// Whether the pool takes another handshake now.
 fn admit(pool: &Pool, now: u64) -> Result<(), Denial> {
-    if pool.state.breaker.admit(&pool.config.breaker, now).is_err() {
-        return Err(Denial::Unwell(Fault::new(503, "This pool fails too often; its circuit breaker is open.")));
+    match pool.state.breaker.admit(&pool.config.breaker, now) {
+        Ok(change) => tell(pool, change),
+        Err(_) => {
+            return Err(Denial::Open(Fault::new(503, "This pool fails too often; its circuit breaker is open.")));
+        }
     }
     let admission = &pool.config.admission;
     if let Some(per_second) = admission.handshakes_per_second_max {
@@ -316,6 +317,18 @@ fn admit(pool: &Pool, now: u64) -> Result<(), Denial> {
         taken.map_err(|_| Denial::Busy(Fault::new(503, "This pool takes no more handshakes per second.")))?;
     }
     Ok(())
+}
+
+fn tell(pool: &Pool, change: Option<Change>) {
+    let name = &pool.config.name;
+    match change {
+        None => {}
+        Some(Change::Opened) => {
+            tracing::warn!(pool = name, "circuit breaker opens for {:?}", pool.config.breaker.open);
+        }
+        Some(Change::HalfOpened) => tracing::info!(pool = name, "circuit breaker is half open"),
+        Some(Change::Closed) => tracing::info!(pool = name, "circuit breaker closes"),
+    }
 }
 
 /// What decides where hashing policies send this request. `None`: there is nothing to tell clients apart by.

@@ -44,11 +44,11 @@ fn listeners(draft: &Draft, found: &mut Findings) {
     let replaced = draft.places.get("listeners[0].address") == Some(&Place::Flag("--listen"));
     let why = if replaced { "; --listen has replaced those of the file" } else { "" };
     for route in &draft.routes {
-        for name in route.route.listeners.iter().filter(|name| !names.contains(name.as_str())) {
-            found.fault(
-                format!("{}.listeners", path_of(route)),
-                format!("there is no listener of the name \"{name}\"{why}"),
-            );
+        for (number, name) in route.route.listeners.iter().enumerate() {
+            if !name.is_empty() && !names.contains(name.as_str()) {
+                let path = format!("{}.listeners[{number}]", path_of(route));
+                found.fault(path, format!("there is no listener of the name \"{name}\"{why}"));
+            }
         }
     }
 }

@@ -18,14 +18,14 @@ use super::fault::Place;
 use super::settings::{GLOBAL, Setting, describe};
 use super::{Config, Listener};
 pub(super) use lines::Lines;
+#[cfg(test)]
+pub(super) use {pool::BACKEND_KEYS, pool::POOL_KEYS, route::EDIT_KEYS, route::ROUTE_KEYS};
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
 /// The keys of the root table that are no [`GLOBAL`] options.
 const ROOT_KEYS: &[&str] = &["default_pool", "listeners", "pools", "routes"];
-const LISTENER_KEYS: &[&str] = &["name", "address"];
-#[cfg(test)]
-pub(super) use {pool::BACKEND_KEYS, pool::POOL_KEYS, route::EDIT_KEYS, route::ROUTE_KEYS};
+pub(super) const LISTENER_KEYS: &[&str] = &["name", "address"];
 
 pub(super) fn read(text: &str) -> Draft {
     let mut reader = Reader { lines: Lines::new(text), draft: Draft::default() };

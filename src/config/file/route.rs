@@ -86,8 +86,9 @@ impl Reader<'_> {
         if matches!(value.get_ref(), DeValue::Array(_)) && list.is_empty() {
             self.fault(value.span(), path, "is empty; leave it out for all listeners");
         }
+        // A faulty one is an empty one, so that the others keep their numbers.
         let names = list.iter().enumerate();
-        names.filter_map(|(n, value)| self.string(&format!("{path}[{n}]"), value).map(str::to_owned)).collect()
+        names.map(|(n, value)| self.string(&format!("{path}[{n}]"), value).unwrap_or_default().to_owned()).collect()
     }
 
     fn header_matches(&mut self, path: &str, value: &Value<'_>) -> Vec<HeaderMatch> {

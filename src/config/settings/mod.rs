@@ -87,6 +87,15 @@ impl<T> Setting<T> {
     }
 }
 
+/// Every option gets a value that is allowed and is not what it was.
+#[cfg(test)]
+pub(super) fn change_all<T>(settings: &[Setting<T>], owner: &mut T) {
+    for setting in settings {
+        let other = setting.kind.another(&setting.read(owner));
+        setting.write(owner, other);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;

@@ -1,6 +1,11 @@
 //! The file, the flags and the checks together: what is accepted, and what is said about the rest.
 
+mod docs;
+mod pools;
+mod routes;
+
 use super::*;
+use settings::{BACKEND, GLOBAL, ROUTE, change_all};
 
 const MACHINE: [usize; 4] = [0, 1, 2, 3];
 const POOL: &str = "[[pools]]\nname = \"chat\"\nbackends = [\"10.0.0.5:9000\"]\n";
@@ -132,7 +137,7 @@ fn values_of_the_wrong_kind() {
 
 #[test]
 fn only_drain_spread_may_be_zero() {
-    for setting in settings::GLOBAL.iter().filter(|setting| setting.path.starts_with("timeouts.")) {
+    for setting in GLOBAL.iter().filter(|setting| setting.path.starts_with("timeouts.")) {
         for zero in ["0", "\"0\"", "\"0s\""] {
             let found = read(&format!("{} = {zero}\n{POOL}", setting.path), &[]);
             assert_eq!(found.is_ok(), setting.path == "timeouts.drain_spread", "{} = {zero}", setting.path);
@@ -147,10 +152,10 @@ fn unknown_keys() {
         &format!("listen = \"127.0.0.1:80\"\n[tcp]\nnodelay = true\n{tables}"),
         &[],
         &[
-            "f:1:1: listen: is not known here; known are workers, cpus, log_level, limits, timeouts, forward, tcp, buffers, default_pool, listeners, pools",
+            "f:1:1: listen: is not known here; known are workers, cpus, log_level, config_watch, nameservers, limits, timeouts, forward, tcp, buffers, default_pool, listeners, pools, routes",
             "f:3:1: tcp.nodelay: is not known here; known are backlog, keepalive, keepalive_interval, keepalive_probes, user_timeout, notsent_bytes_max, send_buffer_bytes, receive_buffer_bytes",
-            "f:6:1: listeners[0].tls: is not known here; known are address",
-            "f:10:1: pools[0].weight: is not known here; known are name, balance, backends",
+            "f:6:1: listeners[0].tls: is not known here; known are name, address",
+            "f:10:1: pools[0].weight: is not known here; known are balance, hash, hash_load_percent_max, connections_max, slow_start, sticky, admission, health, eject, breaker, sessions, discovery, name, backends",
         ],
     );
 }
@@ -166,17 +171,17 @@ fn listeners_and_pools() {
             "f:2:16: default_pool: there is no pool of the name \"d\"",
             "f:3:1: listeners[0].address: is missing; write address = \"127.0.0.1:8080\"",
             "f:5:11: listeners[1].address: \"localhost:80\" is not an address; write it as 192.0.2.1:8080, [2001:db8::1]:8080 or unix:/path",
-            "f:9:11: listeners[1].address: 1.2.3.4:80 is listened on twice",
-            "f:10:1: pools[0].backends: is missing; write backends = [\"127.0.0.1:9000\"]",
+            "f:9:11: listeners[3].address: 1.2.3.4:80 is listened on twice",
+            "f:10:1: pools[0].backends: is missing; write backends = [\"127.0.0.1:9000\"], or [pools.discovery]",
             "f:11:8: pools[0].name: is empty",
-            "f:14:11: pools[1].balance: \"best\" is not known; write one of: round-robin, least-connections, random",
+            "f:14:11: pools[1].balance: \"best\" is not known; write \"round-robin\" or \"least-connections\" or \"power-of-two\" or \"random\" or \"ip-hash\" or \"consistent-hash\"",
             "f:15:27: pools[1].backends[1]: \"chat\" is not a backend; write it as 192.0.2.1:9000, [2001:db8::1]:9000, name:9000 or unix:/path",
-            "f:15:35: pools[1].backends[2]: 7 is not allowed; write a string",
-            "f:16:3: pools[1].backends[1]: 1.2.3.4:81 is listed twice",
-            "f:16:17: pools[1].backends[2]: 1.2.3.4:80 is this relay itself: it listens there",
+            "f:15:35: pools[1].backends[2]: 7 is not allowed; write a string, or a table with address",
+            "f:16:3: pools[1].backends[3]: 1.2.3.4:81 is listed twice",
+            "f:16:17: pools[1].backends[4]: 1.2.3.4:80 is this relay itself: it listens there",
             "f:16:31: pools[1].backends[5]: port 0 cannot be connected to",
             "f:18:8: pools[2].name: \"b\" is the name of another pool already",
-            "f:19:12: pools[2].backends: is empty; a pool needs at least one backend",
+            "f:19:12: pools[2].backends: is empty; a pool needs at least one backend, or [pools.discovery] to find it",
         ],
     );
     faults(
@@ -289,17 +294,6 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
-fn backends_are_counted_in_sixteen_bits() {
-    let mut draft = file::read(POOL);
-    draft.pools[0].backends = (0..=u16::MAX)
-        .map(|n| draft::Numbered { number: n.into(), value: Address::Unix(n.to_string().into()).into() })
-        .collect();
-    let faults = check::check(draft, &machine()).unwrap_err();
-    assert_eq!(faults.len(), 1);
-    assert_eq!(faults[0].message, "65536 backends are too many; there may be 65535");
-}
-
-#[test]
 fn two_listeners_may_take_any_port() {
     assert_eq!(
         accepted("", &["--backend=1.2.3.4:1", "--listen=127.0.0.1:0", "--listen=127.0.0.1:0"]).listeners.len(),
@@ -330,86 +324,42 @@ fn the_effective_config_reads_back_as_the_same() {
     let mut config = accepted(POOL, &[]);
     assert_eq!(accepted(&print(&config), &[]), config);
     // And with every option changed.
-    config.listeners = vec![address("unix:/a \"b\" \\ \u{7f}").into(), address("[::1]:80").into()];
-    config.pools.insert(
-        0,
-        Pool { backends: vec![address("unix:/c").into()], balance: Balance::Random, ..Pool::named("ü\n\"") },
-    );
+    change_all(GLOBAL, &mut config);
+    config.listeners = vec![
+        Listener { name: "ü \"a\"".into(), address: address("unix:/a \"b\" \\ \u{7f}") },
+        address("[::1]:0").into(),
+        address("[::1]:0").into(),
+    ];
+    let mut backend = Backend { name: "b\n".into(), ..address("unix:/c").into() };
+    change_all(BACKEND, &mut backend);
+    let mut pool = Pool { backends: vec![backend, address("10.0.0.5:9000").into()], ..Pool::named("ü\n\"") };
+    change_all(settings::POOL, &mut pool);
+    pool.sticky.value = StickyValue::Opaque;
+    config.pools.insert(0, pool);
     config.default_pool = Some(1);
-    config.workers = Some(7);
-    config.cpus = Some(vec![3, 0, 1]);
-    config.log_level = LogLevel::Trace;
-    config.limits = Limits {
-        sessions_max: Some(12_345),
-        head_bytes_max: 12_345,
-        headers_max: 12,
-        target_bytes_max: 1234,
-        early_bytes_max: 1,
-        informational_max: 0,
-        response_body_bytes_max: 0,
-        request_body_bytes_max: Some(7),
-        frame_bytes_max: Some(1 << 40),
-        message_bytes_max: Some((1 << 50) - 1),
-        message_fragments_max: Some(u32::MAX),
-        control_frames_per_second_max: None,
-        window_bytes: 1 << 20,
-    };
-    config.timeouts.idle = Some(Duration::from_millis(90_061_001));
-    config.timeouts.drain_spread = Duration::from_secs(1);
-    config.forward.forwarded = ForwardMode::Append;
-    config.forward.x_forwarded_for = ForwardMode::Off;
-    config.tcp = Tcp {
-        backlog: 1,
-        keepalive: None,
-        keepalive_interval: Duration::from_secs(90),
-        keepalive_probes: 1,
-        user_timeout: Some(Duration::from_millis(1)),
-        notsent_bytes_max: None,
-        send_buffer_bytes: Some(4097),
-        receive_buffer_bytes: Some(1 << 30),
-    };
-    config.buffers = Buffers { small_bytes: 1000, small_count: Some(1), bulk_bytes: 1001, bulk_count: 32_768 };
     assert_eq!(accepted(&print(&config), &[]), config);
-}
-
-const EXAMPLE: &str = include_str!("../../../ringway.example.toml");
-const README: &str = include_str!("../../../README.md");
-
-#[test]
-fn the_example_shows_every_option_at_its_default() {
-    let config = accepted(EXAMPLE, &[]);
-    let defaults = Config {
-        listeners: config.listeners.clone(),
-        pools: config.pools.clone(),
-        default_pool: Some(0),
-        ..Config::default()
+    // Every route has a look of its own.
+    let mut route = Route::catch_all("ö\"", 0, &config);
+    change_all(ROUTE, &mut route);
+    route.listeners = vec!["[::1]:0".into(), "ü \"a\"".into()];
+    route.path = PathMatch::Exact("/a\"".into());
+    let header = |name: &str, value: Option<&str>| HeaderMatch { name: name.into(), value: value.map(str::to_owned) };
+    route.headers = vec![header("X-A", Some("\\\t\"")), header("X-B", None), header("X-C", Some(""))];
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    route.request_headers = HeaderEdits {
+        remove: vec!["X-D".into(), "x-a".into()],
+        set: vec![pair("X-E", ""), pair("X-F", "\"")],
+        add: vec![pair("X-E", "a b")],
     };
-    assert_eq!(config, defaults);
-    assert_eq!(
-        (config.listeners[0].address.to_string().as_str(), config.pools[0].balance),
-        (DEFAULT_LISTENER, Balance::default())
-    );
-    let given = file::read(EXAMPLE).places;
-    for setting in settings::GLOBAL {
-        assert!(given.contains_key(setting.path), "{} is missing from ringway.example.toml", setting.path);
-    }
-    // The same words as -T, so that one can be compared with the other.
-    for line in print(&Config::default()).lines().filter(|line| line.contains(" = ")) {
-        assert!(EXAMPLE.lines().any(|other| other == line), "ringway.example.toml has no {line}");
-    }
-}
-
-#[test]
-fn the_readme_tells_every_option_and_its_default() {
-    let defaults = Config::default();
-    for setting in settings::GLOBAL {
-        let row = format!("| `{}` | `{}` | ", setting.path, setting.print(&setting.read(&defaults)).trim_matches('"'));
-        assert!(README.lines().any(|line| line.starts_with(&row)), "README.md has no row {row}");
-    }
-    // And no others.
-    for section in ["limits", "timeouts", "forward", "tcp", "buffers"] {
-        let rows = README.lines().filter(|line| line.starts_with(&format!("| `{section}.")));
-        let known = settings::GLOBAL.iter().filter(|setting| setting.path.starts_with(&format!("{section}.")));
-        assert_eq!(rows.count(), known.count(), "README.md's rows of [{section}]");
-    }
+    route.response_headers = HeaderEdits { remove: vec!["Server".into()], ..HeaderEdits::default() };
+    let mut segments = Route::catch_all("segments", 1, &config);
+    segments.host = HostMatch::Suffix(".example.com".into());
+    segments.path = PathMatch::Segments("/chat".into());
+    segments.response_headers.add = vec![pair("X-G", "1")];
+    let mut prefix = Route::catch_all("prefix", 1, &config);
+    prefix.path = PathMatch::Prefix("/chat".into());
+    prefix.limits.message_fragments_max = None;
+    config.routes = vec![route, segments, prefix, Route::catch_all("rest", 0, &config)];
+    config.default_pool = None;
+    assert_eq!(accepted(&print(&config), &[]), config);
 }

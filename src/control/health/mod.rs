@@ -94,6 +94,7 @@ impl Checks {
     }
 
     /// Backends that are being checked.
+    #[cfg(test)]
     pub fn count(&self) -> usize {
         self.running.len()
     }

@@ -28,7 +28,7 @@ fn a_backend_that_hangs_up_instead_of_answering_is_asked_last() {
         assert!(stage.out(client).starts_with(b"HTTP/1.1 502 "));
         assert_ends(&mut stage, [client, backend]);
         assert_eq!(stage.dialled, [1]);
-        assert_eq!(next_three(&mut stage), [2, 2, 1], "until timeouts.backend_down is over");
+        assert_eq!(next_three(&mut stage), [2, 2, 1], "until its ejection is over");
     }
 }
 
@@ -40,7 +40,7 @@ fn a_backend_that_stays_silent_is_asked_last() {
     stage.pass(ms(10_001));
     assert!(stage.out(client).starts_with(b"HTTP/1.1 504 "));
     assert_ends(&mut stage, [client, backend]);
-    assert_eq!(next_three(&mut stage), [2, 2, 1], "until timeouts.backend_down is over");
+    assert_eq!(next_three(&mut stage), [2, 2, 1], "until its ejection is over");
 }
 
 #[test]

@@ -169,3 +169,17 @@ async fn a_file_is_watched() {
     assert_eq!(listed(&discoveries), ["10.0.0.1:1", "10.0.0.2:2"]);
     std::fs::remove_file(&path).unwrap();
 }
+
+/// All other tests run on plain Tokio, which the control plane's runtime contains.
+#[test]
+fn the_control_planes_runtime_will_do() {
+    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).unwrap();
+    runtime.block_on(async {
+        let server = Nameserver::start().await;
+        server.addresses(NAME, 30, &["10.0.0.1"]);
+        let (mut discoveries, mut news) = discoveries();
+        discoveries.first(&Arc::new(config(&server)), HOUR).await;
+        news.recv().await.unwrap();
+        assert_eq!(listed(&discoveries), ["10.0.0.1:9000"]);
+    });
+}

@@ -203,3 +203,18 @@ async fn ten_thousand_backends_are_followed() {
     assert_eq!(checks.count(), 9_999);
     assert!(task.ptr_eq(&subject(&checks, &second, 9_998)));
 }
+
+/// All other tests run on plain Tokio, which the control plane's runtime contains.
+#[test]
+fn the_control_planes_runtime_will_do() {
+    let path = SocketPath::new("uring");
+    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).unwrap();
+    runtime.block_on(async {
+        let (mut checks, mut changes) = checks();
+        let table = table(&config(Check::Tcp, &[&path]));
+        checks.follow(&table);
+        expect(&mut changes, &table, Checked::Down).await;
+        let _listener = UnixListener::bind(&path.0).unwrap();
+        expect(&mut changes, &table, Checked::Up).await;
+    });
+}
