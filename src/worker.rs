@@ -8,7 +8,8 @@
 //!   spawn ----------------------------->  pin, take its own file descriptor table, set up the ring
 //!         <---------------------- ready or error
 //!   pass each worker its listeners
-//!   go -------------------------------->  accept
+//!   go -------------------------------->  take them
+//!         <------------------------ ready, accept
 //! ```
 
 use std::fmt;
@@ -218,7 +219,7 @@ impl Launch {
             let (engine, told) = engine.map_or_else(|error| (None, Err(error)), |engine| (Some(engine), Ok(())));
             let _ = is_ready.send(told);
             match (engine, may_go.recv()) {
-                (Some((ring, passed)), Ok(())) => core.serve(ring, &letters, &passed),
+                (Some((ring, passed)), Ok(())) => core.serve(ring, &letters, &passed, &is_ready),
                 _ => Ok(()), // it or another worker could not start
             }
         })?;
@@ -236,8 +237,11 @@ impl Launch {
             gate.ready.recv().map_err(|_| std::io::Error::other("a worker panicked while it started"))??;
         }
         all_ready(&self.workers)?;
-        for gate in self.gates.drain(..) {
+        for gate in &self.gates {
             let _ = gate.go.send(()); // a worker that has ended since is `exited`
+        }
+        for gate in self.gates.drain(..) {
+            let _ = gate.ready.recv();
         }
         Ok(std::mem::take(&mut self.workers))
     }
@@ -272,12 +276,20 @@ impl Core {
         Ok((Ring::new(&self.table.config, &self.plan, self.features, wake)?, Passed::new(passed)))
     }
 
-    fn serve(self, mut ring: Ring, letters: &Receiver<Letter>, passed: &Passed) -> Result<(), std::io::Error> {
+    fn serve(
+        self,
+        mut ring: Ring,
+        letters: &Receiver<Letter>,
+        passed: &Passed,
+        serves: &Sender<Result<(), SetupError>>,
+    ) -> Result<(), std::io::Error> {
         let Core { index, table, plan, metrics, ended, .. } = self;
         let _end = End { index, ended };
         let seed = std::hash::RandomState::new().build_hasher().finish();
         let mut relay = Relay::new(table, plan, metrics.clone(), seed);
         let mut ops: Vec<Op> = Vec::with_capacity(256);
+        obey(letters, passed, &mut relay, &mut ring, Instant::now(), &mut ops);
+        let _ = serves.send(Ok(())); // who does not wait for it needs no answer
         loop {
             ring.push(ops.drain(..)); // 1. what the relay wants, in one batch
             if relay.is_drained() {
