@@ -53,6 +53,11 @@ const PROBES_MAX: u64 = (1 << PROBE_BITS) - 1;
 const TIME_MAX: u64 = (1 << 38) - 1;
 
 impl Breaker {
+    /// A handshake would not be let through now. Changes nothing.
+    pub fn refuses(&self, config: &config::Breaker, now: u64) -> bool {
+        config.failures_percent.is_some() && State::unpack(self.0.load(Relaxed)).admit(config, now).is_err()
+    }
+
     /// May a handshake go to the pool? If not: how many milliseconds until it may be asked again.
     pub fn admit(&self, config: &config::Breaker, now: u64) -> Result<Option<Change>, u64> {
         if config.failures_percent.is_none() {
