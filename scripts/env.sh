@@ -17,6 +17,7 @@ need npm npm
 need cc gcc
 need c++ g++
 need chromium chromium
+need dnsmasq dnsmasq-base
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 if [ "${1:-}" = bench ]; then
     need haproxy haproxy

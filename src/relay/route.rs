@@ -332,18 +332,19 @@ fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
 
 /// Whether the pool takes another handshake now.
 fn admit(pool: &Pool, now: u64) -> Result<(), Denial> {
-    match pool.state.breaker.admit(&pool.config.breaker, now) {
-        Ok(change) => tell(pool, change),
-        Err(_) => {
-            return Err(Denial::Open(Fault::new(503, "This pool fails too often; its circuit breaker is open.")));
-        }
+    let open = || Denial::Open(Fault::new(503, "This pool fails too often; its circuit breaker is open."));
+    if pool.state.breaker.refuses(&pool.config.breaker, now) {
+        return Err(open());
     }
+    // Before the breaker counts it as a probe, which nobody could be who still has to wait.
     let admission = &pool.config.admission;
     if let Some(per_second) = admission.handshakes_per_second_max {
         let burst = admission.handshakes_burst.unwrap_or(per_second);
         let taken = pool.state.rate.take(per_second, burst, now);
         taken.map_err(|_| Denial::Busy(Fault::new(503, "This pool takes no more handshakes per second.")))?;
     }
+    let change = pool.state.breaker.admit(&pool.config.breaker, now).map_err(|_| open())?;
+    tell(pool, change);
     Ok(())
 }
 

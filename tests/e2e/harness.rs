@@ -186,6 +186,8 @@ pub struct Setup {
 pub struct Ringway {
     pub process: Process,
     pub address: SocketAddr,
+    /// Its configuration's file.
+    pub config: PathBuf,
     stopped: bool,
 }
 
@@ -207,7 +209,7 @@ impl Ringway {
         let mut process = Process::start(command);
         process.line(&["ready"]);
         let address = listening(&process.log()).unwrap_or("127.0.0.1:0".parse().unwrap());
-        Ringway { process, address, stopped: false }
+        Ringway { process, address, config, stopped: false }
     }
 
     pub fn client(&self) -> Wire {

@@ -3,16 +3,22 @@
 //! Tests that answer to a row of the wire cases carry its id in their name (`h04_...`); `tests/tidy.rs` sees to it that
 //! none is missing. Every wait has a deadline, and no outcome depends on how long anything takes.
 
+mod admission;
 mod autobahn;
+mod balance;
 mod browser;
 mod config;
+mod discovery;
+mod eject;
 mod endings;
+mod fleet;
 mod foreign;
 mod frames;
 mod handshake_backend;
 mod handshake_client;
 mod handshake_flow;
 mod harness;
+mod health;
 mod integrity;
 mod leaks;
 mod lifecycle;

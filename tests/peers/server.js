@@ -21,9 +21,11 @@ function sendFragments(socket, data, binary) {
   socket.send(data.subarray(2 * third), { binary, fin: true });
 }
 
+const at = process.argv.indexOf('--listen');
+const [host, port] = (at < 0 ? '127.0.0.1:0' : process.argv[at + 1]).split(':');
 const server = new WebSocketServer({
-  host: '127.0.0.1',
-  port: 0,
+  host,
+  port: Number(port),
   perMessageDeflate: !process.argv.includes('--no-deflate'),
   maxPayload: 0,
   handleProtocols: (offered) => [...offered][0],

@@ -1,4 +1,4 @@
-"""A backend on Python `websockets`: prints the port it listens on, runs until it is killed.
+"""A backend on Python `websockets`: prints the port it listens on, runs until it is killed. --listen IP:PORT says where.
 
 /echo        sends each message back as it came
 /fragments   sends each message back in three fragments
@@ -52,10 +52,12 @@ async def handle(connection):
 
 async def main():
     deflate = None if "--no-deflate" in sys.argv else "deflate"
+    listen = sys.argv[sys.argv.index("--listen") + 1] if "--listen" in sys.argv else "127.0.0.1:0"
+    ip, port = listen.split(":")
     server = serve(
         handle,
-        "127.0.0.1",
-        0,
+        ip,
+        int(port),
         compression=deflate,
         max_size=None,
         ping_interval=None,

@@ -192,10 +192,9 @@ async fn watch(subject: Arc<Subject>, starting: usize, slots: Arc<Semaphore>, ch
             // Without the supervisor there is nobody to tell, and soon no runtime.
             let _ = changed.send(Change { pool: subject.pool.to_string(), state: subject.state.clone(), checked });
         }
-        let down = judge.verdict() == Checked::Down;
-        // That it is up from the first is no change.
-        let changed = verdict.is_some() && (down || was != Checked::Unknown);
-        if let Some(left_out) = muffler.tell(down, changed, subject.now_ms()) {
+        // That it is well at first is no change that anybody was to hear of.
+        let (was_down, down) = (was == Checked::Down, judge.verdict() == Checked::Down);
+        if let Some(left_out) = muffler.tell(down, was_down != down, subject.now_ms()) {
             subject.log(down, result.err().as_deref().unwrap_or("checks failed"), left_out);
         }
         sleep_until(next).await;

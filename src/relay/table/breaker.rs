@@ -53,6 +53,11 @@ const PROBES_MAX: u64 = (1 << PROBE_BITS) - 1;
 const TIME_MAX: u64 = (1 << 38) - 1;
 
 impl Breaker {
+    /// A handshake would not be let through now. Changes nothing.
+    pub fn refuses(&self, config: &config::Breaker, now: u64) -> bool {
+        config.failures_percent.is_some() && State::unpack(self.0.load(Relaxed)).admit(config, now).is_err()
+    }
+
     /// May a handshake go to the pool? If not: how many milliseconds until it may be asked again.
     pub fn admit(&self, config: &config::Breaker, now: u64) -> Result<Option<Change>, u64> {
         if config.failures_percent.is_none() {
@@ -105,7 +110,7 @@ impl State {
 
     fn report(self, config: &config::Breaker, percent: u32, ok: bool, now: u64) -> State {
         let open = State::Open { until: now.saturating_add(millis(config.open)).min(TIME_MAX) };
-        let current = now / millis(config.window).max(1) & WINDOW_MAX;
+        let current = (now / millis(config.window).max(1)) & WINDOW_MAX;
         match self {
             State::Closed { window, failures, total } => {
                 let (failures, total) = match (window == current, total) {
