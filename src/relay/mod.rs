@@ -286,7 +286,7 @@ impl Relay {
             Ok(1..) => session.made_progress(side, &mut cx),
             _ if probing => session.send_failed(side, "send made no progress", &mut cx),
             Ok(_) => session.send_failed(side, "send accepted nothing", &mut cx),
-            Err(_) => session.send_failed(side, "connection reset", &mut cx),
+            Err(_) => session.reset_by(side, &mut cx),
         }
     }
 

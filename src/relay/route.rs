@@ -234,13 +234,34 @@ impl Session {
 
     /// The backend has shown that it is not well.
     pub fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        self.backend_failed_by(eject::failed, error, cx);
+    }
+
+    /// It has dropped a session, or somebody else has ended it. One that it drops at once is a failure.
+    pub fn backend_left(&mut self, dropped: bool, cx: &mut Context<'_>) {
+        let pool = self.policy().pool().1;
+        let Some(early) = pool.config.eject.early_close.map(millis) else { return };
+        let Some(number) = self.backend_number else { return };
+        if cx.now >= self.opened_at.saturating_add(early) {
+            eject::stayed(pool, number);
+        } else if dropped {
+            self.backend_failed_by(eject::dropped, &"it dropped a session soon after the handshake", cx);
+        }
+    }
+
+    fn backend_failed_by(
+        &mut self,
+        count: fn(&Pool, u16, u64, u64) -> Option<u64>,
+        error: &dyn std::fmt::Display,
+        cx: &mut Context<'_>,
+    ) {
         let Some(number) = self.backend_number else { return };
         let random = cx.shared.random();
         let pool = self.policy().pool().1;
         let member = &pool.members[usize::from(number)];
         let (pool_name, backend) = (&*pool.config.name, &*member.name);
         let is_news = member.state.failure_is_news(cx.now);
-        match eject::failed(pool, number, cx.now, random) {
+        match count(pool, number, cx.now, random) {
             Some(ms) => {
                 cx.shared.metrics.ejections.add(1);
                 tracing::warn!(pool = pool_name, backend, %error, "backend is ejected for {ms} ms");
