@@ -25,6 +25,8 @@ pub enum Mood {
     HangUp,
     /// Answers well, and then ends the connection without a Close.
     Drop,
+    /// The same the hard way.
+    Reset,
     /// Each handshake waits until the test lets it go on, first come, first served.
     Held,
 }
@@ -233,6 +235,10 @@ fn act(mood: &Mood, head: &Head, mut wire: Wire, address: SocketAddr, shared: &S
             }
         }
         Mood::Drop => wire.send_or_lose(answer(head, &[&format!("X-Backend: {address}")])),
+        Mood::Reset => {
+            wire.send_or_lose(answer(head, &[&format!("X-Backend: {address}")]));
+            wire.reset();
+        }
         Mood::Status(code) => {
             wire.send_or_lose(status(*code));
             _ = wire.stream.shutdown(Shutdown::Write);
