@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::balance::{self, Ask, Unavailable, hash_bytes};
-use super::close::Notice;
+use super::close::{Notice, name};
 use super::handshake::Handshake;
 use super::plain;
 use super::session::{End, Link, Session, State};
@@ -133,7 +133,12 @@ impl Session {
         cx.ops.push(Op::Connect { conn: self.conn(Side::Backend), address });
     }
 
+    /// A WebSocket's client that has ended its half of the connection cannot use what it would wait for.
     fn enqueue(&mut self, fault: Fault, cx: &mut Context<'_>) {
+        if self.client.finished && !matches!(&self.state, State::Connecting(handshake) if handshake.is_plain()) {
+            self.outcome.set(name(Side::Client), "connection closed before the request was answered");
+            return self.terminate(cx);
+        }
         let policy = self.policy();
         let (pool_number, pool) = policy.pool();
         let until = cx.now + millis(pool.config.admission.queue_timeout);
