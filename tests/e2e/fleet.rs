@@ -229,7 +229,7 @@ fn act(mood: &Mood, head: &Head, mut wire: Wire, address: SocketAddr, shared: &S
             }
             wire.send_or_lose(answer(head, &[&format!("X-Backend: {address}")]));
             echo(&mut wire);
-            drop(wire);
+            // Before the connection ends, or the next session might be counted with it.
             if !is_check {
                 shared.open.sub();
             }
