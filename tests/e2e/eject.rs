@@ -131,7 +131,9 @@ fn the_last_share_of_a_pool_is_never_ejected() {
         let edge = Edge::start(2, &(pool(&hosts.iter().collect::<Vec<_>>(), "") + &eject(1, "1h", &minimum)));
         hosts.iter().for_each(|host| host.set(Mood::Status(500)));
         // Each of them fails on either worker.
-        (0..40).for_each(|_| drop(edge.status()));
+        for _ in 0..40 {
+            edge.status();
+        }
         let asked: usize = hosts.iter().map(|host| host.asked().len()).sum();
         for _ in 0..10 {
             assert_eq!(edge.status(), 500, "of those who are left");
@@ -208,7 +210,7 @@ fn fewer_failures_than_the_share_open_no_breaker() {
 #[test]
 fn a_half_open_breaker_lets_probes_through_and_then_closes() {
     let host = Host::new();
-    let edge = Edge::start(2, &(pool(&[&host], "") + &breaker("1s", 2)));
+    let edge = Edge::start(2, &(pool(&[&host], "") + &breaker("3s", 2)));
     host.set(Mood::Status(500));
     (0..4).for_each(|_| assert_eq!(edge.status(), 500));
     edge.until_lines(1, &["circuit breaker opens"]);
@@ -267,8 +269,8 @@ fn a_failed_probe_opens_the_breaker_again() {
         edge.status();
         edge.lines(&["circuit breaker opens"]) >= 3
     });
-    // Four that opened it, and one probe each time.
-    assert_eq!(host.asked().len(), 4 + 2);
+    // Four opened it first.
+    until("one probe for each further time", || host.asked().len() == 3 + edge.lines(&["circuit breaker opens"]));
     assert_eq!(edge.lines(&["circuit breaker closes"]), 0);
     host.set(Mood::Well);
     until("it closes", || {

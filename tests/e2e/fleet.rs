@@ -332,11 +332,6 @@ impl Edge {
     pub fn status(&self) -> u16 {
         self.ask(&[]).head().status()
     }
-
-    /// The relay has done all that was asked of its only worker before.
-    pub fn settle(&self, session: &mut Wire) {
-        says_back(session, "settled");
-    }
 }
 
 /// The answer to a handshake has to be a 101.
