@@ -196,7 +196,11 @@ impl Session {
     /// A Connect that was still wanted has ended.
     pub fn connected(&mut self, result: io::Result<()>, cx: &mut Context<'_>) {
         if let Err(error) = result {
-            self.connect_failed(&error, cx);
+            if is_lack(&error) {
+                self.connect_lacked(&error, cx);
+            } else {
+                self.connect_failed(&error, cx);
+            }
             self.backend.link = Link::Retiring { connecting: false };
             return;
         }
@@ -207,6 +211,17 @@ impl Session {
     fn connect_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
         cx.shared.metrics.connect_failures.add(1);
         self.backend_failed(error, cx);
+        self.end_shaking(cx);
+    }
+
+    /// No descriptor, no memory or no port: that is nothing that another backend would do better.
+    fn connect_lacked(&mut self, error: &io::Error, cx: &mut Context<'_>) {
+        cx.shared.metrics.connect_failures.add(1);
+        if let Some(member) = self.backend()
+            && member.state.failure_is_news(cx.now)
+        {
+            tracing::warn!(backend = &*member.name, %error, "this machine lacks what a connect needs");
+        }
         self.end_shaking(cx);
     }
 
@@ -223,10 +238,16 @@ impl Session {
         let Some(number) = self.backend_number else { return };
         let random = cx.shared.random();
         let pool = self.policy().pool().1;
-        if let Some(ms) = eject::failed(pool, number, cx.now, random) {
-            let backend = &*pool.members[usize::from(number)].name;
-            cx.shared.metrics.ejections.add(1);
-            tracing::warn!(pool = pool.config.name, backend, %error, "backend is ejected for {ms} ms");
+        let member = &pool.members[usize::from(number)];
+        let (pool_name, backend) = (&*pool.config.name, &*member.name);
+        let is_news = member.state.failure_is_news(cx.now);
+        match eject::failed(pool, number, cx.now, random) {
+            Some(ms) => {
+                cx.shared.metrics.ejections.add(1);
+                tracing::warn!(pool = pool_name, backend, %error, "backend is ejected for {ms} ms");
+            }
+            None if is_news => tracing::warn!(pool = pool_name, backend, %error, "backend fails"),
+            None => {}
         }
     }
 
@@ -234,9 +255,10 @@ impl Session {
     pub fn backend_answered(&mut self, cx: &mut Context<'_>) {
         let Some(number) = self.backend_number else { return };
         let pool = self.policy().pool().1;
-        if eject::succeeded(pool, number, cx.now) {
-            let backend = &*pool.members[usize::from(number)].name;
-            tracing::info!(pool = pool.config.name, backend, "backend answers again");
+        let member = &pool.members[usize::from(number)];
+        eject::succeeded(pool, number, cx.now);
+        if member.state.answer_is_news(cx.now) {
+            tracing::info!(pool = pool.config.name, backend = &*member.name, "backend answers again");
         }
     }
 
@@ -286,6 +308,13 @@ impl Session {
         self.deadline = cx.now + cx.shared.random() % spread;
         cx.unsettle(self);
     }
+}
+
+/// EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL: this machine is at a limit, not the backend.
+fn is_lack(error: &io::Error) -> bool {
+    const LACKS: [i32; 4] = [24, 23, 12, 105];
+    matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable)
+        || error.raw_os_error().is_some_and(|errno| LACKS.contains(&errno))
 }
 
 /// A body that says how long it is can be refused before any of it has come.

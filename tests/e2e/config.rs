@@ -169,18 +169,17 @@ fn backends_take_turns() {
         ..Setup::default()
     };
     let relay = Ringway::start(&setup);
-    let mut held = Vec::new();
-    for round in 0..3 {
-        for backend in &backends {
-            let mut client = relay.client();
-            client.send(request(&[]));
-            let mut wire = backend.upgrade(&[]);
-            assert_eq!(client.head().status(), 101, "round {round}");
-            held.push((client, wire.split()));
-            wire.server_frame(FIN | TEXT, "mine");
+    let mut clients: Vec<_> = (0..9).map(|_| relay.client()).collect();
+    for client in &mut clients {
+        client.send(request(&[]));
+    }
+    for backend in &backends {
+        for _ in 0..3 {
+            backend.upgrade(&[]).server_frame(FIN | TEXT, "mine");
         }
     }
-    for (client, _) in &mut held {
+    for mut client in clients {
+        assert_eq!(client.head().status(), 101);
         client.expect_frame(FIN | TEXT, "mine");
     }
 }

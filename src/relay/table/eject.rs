@@ -168,7 +168,9 @@ mod tests {
             let table = table(members);
             let pool = &table.pools[0];
             for _ in 0..5 {
-                (0..members as u16).for_each(|number| drop(failed(pool, number, 0, 0)));
+                (0..members as u16).for_each(|number| {
+                    failed(pool, number, 0, 0);
+                });
             }
             assert_eq!(ejected(pool, 0), most, "of {members}");
         }

@@ -1,11 +1,11 @@
 //! The table of one configuration: routes, pools and their backends, built by the control plane, shared by all workers and
 //! never changed. A reload or a discovery builds the next one; what is counted about a pool or a backend lives in
-//! [`state`] and goes on from table to table; [`eject`], [`breaker`] and `rate` say how it changes. [`router`] finds the
-//! route of a request.
+//! [`state`] and goes on from table to table; [`eject`], [`breaker`] and [`rate`] say how it changes. [`router`] finds the
+//! route of a request; [`ring`], [`bounds`] and [`hash`] are what balancing looks up.
 
+pub mod bounds;
 pub mod breaker;
 pub mod eject;
-pub mod bounds;
 pub mod hash;
 pub mod rate;
 pub mod ring;
@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
-use crate::config::{self, Address, Config};
+use crate::config::{self, Address, Balance, Config};
 use super::sticky::Sticky;
+use bounds::Bounds;
+use ring::Ring;
 use router::Router;
 use state::{BackendState, PoolState};
 
@@ -47,6 +49,10 @@ pub struct Pool {
     pub members: Vec<Member>,
     /// If clients come back by a cookie.
     pub(super) sticky: Option<Sticky>,
+    /// With `ip-hash` and `consistent-hash`.
+    pub ring: Option<Ring>,
+    /// With `least-connections`; otherwise of no groups.
+    pub bounds: Bounds,
     pub state: Arc<PoolState>,
 }
 
@@ -141,7 +147,11 @@ impl Pool {
         let state = previous.map_or_else(Arc::default, |pool| pool.state.clone());
         let names = members.iter().map(|member| &*member.name);
         let sticky = config.sticky.cookie.as_ref().map(|_| Sticky::new(&config.sticky, names, secret));
-        Pool { config: config.clone(), members, sticky, state }
+        let is_hashed = matches!(config.balance, Balance::IpHash | Balance::ConsistentHash);
+        let ring = is_hashed.then(|| Ring::build(members.iter().map(|member| (&*member.name, member.weight))));
+        let is_counted = config.balance == Balance::LeastConnections;
+        let bounds = Bounds::new(if is_counted { members.len() } else { 0 });
+        Pool { config: config.clone(), members, sticky, ring, bounds, state }
     }
 }
 

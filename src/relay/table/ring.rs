@@ -45,7 +45,8 @@ impl Ring {
         }
         // By all 64 bits: where places collide, who is first must not depend on the numbers.
         points.sort_unstable();
-        let points: Box<[Point]> = points.into_iter().map(|(hash, owner)| Point { place: (hash >> 32) as u32, owner }).collect();
+        let points = points.into_iter().map(|(hash, owner)| Point { place: (hash >> 32) as u32, owner });
+        let points: Box<[Point]> = points.collect();
         let (parts, shift) = divide(&points);
         Ring { points, parts, shift, seeds: seeds.into() }
     }

@@ -3,7 +3,7 @@
 //! Workers change these once or twice per handshake and at a session's end, never per message. Every field is an atomic of
 //! its own: nobody needs two of them to agree.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::breaker::Breaker;
 use super::rate::Rate;
@@ -28,6 +28,10 @@ pub struct BackendState {
     pub well_since: AtomicU64,
     checked: AtomicU8,
     place: AtomicU64,
+    /// The log has been told that it fails, and not yet that it answers again.
+    is_told: AtomicBool,
+    /// What changes before this moment is not told: a backend that flaps must not flood the log.
+    quiet_until: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +49,9 @@ pub struct PoolState {
     pub rate: Rate,
     pub breaker: Breaker,
 }
+
+/// A backend's failures and its answers are told at most once in this time.
+const QUIET_MS: u64 = 10_000;
 
 /// What active checks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +81,20 @@ impl BackendState {
         self.checked.store(code, Relaxed);
     }
 
+    /// A session has met a failure there. Returns whether that is news for the log.
+    pub fn failure_is_news(&self, now: u64) -> bool {
+        if self.is_told.load(Relaxed) || now < self.quiet_until.load(Relaxed) {
+            return false;
+        }
+        self.quiet_until.store(now + QUIET_MS, Relaxed);
+        !self.is_told.swap(true, Relaxed)
+    }
+
+    /// A session has been answered there. Returns whether that is news: behind every failure that was told there is one.
+    pub fn answer_is_news(&self, now: u64) -> bool {
+        self.is_told.load(Relaxed) && now >= self.quiet_until.load(Relaxed) && self.is_told.swap(false, Relaxed)
+    }
+
     /// Where it stands in the newest table: numbers of the pool and of the member.
     pub fn place_in(&self, generation: u32) -> Option<(usize, usize)> {
         let place = self.place.load(Relaxed);
@@ -92,5 +113,30 @@ impl PoolState {
     pub fn changed(&self) {
         // Release: whoever sees the new version sees what was changed before it.
         self.version.fetch_add(1, std::sync::atomic::Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_and_an_answer_are_told_once_each() {
+        let state = BackendState::default();
+        assert!(!state.answer_is_news(0), "it never failed");
+        assert!(state.failure_is_news(100));
+        assert!(!state.failure_is_news(100) && !state.failure_is_news(50_000), "known already");
+        assert!(!state.answer_is_news(101), "too soon");
+        assert!(state.answer_is_news(100 + QUIET_MS));
+        assert!(!state.answer_is_news(100 + QUIET_MS), "known already");
+        assert!(state.failure_is_news(100 + QUIET_MS));
+    }
+
+    #[test]
+    fn a_place_is_one_in_one_table() {
+        let state = BackendState::default();
+        assert_eq!(state.place_in(1), None);
+        state.place(7, 65_535, 3);
+        assert_eq!((state.place_in(7), state.place_in(6)), (Some((65_535, 3)), None));
     }
 }
