@@ -1,13 +1,14 @@
 //! What choosing a backend costs: nanoseconds per decision of one worker, its reservation included, under churn.
-//! `cargo bench --bench balance`; with `--test` or RINGWAY_BENCH_SMOKE=1 it only shows that it runs.
+//! `cargo bench --bench balance [-- PART_OF_A_NAME]`; with `--test` or RINGWAY_BENCH_SMOKE=1 it only shows that it runs.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringway::config::{Address, Backend, Balance, Config, Pool};
-use ringway::relay::balance::{Ask, Balancer, handshake_ended, hash_bytes, release};
+use ringway::relay::balance::{Ask, Balancer, handshake_ended, release};
 use ringway::relay::table::Table;
+use ringway::relay::table::hash::nth;
 
 /// Sessions per backend, and how many of all end and begin between two measurements.
 const SESSIONS: usize = 20;
@@ -26,7 +27,8 @@ fn main() {
     let smoke = std::env::args().any(|arg| arg == "--test")
         || std::env::var_os("RINGWAY_BENCH_SMOKE").is_some_and(|value| value == "1");
     let rounds = if smoke { 2 } else { 500 };
-    for balance in POLICIES {
+    let part = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    for balance in POLICIES.into_iter().filter(|balance| format!("{balance:?}").contains(&part)) {
         for backends in [10, 1000] {
             for weights in [1, 8] {
                 decisions(balance, backends, weights, rounds);
@@ -34,6 +36,9 @@ fn main() {
         }
     }
     println!();
+    if !"build".contains(&part) {
+        return;
+    }
     for (pools, backends) in [(1000, 10), (1, 1000), (1, 10_000)] {
         for balance in [Balance::RoundRobin, Balance::ConsistentHash] {
             build(balance, pools, backends, if smoke { 1 } else { 10 });
@@ -108,6 +113,6 @@ struct Dice(u64);
 impl Dice {
     fn roll(&mut self) -> u64 {
         self.0 += 1;
-        hash_bytes(&self.0.to_le_bytes())
+        nth(0, self.0)
     }
 }

@@ -8,10 +8,14 @@
 //!   spawn ----------------------------->  pin, take its own file descriptor table, set up the ring
 //!         <---------------------- ready or error
 //!   pass each worker its listeners
-//!   go -------------------------------->  accept
+//!   go -------------------------------->  take them
+//!         <------------------------ ready, accept
 //! ```
 
-use std::fmt;
+mod error;
+#[cfg(test)]
+mod tests;
+
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -26,6 +30,8 @@ use crate::metrics::{Metrics, Totals};
 use crate::op::{Completion, Op};
 use crate::relay::table::Table;
 use crate::relay::{Leave, ListenerId, Relay};
+
+pub use error::{StartError, WorkerError};
 
 /// What the control plane may ask of the workers.
 #[derive(Clone, Debug)]
@@ -65,21 +71,6 @@ struct Worker {
     waker: Waker,
     passing: Passing,
     metrics: Arc<Metrics>,
-}
-
-/// Why nothing was started.
-#[derive(Debug)]
-pub enum StartError {
-    Listen(ListenError),
-    Setup(SetupError),
-    Thread(std::io::Error),
-}
-
-/// How a worker ended that should not have.
-#[derive(Debug)]
-pub enum WorkerError {
-    Panicked { worker: usize },
-    Failed { worker: usize, cause: std::io::Error },
 }
 
 impl Workers {
@@ -218,7 +209,7 @@ impl Launch {
             let (engine, told) = engine.map_or_else(|error| (None, Err(error)), |engine| (Some(engine), Ok(())));
             let _ = is_ready.send(told);
             match (engine, may_go.recv()) {
-                (Some((ring, passed)), Ok(())) => core.serve(ring, &letters, &passed),
+                (Some((ring, passed)), Ok(())) => core.serve(ring, &letters, &passed, &is_ready),
                 _ => Ok(()), // it or another worker could not start
             }
         })?;
@@ -236,8 +227,11 @@ impl Launch {
             gate.ready.recv().map_err(|_| std::io::Error::other("a worker panicked while it started"))??;
         }
         all_ready(&self.workers)?;
-        for gate in self.gates.drain(..) {
+        for gate in &self.gates {
             let _ = gate.go.send(()); // a worker that has ended since is `exited`
+        }
+        for gate in self.gates.drain(..) {
+            let _ = gate.ready.recv();
         }
         Ok(std::mem::take(&mut self.workers))
     }
@@ -272,12 +266,20 @@ impl Core {
         Ok((Ring::new(&self.table.config, &self.plan, self.features, wake)?, Passed::new(passed)))
     }
 
-    fn serve(self, mut ring: Ring, letters: &Receiver<Letter>, passed: &Passed) -> Result<(), std::io::Error> {
+    fn serve(
+        self,
+        mut ring: Ring,
+        letters: &Receiver<Letter>,
+        passed: &Passed,
+        serves: &Sender<Result<(), SetupError>>,
+    ) -> Result<(), std::io::Error> {
         let Core { index, table, plan, metrics, ended, .. } = self;
         let _end = End { index, ended };
         let seed = std::hash::RandomState::new().build_hasher().finish();
         let mut relay = Relay::new(table, plan, metrics.clone(), seed);
         let mut ops: Vec<Op> = Vec::with_capacity(256);
+        obey(letters, passed, &mut relay, &mut ring, Instant::now(), &mut ops);
+        let _ = serves.send(Ok(())); // who does not wait for it needs no answer
         loop {
             ring.push(ops.drain(..)); // 1. what the relay wants, in one batch
             if relay.is_drained() {
@@ -366,144 +368,5 @@ struct End {
 impl Drop for End {
     fn drop(&mut self) {
         let _ = self.ended.send(self.index);
-    }
-}
-
-impl From<ListenError> for StartError {
-    fn from(error: ListenError) -> Self {
-        StartError::Listen(error)
-    }
-}
-
-impl From<SetupError> for StartError {
-    fn from(error: SetupError) -> Self {
-        StartError::Setup(error)
-    }
-}
-
-impl From<std::io::Error> for StartError {
-    fn from(error: std::io::Error) -> Self {
-        StartError::Thread(error)
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Listen(error) => error.fmt(f),
-            StartError::Setup(error) => error.fmt(f),
-            StartError::Thread(error) => write!(f, "cannot start a worker's thread: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for WorkerError {}
-
-impl fmt::Display for WorkerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WorkerError::Panicked { worker } => write!(f, "worker {worker} panicked"),
-            WorkerError::Failed { worker, cause } => {
-                write!(f, "worker {worker} stopped: io_uring_enter failed: {cause}")
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Pool;
-    use std::net::TcpStream;
-    use std::sync::Mutex;
-
-    fn config(listener: &str) -> Config {
-        let backend: Address = "127.0.0.1:9".parse().unwrap();
-        let pool = Pool { backends: vec![backend.into()], ..Pool::named("echo") };
-        let listener: Address = listener.parse().unwrap();
-        let mut config = Config { pools: vec![pool], listeners: vec![listener.into()], ..Config::default() };
-        config.workers = Some(2);
-        config
-    }
-
-    fn table(config: Config) -> Arc<Table> {
-        Table::first(Arc::new(config), Instant::now())
-    }
-
-    /// The workers, or `None` (and why) where io_uring is forbidden.
-    fn start(config: Config) -> Option<Result<Workers, StartError>> {
-        match io::probe() {
-            Ok(_) => Some(Workers::start(&table(config), |_| {})),
-            Err(error) => {
-                println!("SKIPPED: {error}");
-                None
-            }
-        }
-    }
-
-    fn port(workers: &Workers) -> std::net::SocketAddr {
-        let Address::Inet(address) = &workers.addresses()[0] else { panic!() };
-        *address
-    }
-
-    #[test]
-    fn workers_listen_and_stop_when_told() {
-        for command in [Command::Stop, Command::Drain] {
-            let exited = Arc::new(Mutex::new(Vec::new()));
-            let tell = exited.clone();
-            let Some(Ok(other)) = start(config("127.0.0.1:0")) else { return };
-            stop(other);
-            let exit = move |worker| tell.lock().unwrap().push(worker);
-            let workers = Workers::start(&table(config("127.0.0.1:0")), exit).unwrap();
-            let address = port(&workers);
-            assert_ne!(address.port(), 0);
-            drop(TcpStream::connect(address).unwrap());
-            workers.send(command.clone());
-            workers.join().unwrap();
-            exited.lock().unwrap().sort_unstable();
-            assert_eq!(*exited.lock().unwrap(), [0, 1]);
-            assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
-        }
-    }
-
-    fn stop(workers: Workers) {
-        workers.send(Command::Stop);
-        workers.join().unwrap();
-    }
-
-    /// Even by another Ringway, which would share the port if it were not asked first.
-    #[test]
-    fn an_address_in_use_is_told_and_leaves_nothing_behind() {
-        let Some(first) = start(config("127.0.0.1:0")) else { return };
-        let first = first.unwrap();
-        let address = port(&first);
-        let mut second = config("127.0.0.1:0");
-        second.listeners.push(Address::Inet(address).into());
-        let Some(Err(error)) = start(second) else { panic!("both listen on {address}") };
-        let told = error.to_string();
-        assert!(told.contains(&format!("cannot listen on {address}")) && told.contains("ss -ltnp"), "{told}");
-        stop(first);
-        stop(start(config(&address.to_string())).unwrap().unwrap());
-    }
-
-    #[test]
-    fn a_cpu_that_is_not_there_is_told_and_leaves_nothing_behind() {
-        let mut wrong = config("127.0.0.1:0");
-        wrong.cpus = Some(vec![io::cpus()[0], 1000]);
-        let Some(result) = start(wrong) else { return };
-        let told = result.err().expect("CPU 1000 was found").to_string();
-        assert!(told.contains("CPU 1000"), "{told}");
-    }
-
-    #[test]
-    fn unix_sockets_are_shared_and_removed() {
-        let path = std::env::temp_dir().join(format!("ringway-worker-{}.sock", std::process::id()));
-        let Some(workers) = start(config(&format!("unix:{}", path.display()))) else { return };
-        let workers = workers.unwrap();
-        drop(std::os::unix::net::UnixStream::connect(&path).unwrap());
-        stop(workers);
-        assert!(!path.exists());
     }
 }

@@ -1,6 +1,7 @@
 //! What the control plane does while the relay runs: it obeys signals, and builds the next table when the configuration,
 //! discovery or a drained backend asks for it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
@@ -203,7 +204,7 @@ impl<'a> Supervisor<'a> {
         let config = Arc::new(config);
         self.discoveries.first(&config, DISCOVERY_PATIENCE).await;
         let before = self.table.clone();
-        self.table = before.next(config, &self.discoveries.found());
+        self.table = before.next(config, &self.discoveries.found(), Clock::now());
         if let Err(error) = self.workers.adopt(&self.table, change) {
             error!(%error, "a worker could not be told of the new configuration");
         }
@@ -218,7 +219,7 @@ impl<'a> Supervisor<'a> {
     fn refresh(&mut self) {
         while self.found.try_recv().is_ok() {}
         let before = self.table.clone();
-        self.table = before.next(before.config.clone(), &self.discoveries.found());
+        self.table = before.next(before.config.clone(), &self.discoveries.found(), Clock::now());
         if let Err(error) = self.workers.update(&self.table) {
             error!(%error, "a worker could not be told of other backends");
         }
@@ -236,7 +237,7 @@ impl<'a> Supervisor<'a> {
             if pool.config.sessions.on_drain == Fate::Keep {
                 continue;
             }
-            let old = before.pools.iter().find(|old| old.config.name == pool.config.name);
+            let old = before.pool(&pool.config.name);
             let was_drained =
                 |member: &Member| old.is_some_and(|old| old.members.iter().any(|old| is_same(old, member) && old.drain));
             for member in drained.filter(|member| !was_drained(member)) {
@@ -246,8 +247,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn leave_if_down(&self, change: &Change) {
-        let pool = self.table.pools.iter().find(|pool| pool.config.name == change.pool);
-        let Some(pool) = pool.filter(|_| change.checked == Checked::Down) else { return };
+        let Some(pool) = self.table.pool(&change.pool).filter(|_| change.checked == Checked::Down) else { return };
         if let Some(member) = pool.members.iter().find(|member| Arc::ptr_eq(&member.state, &change.state)) {
             self.leave(pool, member, pool.config.sessions.on_down);
         }
@@ -279,11 +279,12 @@ fn refuse_each(faults: &Faults) {
 }
 
 fn tell_difference(old: &Pool, new: &Pool) {
-    let missing_in = |pool: &Pool, member: &Member| !pool.members.iter().any(|other| is_same(other, member));
-    for member in new.members.iter().filter(|member| missing_in(old, member)) {
+    let states = |pool: &Pool| pool.members.iter().map(|member| Arc::as_ptr(&member.state)).collect::<HashSet<_>>();
+    let (before, after) = (states(old), states(new));
+    for member in new.members.iter().filter(|member| !before.contains(&Arc::as_ptr(&member.state))) {
         info!(pool = new.config.name, backend = &*member.name, "backend found");
     }
-    for member in old.members.iter().filter(|member| missing_in(new, member)) {
+    for member in old.members.iter().filter(|member| !after.contains(&Arc::as_ptr(&member.state))) {
         info!(pool = new.config.name, backend = &*member.name, "backend gone; its sessions stay");
     }
 }

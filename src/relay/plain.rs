@@ -22,7 +22,7 @@ impl Session {
     /// Bytes of a client whose request is plain HTTP. What comes behind the request's body is not looked at: there is one
     /// request per connection.
     pub fn upload(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) {
-        self.deadline = cx.now + self.waits().plain_http;
+        let patience = self.waits().plain_http;
         let upload = match &mut self.state {
             State::Answering(handshake) => handshake.upload.as_mut(),
             State::Responding(response) => response.upload.as_mut(),
@@ -41,6 +41,9 @@ impl Session {
             return self.stop_upload(too_large(), cx);
         }
         upload.room -= taken as u64;
+        if taken > 0 {
+            self.deadline = cx.now + patience;
+        }
         self.up.forward(&bytes[..taken], lease, cx);
     }
 

@@ -74,9 +74,8 @@ impl Session {
         if let Incoming::Plain(request, _) = incoming {
             fits(&request.body, route.limits.request_body_bytes_max).map_err(Denial::Refused)?;
         }
-        if let Some(replacement) = &route.rewrite {
-            handshake.target = Some(rewrite(&asking.target, matched, replacement).map_err(Denial::Refused)?);
-        }
+        let rewritten = route.rewrite.as_ref().map(|replacement| rewrite(&asking.target, matched, replacement));
+        handshake.target = rewritten.transpose().map_err(Denial::Refused)?;
         let pool = policy.pool().1;
         handshake.key = hash_key(pool, asking, self.client_ip).unwrap_or_else(|| cx.shared.random());
         handshake.wanted = wanted(pool, asking);

@@ -272,11 +272,17 @@ impl Session {
         }
     }
 
-    /// A send got bytes through: the client of a response, or of a refusal, is worth waiting for.
+    /// A send got bytes through: the client of a response or of a refusal, or the backend of an upload, is worth waiting for.
     pub fn made_progress(&mut self, side: Side, cx: &mut Context<'_>) {
         self.active_at = cx.now;
-        if side == Side::Client && matches!(self.state, State::Lingering) && !self.client.shut {
-            self.deadline = cx.now + self.waits().send_stall;
+        match (&self.state, side) {
+            (State::Lingering, Side::Client) if !self.client.shut => {
+                self.deadline = cx.now + self.waits().send_stall;
+            }
+            (State::Answering(handshake), Side::Backend) if handshake.uploads() => {
+                self.deadline = cx.now + self.waits().plain_http;
+            }
+            _ => {}
         }
     }
 

@@ -193,7 +193,9 @@ async fn watch(subject: Arc<Subject>, starting: usize, slots: Arc<Semaphore>, ch
             let _ = changed.send(Change { pool: subject.pool.to_string(), state: subject.state.clone(), checked });
         }
         let down = judge.verdict() == Checked::Down;
-        if let Some(left_out) = muffler.tell(down, verdict.is_some(), subject.now_ms()) {
+        // That it is up from the first is no change.
+        let changed = verdict.is_some() && (down || was != Checked::Unknown);
+        if let Some(left_out) = muffler.tell(down, changed, subject.now_ms()) {
             subject.log(down, result.err().as_deref().unwrap_or("checks failed"), left_out);
         }
         sleep_until(next).await;

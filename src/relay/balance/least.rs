@@ -1,12 +1,14 @@
 //! Least connections: the least loaded member over all workers, without looking at all of them. See
 //! [`bounds`](crate::relay::table::bounds).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::view::{View, scale};
 use super::{Ask, reserve};
-use crate::relay::table::bounds::{Bound, Bounds, GROUP, Load};
-use crate::relay::table::{Member, Pool};
+use crate::relay::table::Pool;
+use crate::relay::table::bounds::{Bound, GROUP, Load};
+use crate::relay::table::state::BackendState;
 
 #[derive(Debug, Default)]
 pub(super) struct Least {
@@ -18,10 +20,13 @@ pub(super) struct Least {
     visited: Vec<bool>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// What a look needs to know of a member, side by side.
+#[derive(Debug)]
 struct Entry {
-    number: u16,
+    state: Arc<BackendState>,
     price: u64,
+    connections_max: u32,
+    number: u16,
 }
 
 pub(super) enum Search {
@@ -38,8 +43,8 @@ pub(super) enum Search {
 struct Found {
     group: usize,
     bound: Bound,
-    entry: Entry,
-    sessions: u32,
+    /// The entry's index.
+    entry: usize,
     load: Load,
     /// The least of all others in the group.
     others: Load,
@@ -47,7 +52,15 @@ struct Found {
 
 impl Least {
     pub fn update(&mut self, view: &View, pool: &Pool) {
-        let entry = |number: &u16| Entry { number: *number, price: Load::price(view.weight(*number)) };
+        let entry = |number: &u16| {
+            let member = &pool.members[usize::from(*number)];
+            Entry {
+                state: member.state.clone(),
+                price: Load::price(view.weight(*number)),
+                connections_max: member.connections_max,
+                number: *number,
+            }
+        };
         self.entries.clear();
         self.entries.extend(view.numbers().iter().map(entry));
         self.starts.clear();
@@ -59,9 +72,12 @@ impl Least {
     /// In this order: a bound is read, the view is found to be current, the group is looked into, the bound is raised if
     /// nobody has lowered it. Thus whoever has changed the view after that, and reset the bounds, has the last word.
     pub fn search(&mut self, view: &View, pool: &Pool, ask: &Ask<'_>) -> Search {
-        self.visited.fill(false);
         let mut best: Option<Found> = None;
-        while let Some((group, bound)) = self.least_bound(&pool.bounds, ask.random) {
+        let start = scale(ask.random, self.visited.len());
+        let mut lowest = pool.bounds.lowest(start, |_| false);
+        self.visited.fill(false);
+        while let Some(group) = lowest {
+            let bound = pool.bounds.get(group);
             if best.is_some_and(|best| bound.holds_off(best.load)) {
                 break;
             }
@@ -70,61 +86,77 @@ impl Least {
             }
             self.visited[group] = true;
             let (found, least) = self.look(group, bound, pool, ask);
-            let bound = pool.bounds.raise(group, bound, least);
-            if let Some(found) = found.filter(|found| best.is_none_or(|best| found.load < best.load)) {
-                best = Some(Found { bound, ..found });
+            if let Some(found) = found.filter(|found| bound.holds_off(found.load)) {
+                // The usual case: the bound was exact. It learns what is left when this one has been taken.
+                return self.take(pool, &found);
             }
+            let bound = pool.bounds.raise(group, bound, least);
+            let found = found.filter(|found| best.is_none_or(|best| found.load < best.load));
+            best = found.map(|found| Found { bound, ..found }).or(best);
+            lowest = pool.bounds.lowest(start, |group| self.visited[group]);
         }
-        best.map_or(Search::Nobody, |best| take(pool, &best))
-    }
-
-    /// Of the groups not yet looked into. Equals come in another order each time.
-    fn least_bound(&self, bounds: &Bounds, random: u64) -> Option<(usize, Bound)> {
-        let start = scale(random, self.visited.len());
-        let groups = (start..self.visited.len()).chain(0..start).filter(|group| !self.visited[*group]);
-        let least = groups.map(|group| (group, bounds.get(group))).min_by_key(|(_, bound)| bound.key())?;
-        (!least.1.is_full()).then_some(least)
+        best.map_or(Search::Nobody, |best| self.take(pool, &best))
     }
 
     /// The least loaded member that may be taken, and the least load of all, those included that only this request, or
     /// only at this moment, may not take.
     fn look(&self, group: usize, bound: Bound, pool: &Pool, ask: &Ask<'_>) -> (Option<Found>, Load) {
-        let entries = &self.entries[self.starts[group]..self.starts[group + 1]];
         let handshakes_max = pool.config.admission.backend_handshakes_max.unwrap_or(u32::MAX);
-        let (mut best, mut others): (Option<Found>, Load) = (None, Load::FULL);
+        let may_be_taken =
+            |entry: &Entry| entry.state.handshakes.load(Relaxed) < handshakes_max && !ask.tried.contains(&entry.number);
+        let (found, least) = self.least_of(group, bound, ask, |_| true);
+        match found {
+            Some(found) if !may_be_taken(&self.entries[found.entry]) => self.least_of(group, bound, ask, may_be_taken),
+            _ => (found, least),
+        }
+    }
+
+    fn least_of(
+        &self,
+        group: usize,
+        bound: Bound,
+        ask: &Ask<'_>,
+        may_be_taken: impl Fn(&Entry) -> bool,
+    ) -> (Option<Found>, Load) {
+        let first = self.starts[group];
+        let entries = &self.entries[first..self.starts[group + 1]];
+        let (mut best, mut others, mut place) = (Load::FULL, Load::FULL, 0);
         // Other bits than those that the groups were rotated by.
-        let (before, from) = entries.split_at(scale(ask.random.rotate_left(32), entries.len()));
-        for entry in from.iter().chain(before) {
-            let member = &pool.members[usize::from(entry.number)];
-            let sessions = member.state.sessions.load(Relaxed);
-            let load = load(member, sessions, entry.price);
-            let is_better = best.is_none_or(|best| load < best.load)
-                && load < Load::FULL
-                && member.state.handshakes.load(Relaxed) < handshakes_max
-                && !ask.tried.contains(&entry.number);
-            if is_better {
-                others = best.map_or(others, |best| others.min(best.load));
-                best = Some(Found { group, bound, entry: *entry, sessions, load, others });
-            } else {
-                others = others.min(load);
+        let start = scale(ask.random.rotate_left(32), entries.len());
+        let (before, from) = entries.split_at(start);
+        for entries in [from, before] {
+            for entry in entries {
+                let load = entry.load().marked(place);
+                place += 1;
+                if may_be_taken(entry) {
+                    // Minima alone, as loads are in no order and wrong guesses would cost more than the rest.
+                    others = others.min(best.max(load));
+                    best = best.min(load);
+                } else {
+                    others = others.min(load);
+                }
             }
         }
-        let least = best.map_or(others, |best| best.load.min(others));
-        (best.map(|best| Found { others, ..best }), least)
+        let place = start + best.place();
+        let entry = first + if place < entries.len() { place } else { place - entries.len() };
+        let found = Found { group, bound, entry, load: best, others };
+        ((!best.is_full()).then_some(found), best.min(others))
+    }
+
+    /// With what was seen, the next search can be spared a look that finds nothing.
+    fn take(&self, pool: &Pool, best: &Found) -> Search {
+        let entry = &self.entries[best.entry];
+        if !reserve(pool, entry.number, u32::MAX) {
+            return Search::Raced;
+        }
+        pool.bounds.raise(best.group, best.bound, entry.load().min(best.others));
+        Search::Taken(entry.number)
     }
 }
 
-/// With what was seen, the next search can be spared a look that finds nothing.
-fn take(pool: &Pool, best: &Found) -> Search {
-    if !reserve(pool, best.entry.number, u32::MAX) {
-        return Search::Raced;
+impl Entry {
+    fn load(&self) -> Load {
+        let sessions = self.state.sessions.load(Relaxed);
+        if sessions >= self.connections_max { Load::FULL } else { Load::new(sessions, self.price) }
     }
-    let member = &pool.members[usize::from(best.entry.number)];
-    let load = load(member, best.sessions + 1, best.entry.price);
-    pool.bounds.raise(best.group, best.bound, load.min(best.others));
-    Search::Taken(best.entry.number)
-}
-
-fn load(member: &Member, sessions: u32, price: u64) -> Load {
-    if sessions >= member.connections_max { Load::FULL } else { Load::new(sessions, price) }
 }

@@ -7,7 +7,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
-pub const GROUP: usize = 32;
+pub const GROUP: usize = 16;
+const PLACE_MASK: u64 = GROUP as u64 - 1;
 
 /// Full weight, in the unit of effective weights: slow start goes in tenths.
 pub const WEIGHT_UNIT: u32 = 10;
@@ -16,6 +17,7 @@ pub const WEIGHT_UNIT: u32 = 10;
 /// raising a moment later.
 const STAMP_BITS: u32 = 24;
 const STAMP_MASK: u64 = (1 << STAMP_BITS) - 1;
+const _: () = assert!(u16::MAX as u64 / GROUP as u64 <= STAMP_MASK, "a group's number fits where its stamp is");
 /// What a packed load lacks in precision: a load of one session at weight 1 is 1 << 32, packed 1 << 16.
 const COARSE_BITS: u32 = 16;
 const KEY_MAX: u64 = u64::MAX >> STAMP_BITS;
@@ -35,6 +37,19 @@ impl Load {
     /// Of a member that is full.
     pub const FULL: Load = Load(u64::MAX);
 
+    /// With a place in its lowest bits, which are far below one session's price: the least of them also tells where.
+    pub fn marked(self, place: u64) -> Load {
+        Load(self.0 & !PLACE_MASK | place & PLACE_MASK)
+    }
+
+    pub fn place(self) -> usize {
+        (self.0 & PLACE_MASK) as usize
+    }
+
+    pub fn is_full(self) -> bool {
+        self.0 | PLACE_MASK == u64::MAX
+    }
+
     pub fn new(sessions: u32, price: u64) -> Load {
         Load((u64::from(sessions) + 1).saturating_mul(price))
     }
@@ -44,7 +59,8 @@ impl Load {
         (u64::from(WEIGHT_UNIT) << 32) / u64::from(weight.max(1))
     }
 
-    fn packed(self) -> u64 {
+    /// In the precision of bounds: what is equal there is equally loaded.
+    pub fn packed(self) -> u64 {
         (self.0 >> COARSE_BITS).min(KEY_MAX)
     }
 }
@@ -77,6 +93,26 @@ impl Bounds {
     pub fn get(&self, group: usize) -> Bound {
         // Acquire: whoever sees a lowering sees what it was lowered for.
         Bound(self.0[group].load(Acquire))
+    }
+
+    /// The group of the lowest bound, but for those to skip. Of equals, the first from `start` on. `None`: nobody has room.
+    pub fn lowest(&self, start: usize, skip: impl Fn(usize) -> bool) -> Option<usize> {
+        // Every decision comes along here, and bounds are in no order: a minimum needs no branches. In place of the
+        // stamp stands whose bound it is.
+        let (before, from) = self.0.split_at(start);
+        let (mut lowest, mut place) = (u64::MAX, 0);
+        for (first, bounds) in [(start, from), (0, before)] {
+            for (group, bound) in (first..).zip(bounds) {
+                let bound = bound.load(Relaxed) & !STAMP_MASK | place;
+                lowest = lowest.min(if skip(group) { u64::MAX } else { bound });
+                place += 1;
+            }
+        }
+        if Bound(lowest).is_full() {
+            return None;
+        }
+        let place = start + (lowest & STAMP_MASK) as usize;
+        Some(if place < self.groups() { place } else { place - self.groups() })
     }
 
     /// Somebody has looked into the group after `seen` was read, and found this to be its least load.
@@ -116,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_before_a_lowering_raises_nothing() {
-        let bounds = Bounds::new(33);
+        let bounds = Bounds::new(GROUP + 1);
         assert_eq!(bounds.groups(), 2);
         let seen = bounds.get(1);
         bounds.lower(1, load(9));
@@ -139,6 +175,21 @@ mod tests {
         assert!(bounds.get(0).holds_off(load(4)) && !bounds.get(0).holds_off(load(5)));
         bounds.reset();
         assert_eq!(bounds.get(0).key(), 0);
+    }
+
+    #[test]
+    fn the_lowest_is_found_and_equals_in_turn() {
+        let bounds = Bounds::new(5 * GROUP);
+        for (group, sessions) in [7, 3, 9, 3, 4].into_iter().enumerate() {
+            bounds.raise(group, bounds.get(group), load(sessions));
+        }
+        assert_eq!([0, 1, 2, 3, 4].map(|start| bounds.lowest(start, |_| false)), [1, 1, 3, 3, 1].map(Some));
+        assert_eq!(bounds.lowest(0, |group| group == 1), Some(3));
+        assert_eq!(bounds.lowest(2, |group| [1, 3].contains(&group)), Some(4));
+        assert_eq!(bounds.lowest(2, |_| true), None);
+        (0..5).for_each(|group| assert!(bounds.raise(group, bounds.get(group), Load::FULL).is_full()));
+        assert_eq!(bounds.lowest(3, |_| false), None);
+        assert_eq!(Bounds::new(0).lowest(0, |_| false), None);
     }
 
     #[test]

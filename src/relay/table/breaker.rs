@@ -105,7 +105,7 @@ impl State {
 
     fn report(self, config: &config::Breaker, percent: u32, ok: bool, now: u64) -> State {
         let open = State::Open { until: now.saturating_add(millis(config.open)).min(TIME_MAX) };
-        let current = now / millis(config.window).max(1) & WINDOW_MAX;
+        let current = (now / millis(config.window).max(1)) & WINDOW_MAX;
         match self {
             State::Closed { window, failures, total } => {
                 let (failures, total) = match (window == current, total) {

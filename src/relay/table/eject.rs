@@ -197,7 +197,7 @@ mod tests {
         assert!(!succeeded(&table.pools[0], 9, 0));
         let mut config = (*table.config).clone();
         config.pools[0].eject.failures = None;
-        let table = table.next(Arc::new(config), &Default::default());
+        let table = table.next(Arc::new(config), &Default::default(), table.epoch);
         (0..9).for_each(|_| assert_eq!(failed(&table.pools[0], 0, 0, 0), None));
     }
 

@@ -1,7 +1,7 @@
 //! Hashes on which several relays, and several versions of one, agree.
 
 /// SplitMix64's increment: odd, and far from any small fraction of the circle.
-pub const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// FNV-1a, and behind it [`mix`], as FNV leaves the high bits of short texts much alike.
 pub fn hash_bytes(bytes: &[u8]) -> u64 {

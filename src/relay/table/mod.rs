@@ -14,11 +14,13 @@ pub mod state;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
 use crate::config::{self, Address, Balance, Config};
+use super::shared::millis;
 use super::sticky::Sticky;
 use bounds::Bounds;
 use ring::Ring;
@@ -83,9 +85,21 @@ impl Table {
     }
 
     /// The table that follows this one. Pools are the same if they have the same name, backends if in the same pool they
-    /// have the same address.
-    pub fn next(&self, config: Arc<Config>, found: &Found) -> Arc<Table> {
-        Arc::new(Self::build(config, found, self.generation + 1, (self.epoch, self.secret), Some(self)))
+    /// have the same address. Backends that are new in a pool that is not are new from `now` on.
+    pub fn next(&self, config: Arc<Config>, found: &Found, now: Instant) -> Arc<Table> {
+        let table = Self::build(config, found, self.generation + 1, (self.epoch, self.secret), Some(self));
+        let now = millis(now.saturating_duration_since(self.epoch)).max(1);
+        for (pool, before) in table.pools.iter().filter_map(|pool| Some((pool, self.pool(&pool.config.name)?))) {
+            let is_new = |member: &&Member| !before.members.iter().any(|old| Arc::ptr_eq(&old.state, &member.state));
+            for member in pool.members.iter().filter(|member| member.slow_start.is_some()).filter(is_new) {
+                member.state.up_since.store(now, Relaxed);
+            }
+        }
+        Arc::new(table)
+    }
+
+    pub fn pool(&self, name: &str) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.config.name == name)
     }
 
     fn build(
@@ -159,5 +173,38 @@ fn sock_addr(address: &Address) -> SockAddr {
     match address {
         Address::Inet(address) => (*address).into(),
         Address::Unix(path) => SockAddr::unix(path).expect("the config accepts only paths that fit"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(backends: &[&str]) -> Arc<Config> {
+        let mut pool = config::Pool::named("chat");
+        pool.slow_start = Some(Duration::from_secs(10));
+        pool.backends = backends.iter().map(|address| address.parse::<Address>().unwrap().into()).collect();
+        Arc::new(Config { pools: vec![pool], ..Config::default() })
+    }
+
+    #[test]
+    fn backends_that_stay_keep_their_state_and_new_ones_start_slowly() {
+        let epoch = Instant::now();
+        let first = Table::first(config(&["10.0.0.1:1", "10.0.0.2:1"]), epoch);
+        first.pools[0].members[1].state.sessions.store(7, Relaxed);
+        let found = config::Backend::from("10.0.0.4:1".parse::<Address>().unwrap());
+        let named_too = config::Backend::from("10.0.0.2:1".parse::<Address>().unwrap());
+        let found = Found::from([("chat".into(), vec![named_too, found])]);
+        let now = epoch + Duration::from_millis(500);
+        let next = first.next(config(&["10.0.0.3:1", "10.0.0.2:1"]), &found, now);
+        let seen: Vec<_> = next.pools[0]
+            .members
+            .iter()
+            .map(|member| (&*member.name, member.state.sessions.load(Relaxed), member.state.up_since.load(Relaxed)))
+            .collect();
+        assert_eq!(seen, [("10.0.0.3:1", 0, 500), ("10.0.0.2:1", 7, 0), ("10.0.0.4:1", 0, 500)]);
+        assert!(Arc::ptr_eq(&next.pools[0].state, &first.pools[0].state));
+        assert_eq!(next.pools[0].members[1].state.place_in(2), Some((0, 1)));
+        assert_eq!(first.pools[0].members[1].state.place_in(1), None, "places are those of the newest table");
     }
 }

@@ -5,7 +5,7 @@
 //! brings or takes its own points, and moves no key between the others. (A Maglev table is more even still, but moves
 //! some of the others' keys with every change, and all of them whenever the table has to grow.)
 
-use super::hash::{STEP, hash_bytes, mix, nth};
+use super::hash::{hash_bytes, mix, nth};
 
 /// Spots of a key. With one, a member's share would follow the gaps before its points, which differ widely; the nearest
 /// of several evens that out. Even, as they are made in pairs.
@@ -16,20 +16,16 @@ const POINTS_MAX: u32 = 256;
 
 #[derive(Debug)]
 pub struct Ring {
-    /// In order of their places.
-    points: Box<[Point]>,
+    /// Where the points stand, in ascending order, and the end of the circle, where every search stops.
+    places: Box<[u32]>,
+    /// Whose they are.
+    owners: Box<[u16]>,
     /// The circle in equal parts: for each, the first point that stands in it or behind it.
     parts: Box<[u32]>,
     /// From a place to its part.
     shift: u32,
     /// What the members' names are hashed to.
     seeds: Box<[u64]>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    place: u32,
-    owner: u16,
 }
 
 impl Ring {
@@ -45,26 +41,26 @@ impl Ring {
         }
         // By all 64 bits: where places collide, who is first must not depend on the numbers.
         points.sort_unstable();
-        let points = points.into_iter().map(|(hash, owner)| Point { place: (hash >> 32) as u32, owner });
-        let points: Box<[Point]> = points.collect();
-        let (parts, shift) = divide(&points);
-        Ring { points, parts, shift, seeds: seeds.into() }
+        let mut places: Vec<u32> = points.iter().map(|(hash, _)| (hash >> 32) as u32).collect();
+        let owners = points.iter().map(|(_, owner)| *owner).collect();
+        let (parts, shift) = divide(&places);
+        places.push(u32::MAX);
+        Ring { places: places.into(), owners, parts, shift, seeds: seeds.into() }
     }
 
     /// Whose key it is. `None`: there are no members.
     pub fn find(&self, key: u64) -> Option<u16> {
-        let mut nearest = (u32::MAX, self.points.first()?.owner);
+        let (mut nearest, mut nearest_distance) = (0, u32::MAX);
         for pair in 1..=SPOTS / 2 {
-            let spots = mix(key.wrapping_add(pair.wrapping_mul(STEP)));
+            let spots = nth(key, pair);
             for spot in [(spots >> 32) as u32, spots as u32] {
-                let point = self.behind(spot);
-                let distance = point.place.wrapping_sub(spot);
-                if distance < nearest.0 {
-                    nearest = (distance, point.owner);
+                let (point, distance) = self.behind(spot);
+                if distance < nearest_distance {
+                    (nearest, nearest_distance) = (point, distance);
                 }
             }
         }
-        Some(nearest.1)
+        self.owners.get(nearest).copied()
     }
 
     /// How well a key and a member suit each other, for when the ring leads to nobody who can be used: the best of those
@@ -73,10 +69,18 @@ impl Ring {
         mix(key ^ self.seeds[usize::from(number)])
     }
 
-    fn behind(&self, spot: u32) -> Point {
-        let from = self.parts[(spot >> self.shift) as usize] as usize;
-        let behind = self.points[from..].iter().find(|point| point.place >= spot);
-        *behind.unwrap_or(&self.points[0])
+    /// The first point at the spot or behind it, and how far that is.
+    fn behind(&self, spot: u32) -> (usize, u32) {
+        let mut point = self.parts[(spot >> self.shift) as usize] as usize;
+        // Nearly always it is the part's first or second point: two steps that need no guess of the processor.
+        point += usize::from(self.places[point] < spot);
+        point += usize::from(self.places[point] < spot);
+        while self.places[point] < spot {
+            point += 1;
+        }
+        // Behind the end comes the first.
+        let point = if point == self.owners.len() { 0 } else { point };
+        (point, self.places[point].wrapping_sub(spot))
     }
 }
 
@@ -86,12 +90,12 @@ fn count(weight: u32, heaviest: u32) -> u32 {
     (weight * (POINTS_MAX / scale)).max(1)
 }
 
-fn divide(points: &[Point]) -> (Box<[u32]>, u32) {
-    let parts = points.len().next_power_of_two().max(2);
+fn divide(places: &[u32]) -> (Box<[u32]>, u32) {
+    let parts = places.len().next_power_of_two().max(2);
     let shift = 32 - parts.trailing_zeros();
     let mut first = 0;
     let parts = (0..parts as u32).map(|part| {
-        while points.get(first).is_some_and(|point| point.place >> shift < part) {
+        while places.get(first).is_some_and(|place| place >> shift < part) {
             first += 1;
         }
         first as u32

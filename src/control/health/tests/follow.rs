@@ -32,7 +32,7 @@ fn table(config: &Config) -> Arc<Table> {
 }
 
 fn next(table: &Table, config: &Config) -> Arc<Table> {
-    table.next(Arc::new(config.clone()), &Found::new())
+    table.next(Arc::new(config.clone()), &Found::new(), table.epoch)
 }
 
 fn checked(table: &Table, member: usize) -> Checked {

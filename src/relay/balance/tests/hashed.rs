@@ -79,7 +79,7 @@ fn nobody_gets_more_than_the_bound() {
         let table = weighted(Balance::ConsistentHash, &weights);
         let mut config = (*table.config).clone();
         config.pools[0].hash_load_percent_max = Some(percent);
-        let table = table.next(Arc::new(config), &Default::default());
+        let table = table.next(Arc::new(config), &Default::default(), table.epoch);
         let pool = &table.pools[0];
         let total: u32 = weights.iter().sum();
         let (mut balancer, mut dice, mut open) = (Balancer::new(pool), Dice::new(9), Vec::new());

@@ -18,7 +18,7 @@ fn choose(balancer: &mut Balancer, pool: &Pool, now: u64, random: u64) -> u16 {
     let before: Vec<Load> = (0..pool.members.len() as u16).map(|number| view.load(pool, number)).collect();
     let number = balancer.choose(pool, &ask(now, random)).unwrap();
     assert!(view.has(number));
-    assert_eq!(before[usize::from(number)], least, "{number} is not the least loaded");
+    assert_eq!(before[usize::from(number)].packed(), least.packed(), "{number} is not the least loaded");
     handshake_ended(&pool.members[usize::from(number)]);
     number
 }
@@ -128,7 +128,7 @@ fn what_a_worker_released_by_its_old_table_is_known_once_it_has_the_new() {
     let mut open = choices(&mut behind, &old.pools[0], 400);
     let mut config = (*old.config).clone();
     config.pools[0].backends = backends(50);
-    let new = old.next(Arc::new(config), &Default::default());
+    let new = old.next(Arc::new(config), &Default::default(), old.epoch);
     let pool = &new.pools[0];
     let mut ahead = Balancer::new(pool);
     for random in 0..120 {
