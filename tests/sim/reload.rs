@@ -34,7 +34,7 @@ impl World {
             config = configs::roll(self.setup.frame, &self.listeners, &mut self.dice);
             config.buffers = self.setup.config.buffers.clone();
         }
-        let table = self.books.table.next(Arc::new(config), &Found::new());
+        let table = self.books.table.next(Arc::new(config), &Found::new(), self.now);
         if self.kernel.trace {
             println!("{:#?}", table.config);
         }
