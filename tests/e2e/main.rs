@@ -25,6 +25,8 @@ mod lifecycle;
 mod plain;
 mod plain_answers;
 mod plain_bodies;
+mod reload;
+mod reload_load;
 mod route_effects;
 mod routes;
 mod signals;
