@@ -29,16 +29,23 @@ impl Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp((u64, u64, u64, i64, i64));
 
-/// What the new configuration says otherwise about things that are sized or opened once, at start.
-pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let fixed = [
-        ("workers", old.workers != new.workers),
-        ("cpus", old.cpus != new.cpus),
-        ("limits.sessions_max", old.limits.sessions_max != new.limits.sessions_max),
-        ("tcp", old.tcp != new.tcp),
-        ("buffers", old.buffers != new.buffers),
+/// Gives the new configuration the old one's values of what is sized or opened once, at start, and names those that it
+/// had otherwise. So what is in effect is what a table says, and each reload tells again what still waits.
+pub(super) fn keep_what_is_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
+    let kept = [
+        ("workers", keep(&old.workers, &mut new.workers)),
+        ("cpus", keep(&old.cpus, &mut new.cpus)),
+        ("limits.sessions_max", keep(&old.limits.sessions_max, &mut new.limits.sessions_max)),
+        ("tcp", keep(&old.tcp, &mut new.tcp)),
+        ("buffers", keep(&old.buffers, &mut new.buffers)),
     ];
-    fixed.into_iter().filter(|(_, differs)| *differs).map(|(option, _)| option).collect()
+    kept.into_iter().filter(|(_, differed)| *differed).map(|(option, _)| option).collect()
+}
+
+fn keep<T: Clone + PartialEq>(old: &T, new: &mut T) -> bool {
+    let differed = old != new;
+    new.clone_from(old);
+    differed
 }
 
 #[cfg(test)]
@@ -50,11 +57,13 @@ mod tests {
         let old = Config::default();
         let mut new = old.clone();
         new.timeouts.close *= 2;
-        assert!(needs_restart(&old, &new).is_empty());
+        assert!(keep_what_is_fixed(&old, &mut new).is_empty());
         new.workers = Some(3);
         new.limits.sessions_max = Some(10);
         new.tcp.backlog = 1;
-        assert_eq!(needs_restart(&old, &new), ["workers", "limits.sessions_max", "tcp"]);
+        assert_eq!(keep_what_is_fixed(&old, &mut new), ["workers", "limits.sessions_max", "tcp"]);
+        assert_eq!((new.workers, new.limits.sessions_max, &new.tcp), (old.workers, None, &old.tcp));
+        assert_ne!(new.timeouts.close, old.timeouts.close);
     }
 
     #[test]

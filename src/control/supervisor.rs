@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::discovery::Discoveries;
 use super::health::{Change, Checks};
-use super::reload::{Source, Stamp, needs_restart};
+use super::reload::{Source, Stamp, keep_what_is_fixed};
 use super::signals::{self, Signal, Signals};
 use super::{ControlError, Phase};
 use crate::config::{Config, Fate, Faults};
@@ -188,7 +188,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// A configuration that is good as a whole. What can still fail comes first.
-    async fn reload(&mut self, config: Config) {
+    async fn reload(&mut self, mut config: Config) {
         if self.phase != Phase::Serving {
             return;
         }
@@ -197,7 +197,7 @@ impl<'a> Supervisor<'a> {
             Ok(change) => change,
             Err(error) => return refuse(&error),
         };
-        for option in needs_restart(&self.table.config, &config) {
+        for option in keep_what_is_fixed(&self.table.config, &mut config) {
             warn!("{option} has changed; that takes effect at the next start");
         }
         self.level.set(config.log_level);
