@@ -25,12 +25,13 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use crate::config::{Address, Config, Plan};
-use crate::io::{self, Features, ListenError, Listeners, Passed, Passing, Ring, SetupError, Waker};
+use crate::io::{self, Features, Listeners, Passed, Passing, Ring, SetupError, Waker};
 use crate::metrics::{Metrics, Totals};
 use crate::op::{Completion, Op};
 use crate::relay::table::Table;
 use crate::relay::{Leave, ListenerId, Relay};
 
+pub use crate::io::{Change as ListenerChange, ListenError};
 pub use error::{StartError, WorkerError};
 
 /// What the control plane may ask of the workers.
@@ -105,12 +106,12 @@ impl Workers {
     }
 
     /// Binds what another config has and this one has not. Nothing has changed yet, and nothing has on an error.
-    pub fn prepare(&self, config: &Config) -> Result<io::Change, ListenError> {
+    pub fn prepare(&self, config: &Config) -> Result<ListenerChange, ListenError> {
         self.listeners.prepare(&config.listeners, &config.tcp)
     }
 
     /// The newest table, and the listeners that were prepared for its config. They end when it has none of them.
-    pub fn adopt(&mut self, table: &Arc<Table>, change: io::Change) -> Result<(), std::io::Error> {
+    pub fn adopt(&mut self, table: &Arc<Table>, change: ListenerChange) -> Result<(), std::io::Error> {
         let before = self.addresses();
         self.listeners.change(change);
         let after = self.addresses();

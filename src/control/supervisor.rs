@@ -7,8 +7,8 @@ use std::time::{Duration, Instant as Clock};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{error, info, warn};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tracing::{debug, error, info, warn};
 
 use super::discovery::Discoveries;
 use super::health::{Change, Checks};
@@ -20,7 +20,7 @@ use crate::control::logs::Level;
 use crate::relay::Leave;
 use crate::relay::table::state::Checked;
 use crate::relay::table::{Member, Pool, Table};
-use crate::worker::{Command, Workers};
+use crate::worker::{Command, ListenError, ListenerChange, Workers};
 
 /// How long workers may take beyond what they were given. They never should: this bounds the wait for one that hangs.
 const GRACE: Duration = Duration::from_secs(10);
@@ -28,12 +28,18 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) const DISCOVERY_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the file is looked at, with config_watch.
 const WATCH: Duration = Duration::from_secs(1);
+/// How long workers may take to close a listener.
+const CLOSING: Duration = Duration::from_secs(1);
 
 pub(super) struct Supervisor<'a> {
     source: Source,
     level: Level,
     workers: &'a mut Workers,
     table: Arc<Table>,
+    /// Tables before it that may still have sessions.
+    older: Vec<Arc<Table>>,
+    /// When the workers were last given a table.
+    adopted: Instant,
     discoveries: Discoveries,
     found: UnboundedReceiver<()>,
     checks: Checks,
@@ -79,6 +85,8 @@ impl<'a> Supervisor<'a> {
             level,
             workers,
             table,
+            older: Vec::new(),
+            adopted: Instant::now(),
             discoveries: finding.discoveries,
             found: finding.found,
             checks,
@@ -116,7 +124,10 @@ impl<'a> Supervisor<'a> {
                 }
                 Some(()) = self.found.recv() => self.refresh(),
                 Some(change) = self.checked.recv() => self.leave_if_down(&change),
-                _ = watch.tick() => self.look_at_file(),
+                _ = watch.tick() => {
+                    self.free_older();
+                    self.look_at_file();
+                }
                 exited = exits.recv() => match exited {
                     Some(worker) if self.phase == Phase::Serving => {
                         error!("worker {worker} ended unasked; stopping the others");
@@ -193,18 +204,18 @@ impl<'a> Supervisor<'a> {
             return;
         }
         let began = Clock::now();
-        let change = match self.workers.prepare(&config) {
+        let fixed = keep_what_is_fixed(&self.table.config, &mut config);
+        let change = match self.prepare(&config).await {
             Ok(change) => change,
             Err(error) => return refuse(&error),
         };
-        for option in keep_what_is_fixed(&self.table.config, &mut config) {
+        for option in fixed {
             warn!("{option} has changed; that takes effect at the next start");
         }
         self.level.set(config.log_level);
         let config = Arc::new(config);
         self.discoveries.first(&config, DISCOVERY_PATIENCE).await;
-        let before = self.table.clone();
-        self.table = before.next(config, &self.discoveries.found(), Clock::now());
+        let before = self.replace(config);
         if let Err(error) = self.workers.adopt(&self.table, change) {
             error!(%error, "a worker could not be told of the new configuration");
         }
@@ -215,11 +226,41 @@ impl<'a> Supervisor<'a> {
         info!(routes, pools, backends, ms = began.elapsed().as_millis() as u64, "reloaded");
     }
 
+    /// Binds the listeners that are new. One that was removed a moment ago may not be closed yet by every worker, and be
+    /// wanted again: that is no reason to refuse.
+    async fn prepare(&self, config: &Config) -> Result<ListenerChange, ListenError> {
+        loop {
+            match self.workers.prepare(config) {
+                Err(error) if error.is_in_use() && self.adopted.elapsed() < CLOSING => sleep(CLOSING / 100).await,
+                prepared => return prepared,
+            }
+        }
+    }
+
+    /// Builds the next table. Returns the one before.
+    fn replace(&mut self, config: Arc<Config>) -> Arc<Table> {
+        let next = self.table.next(config, &self.discoveries.found(), Clock::now());
+        let before = std::mem::replace(&mut self.table, next);
+        self.older.push(before.clone());
+        self.adopted = Instant::now();
+        before
+    }
+
+    /// Frees the tables whose last session has ended: here, as it takes a while, and workers have none.
+    fn free_older(&mut self) {
+        self.older.retain(|table| {
+            let is_used = Arc::strong_count(table) > 1;
+            if !is_used {
+                debug!(generation = table.generation, "table freed");
+            }
+            is_used
+        });
+    }
+
     /// Discovery has found other backends.
     fn refresh(&mut self) {
         while self.found.try_recv().is_ok() {}
-        let before = self.table.clone();
-        self.table = before.next(before.config.clone(), &self.discoveries.found(), Clock::now());
+        let before = self.replace(self.table.config.clone());
         if let Err(error) = self.workers.update(&self.table) {
             error!(%error, "a worker could not be told of other backends");
         }

@@ -50,7 +50,7 @@ impl Turns {
         for number in 0..many {
             text += &format!("[[routes]]\npath = \"/room-{number}\"\npool = \"{}\"\n", pick(pool, "other", "chat"));
         }
-        text + &format!("[[routes]]\npath = \"/\"\npool = \"{}\"\n", pick(pool, "other", "chat"))
+        text + &format!("[[routes]]\npool = \"{}\"\n", pick(pool, "other", "chat"))
             + &pick(cookies, "[routes.response_headers]\nset = { X-Edge = \"new\" }\n", "")
     }
 }
