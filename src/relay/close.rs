@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::Shutdown;
 
 use super::session::{Grace, Link, Receiving, Session, State};
-use super::shared::{Context, millis};
+use super::shared::Context;
 use crate::op::{InFlight, Op, Side};
 use crate::proto::close::code;
 use crate::proto::frame::Fault;
@@ -98,6 +98,9 @@ pub(super) fn name(side: Side) -> &'static str {
 impl Session {
     /// A Close frame of this side has come.
     pub fn closed_by(&mut self, side: Side, cx: &mut Context<'_>) {
+        if matches!(self.state, State::Open) {
+            self.backend_left(false, cx);
+        }
         self.outcome.set(name(side), "close");
         self.begin_close(Grace::Peers, self.waits().close, cx);
     }
@@ -105,19 +108,11 @@ impl Session {
     /// This side has sent FIN or RST, or cannot be reached.
     pub fn lost(&mut self, side: Side, reason: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
         self.end(side).finished = true;
-        if side == Side::Backend && matches!(self.state, State::Open) {
-            self.judge_early_close(cx);
+        if matches!(self.state, State::Open) {
+            self.backend_left(side == Side::Backend, cx);
         }
         self.outcome.set(name(side), reason);
         self.begin_close(Grace::Peers, self.waits().close, cx);
-    }
-
-    /// A backend that takes sessions only to drop them is not well.
-    fn judge_early_close(&mut self, cx: &mut Context<'_>) {
-        let early = self.policy().pool().1.config.eject.early_close.map(millis);
-        if early.is_some_and(|early| cx.now < self.opened_at + early) {
-            self.backend_failed(&"it dropped a session soon after the handshake", cx);
-        }
     }
 
     /// This side has broken a rule. What it sent before has been forwarded, and the other side may still answer that: so
@@ -152,6 +147,14 @@ impl Session {
         end.sending_since = cx.now;
         end.probing = true;
         cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
+    }
+
+    /// A send has found the connection reset.
+    pub fn reset_by(&mut self, side: Side, cx: &mut Context<'_>) {
+        if matches!(self.state, State::Open) {
+            self.backend_left(side == Side::Backend, cx);
+        }
+        self.send_failed(side, "connection reset", cx);
     }
 
     /// Nothing more can go to this side.

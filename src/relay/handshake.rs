@@ -308,9 +308,8 @@ impl Session {
             }
             // A client that has said all it wants to say may still want the answer.
             (Side::Client, State::Answering(handshake)) if !reset && handshake.uploads() => self.upload_ended(cx),
-            (Side::Client, State::Queued(_) | State::Connecting(_) | State::Answering(_)) if !reset => {
-                self.client.finished = true;
-            }
+            (Side::Client, State::Queued(handshake)) if !reset && handshake.is_plain() => self.client.finished = true,
+            (Side::Client, State::Connecting(_) | State::Answering(_)) if !reset => self.client.finished = true,
             (Side::Client, _) => {
                 self.outcome.set(name(side), "connection closed before the request was answered");
                 self.terminate(cx);

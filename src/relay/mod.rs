@@ -288,7 +288,7 @@ impl Relay {
             // What it has said before can still be received, and is an answer, or the end of one.
             Err(_) if session.is_uploading_to(side) => session.end(side).broken = true,
             Ok(_) => session.send_failed(side, "send accepted nothing", &mut cx),
-            Err(_) => session.send_failed(side, "connection reset", &mut cx),
+            Err(_) => session.reset_by(side, &mut cx),
         }
     }
 

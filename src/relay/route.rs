@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::balance::{self, Ask, Unavailable, hash_bytes};
-use super::close::Notice;
+use super::close::{Notice, name};
 use super::handshake::Handshake;
 use super::plain;
 use super::session::{End, Link, Session, State};
@@ -133,7 +133,12 @@ impl Session {
         cx.ops.push(Op::Connect { conn: self.conn(Side::Backend), address });
     }
 
+    /// A WebSocket's client that has ended its half of the connection cannot use what it would wait for.
     fn enqueue(&mut self, fault: Fault, cx: &mut Context<'_>) {
+        if self.client.finished && !matches!(&self.state, State::Connecting(handshake) if handshake.is_plain()) {
+            self.outcome.set(name(Side::Client), "connection closed before the request was answered");
+            return self.terminate(cx);
+        }
         let policy = self.policy();
         let (pool_number, pool) = policy.pool();
         let until = cx.now + millis(pool.config.admission.queue_timeout);
@@ -234,13 +239,34 @@ impl Session {
 
     /// The backend has shown that it is not well.
     pub fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        self.backend_failed_by(eject::failed, error, cx);
+    }
+
+    /// It has dropped a session, or somebody else has ended it. One that it drops at once is a failure.
+    pub fn backend_left(&mut self, dropped: bool, cx: &mut Context<'_>) {
+        let pool = self.policy().pool().1;
+        let Some(early) = pool.config.eject.early_close.map(millis) else { return };
+        let Some(number) = self.backend_number else { return };
+        if cx.now >= self.opened_at.saturating_add(early) {
+            eject::stayed(pool, number);
+        } else if dropped {
+            self.backend_failed_by(eject::dropped, &"it dropped a session soon after the handshake", cx);
+        }
+    }
+
+    fn backend_failed_by(
+        &mut self,
+        count: fn(&Pool, u16, u64, u64) -> Option<u64>,
+        error: &dyn std::fmt::Display,
+        cx: &mut Context<'_>,
+    ) {
         let Some(number) = self.backend_number else { return };
         let random = cx.shared.random();
         let pool = self.policy().pool().1;
         let member = &pool.members[usize::from(number)];
         let (pool_name, backend) = (&*pool.config.name, &*member.name);
         let is_news = member.state.failure_is_news(cx.now);
-        match eject::failed(pool, number, cx.now, random) {
+        match count(pool, number, cx.now, random) {
             Some(ms) => {
                 cx.shared.metrics.ejections.add(1);
                 tracing::warn!(pool = pool_name, backend, %error, "backend is ejected for {ms} ms");

@@ -19,6 +19,7 @@ const FAULTS: &[(Mood, u16, &str)] = &[
     (Mood::HangUp, 502, "without an answer"),
     (Mood::Silent, 504, "no answer in time"),
     (Mood::Drop, 101, "dropped a session soon after the handshake"),
+    (Mood::Reset, 101, "dropped a session soon after the handshake"),
 ];
 
 #[test]
@@ -114,26 +115,32 @@ fn an_ejected_backend_comes_back_and_says_so() {
     });
     bad.set(Mood::Well);
     until("it serves again", || edge.who(&[]) == bad.name());
-    edge.until_lines(1, &["INFO", "backend answers again", &bad.name(), "pool=\"chat\""]);
+    until("it is told, once it is no flapping", || {
+        edge.who(&[]);
+        edge.lines(&["INFO", "backend answers again", &bad.name(), "pool=\"chat\""]) > 0
+    });
     assert_eq!(edge.lines(&["backend answers again"]), 1);
 }
 
 #[test]
 fn the_last_share_of_a_pool_is_never_ejected() {
-    for (percent, broken, ejected, status) in [(50, 2, 1, 500), (0, 2, 2, 503), (100, 2, 0, 500), (70, 4, 1, 500)] {
+    for (percent, broken, ejected) in [(50, 2, 1), (0, 2, 2), (100, 2, 0), (70, 4, 1)] {
         eprintln!("case {percent} % of {broken}");
         let hosts = Host::many(broken);
         let minimum = format!("available_percent_min = {percent}\n");
         let edge = Edge::start(2, &(pool(&hosts.iter().collect::<Vec<_>>(), "") + &eject(1, "1h", &minimum)));
         hosts.iter().for_each(|host| host.set(Mood::Status(500)));
         // Each of them fails on either worker.
-        (0..40).for_each(|_| drop(edge.status()));
+        for _ in 0..40 {
+            edge.status();
+        }
         let asked: usize = hosts.iter().map(|host| host.asked().len()).sum();
         for _ in 0..10 {
-            assert_eq!(edge.status(), status, "of those who are left");
+            assert_eq!(edge.status(), 500, "of those who are left");
         }
+        // Also if that is nobody: better one more failure than none that could succeed.
         let now: usize = hosts.iter().map(|host| host.asked().len()).sum();
-        assert_eq!(now - asked, if status == 500 { 10 } else { 0 });
+        assert_eq!(now - asked, 10);
         assert_eq!(edge.lines(&["backend is ejected"]), ejected);
     }
 }
@@ -184,17 +191,17 @@ fn an_open_breaker_leaves_the_backends_alone() {
     }
     let asked: usize = hosts.iter().map(|host| host.asked().len()).sum();
     assert_eq!(asked, 4, "no backend was contacted");
-    assert_eq!(edge.lines(&["circuit breaker"]), 1);
+    assert_eq!(edge.lines(&["WARN", "circuit breaker"]), 1);
     says_back(&mut live, "still here");
 }
 
 #[test]
 fn fewer_failures_than_the_share_open_no_breaker() {
-    let hosts = Host::many(3);
+    let hosts = Host::many(4);
     let edge = Edge::start(1, &(pool(&hosts.iter().collect::<Vec<_>>(), "") + &breaker("1h", 1)));
     hosts[0].set(Mood::Status(500));
-    // A third of all, and never more than half of those until now, as the others come between.
-    for _ in 0..30 {
+    // A quarter of all; two of the first five at most, as the others come between.
+    for _ in 0..40 {
         edge.status();
     }
     assert_eq!((hosts[0].asked().len(), edge.lines(&["circuit breaker"])), (10, 0));
@@ -203,7 +210,7 @@ fn fewer_failures_than_the_share_open_no_breaker() {
 #[test]
 fn a_half_open_breaker_lets_probes_through_and_then_closes() {
     let host = Host::new();
-    let edge = Edge::start(2, &(pool(&[&host], "") + &breaker("1s", 2)));
+    let edge = Edge::start(2, &(pool(&[&host], "") + &breaker("3s", 2)));
     host.set(Mood::Status(500));
     (0..4).for_each(|_| assert_eq!(edge.status(), 500));
     edge.until_lines(1, &["circuit breaker opens"]);
@@ -233,6 +240,26 @@ fn a_half_open_breaker_lets_probes_through_and_then_closes() {
     assert_eq!(edge.lines(&["circuit breaker opens"]), 1);
 }
 
+/// Those who wait for their turn in a limited pool are no probes.
+#[test]
+fn a_half_open_breaker_closes_however_few_handshakes_a_second_there_may_be() {
+    let host = Host::new();
+    let rate = "[pools.admission]\nhandshakes_per_second_max = 20\nhandshakes_burst = 1\nqueue_max = 100\n";
+    let edge = Edge::start(1, &(pool(&[&host], "") + rate + &breaker("100ms", 4)));
+    host.set(Mood::Status(500));
+    until("it opens", || {
+        edge.status();
+        edge.lines(&["circuit breaker opens"]) == 1
+    });
+    host.set(Mood::Well);
+    until("it closes", || {
+        let clients: Vec<_> = (0..8).map(|_| edge.ask(&[])).collect();
+        clients.into_iter().for_each(|mut client| drop(client.head()));
+        edge.lines(&["circuit breaker closes"]) == 1
+    });
+    assert_eq!(edge.lines(&["circuit breaker opens"]), 1);
+}
+
 #[test]
 fn a_failed_probe_opens_the_breaker_again() {
     let host = Host::new();
@@ -242,8 +269,8 @@ fn a_failed_probe_opens_the_breaker_again() {
         edge.status();
         edge.lines(&["circuit breaker opens"]) >= 3
     });
-    // Four that opened it, and one probe each time.
-    assert_eq!(host.asked().len(), 4 + 2);
+    // Four opened it first.
+    until("one probe for each further time", || host.asked().len() == 3 + edge.lines(&["circuit breaker opens"]));
     assert_eq!(edge.lines(&["circuit breaker closes"]), 0);
     host.set(Mood::Well);
     until("it closes", || {

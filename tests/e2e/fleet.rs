@@ -25,6 +25,8 @@ pub enum Mood {
     HangUp,
     /// Answers well, and then ends the connection without a Close.
     Drop,
+    /// The same the hard way.
+    Reset,
     /// Each handshake waits until the test lets it go on, first come, first served.
     Held,
 }
@@ -227,12 +229,16 @@ fn act(mood: &Mood, head: &Head, mut wire: Wire, address: SocketAddr, shared: &S
             }
             wire.send_or_lose(answer(head, &[&format!("X-Backend: {address}")]));
             echo(&mut wire);
-            drop(wire);
+            // Before the connection ends, or the next session might be counted with it.
             if !is_check {
                 shared.open.sub();
             }
         }
         Mood::Drop => wire.send_or_lose(answer(head, &[&format!("X-Backend: {address}")])),
+        Mood::Reset => {
+            wire.send_or_lose(answer(head, &[&format!("X-Backend: {address}")]));
+            wire.reset();
+        }
         Mood::Status(code) => {
             wire.send_or_lose(status(*code));
             _ = wire.stream.shutdown(Shutdown::Write);
@@ -325,11 +331,6 @@ impl Edge {
     /// The status of one more handshake.
     pub fn status(&self) -> u16 {
         self.ask(&[]).head().status()
-    }
-
-    /// The relay has done all that was asked of its only worker before.
-    pub fn settle(&self, session: &mut Wire) {
-        says_back(session, "settled");
     }
 }
 

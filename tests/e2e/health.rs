@@ -9,7 +9,7 @@ use crate::wire::*;
 /// Quick checks of this kind; `more` are further lines of [pools.health].
 fn checks(check: &str, more: &str) -> String {
     format!(
-        "[pools.health]\ncheck = \"{check}\"\ninterval = \"300ms\"\ntimeout = \"300ms\"\nfall = 2\nrise = 2\n{more}"
+        "[pools.health]\ncheck = \"{check}\"\ninterval = \"300ms\"\ntimeout = \"300ms\"\nfall = 3\nrise = 1\n{more}"
     )
 }
 

@@ -3,9 +3,13 @@
 //! `RINGWAY_SIM_SEEDS=100000 cargo test --test sim` runs more seeds; `RINGWAY_SIM_SEED=42` runs one and prints each
 //! operation (`->`), completion (`<-`) and jump of time.
 
+mod books;
+mod configs;
 mod dice;
 mod kernel;
 mod peer;
+mod plain;
+mod reload;
 mod script;
 mod scripted;
 mod setup;

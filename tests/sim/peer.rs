@@ -6,7 +6,8 @@ use ringway::op::Side;
 
 use crate::dice::Dice;
 use crate::kernel::Wire;
-use crate::script::{self, Act, Answer};
+use crate::plain;
+use crate::script::{self, Act, Answer, Ask};
 
 pub struct Peer {
     pub side: Side,
@@ -20,8 +21,14 @@ pub struct Peer {
     pub well_behaved: bool,
     /// The head that it sends offers, or agrees to, permessage-deflate.
     pub deflate: bool,
-    /// Where in what it sends frames begin.
+    /// Where in what it sends frames begin, or the body.
     pub frames_from: Option<usize>,
+    /// A client's: what of the body of its plain request may pass.
+    pub body: Vec<u8>,
+    /// It asks for, or is asked for, plain HTTP.
+    pub plain: bool,
+    /// Where a backend's last answer ends its head.
+    pub answered_from: Option<usize>,
     /// Where the 101 ends that is right for the request.
     pub right_answer: Option<usize>,
     close_written: bool,
@@ -39,17 +46,34 @@ enum Reads {
 /// What the peer knows from what it has read.
 pub struct View {
     pub head: bool,
+    /// A 100, or the head.
+    pub continued: bool,
+    /// How much behind the head.
+    pub body: usize,
     pub status: u16,
+    /// The head is a backend's, of an answer other than 101.
+    pub is_page: bool,
     pub close: bool,
 }
 
 impl Peer {
-    pub fn new(side: Side, gentle: bool, deflate: bool, dice: &mut Dice) -> Self {
-        let well_behaved = gentle || dice.chance(500);
-        let script = match side {
-            Side::Client => script::client(well_behaved, gentle, deflate, dice),
-            Side::Backend => script::backend(well_behaved, deflate, dice),
+    pub fn client(ask: &Ask, gentle: bool, deflate: bool, dice: &mut Dice) -> Self {
+        let good = gentle || dice.chance(500);
+        let (script, body) = script::client(ask, good, gentle, deflate, dice);
+        Peer { body, plain: ask.plain, deflate, ..Peer::new(Side::Client, script, good, dice) }
+    }
+
+    /// Of a client: what it needs to know is whether that has asked for plain HTTP, and with what body.
+    pub fn backend(client: &Peer, gentle: bool, deflate: bool, dice: &mut Dice) -> Self {
+        let good = gentle || dice.chance(500);
+        let script = match client.plain {
+            true => plain::backend(client.body.len(), good, gentle, dice),
+            false => script::backend(good, deflate, dice),
         };
+        Peer { plain: client.plain, deflate, ..Peer::new(Side::Backend, script, good, dice) }
+    }
+
+    fn new(side: Side, script: VecDeque<Act>, well_behaved: bool, dice: &mut Dice) -> Self {
         let reads = match dice.below(10) {
             0 if !well_behaved => Reads::Never,
             0..=2 => Reads::Slowly(dice.within(20..=500)),
@@ -63,8 +87,11 @@ impl Peer {
             reads,
             room: dice.pick(&[1000, 10_000, 100_000]),
             well_behaved,
-            deflate,
+            deflate: false,
             frames_from: None,
+            body: Vec::new(),
+            plain: false,
+            answered_from: None,
             right_answer: None,
             close_written: false,
             finished: false,
@@ -134,10 +161,11 @@ impl Peer {
         let refused = self.side == Side::Client && view.head && view.status != 101;
         let ended = wire.relay_fin && wire.to_peer.unread() == 0;
         let server_done = self.side == Side::Backend && self.close_written && view.close;
+        let asked_plainly = self.plain && self.side == Side::Client;
         if ended || server_done {
             self.script.clear();
             self.script.push_back(Act::Fin);
-        } else if refused {
+        } else if refused && !(asked_plainly && view.is_page) {
             self.script.clear();
         } else if view.close && !self.close_written {
             self.script.clear();
@@ -159,7 +187,9 @@ impl Peer {
             }
             Act::AwaitHead if view.head => {}
             Act::AwaitClose if view.close => {}
-            Act::AwaitHead | Act::AwaitClose => {
+            Act::AwaitContinue if view.continued => {}
+            Act::AwaitBody(length) if view.body >= length => {}
+            Act::AwaitHead | Act::AwaitClose | Act::AwaitContinue | Act::AwaitBody(_) => {
                 self.script.push_front(act);
                 return false;
             }
@@ -183,6 +213,10 @@ impl Peer {
         let request = &wire.to_peer.bytes[..wire.to_peer.read];
         self.deflate &= answer == Answer::Right && script::offers_deflate(request);
         let bytes = script::response(answer, request, self.deflate, dice);
+        if answer != Answer::Informational {
+            let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+            self.answered_from = head.map(|end| wire.to_relay.bytes.len() + end);
+        }
         if answer == Answer::Right && script::has_key(request) {
             let end = wire.to_relay.bytes.len() + bytes.len();
             (self.right_answer, self.frames_from) = (Some(end), Some(end));

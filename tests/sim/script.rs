@@ -7,7 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use ringway::op::Side;
 use sha1::{Digest, Sha1};
 
+use crate::configs::COOKIE;
 use crate::dice::Dice;
+use crate::plain;
+
+/// Tells a backend's own answer from a refusal by the relay.
+pub const FROM_BACKEND: &str = "X-Backend: yes\r\n";
 
 #[derive(Debug)]
 pub enum Act {
@@ -16,6 +21,10 @@ pub enum Act {
     Close(Vec<u8>),
     /// Until the other end's head has been read.
     AwaitHead,
+    /// Until so much behind the head has been read.
+    AwaitBody(usize),
+    /// Until a 100 has been read, or the answer itself.
+    AwaitContinue,
     AwaitClose,
     /// So many steps.
     Wait(u32),
@@ -37,23 +46,43 @@ pub enum Answer {
     Garbage,
     Half,
     Endless,
+    Page,
+    PageChunked,
+    PageUntilClose,
+    Empty,
+    Unavailable,
 }
 
-pub fn client(well_behaved: bool, gentle: bool, deflate: bool, dice: &mut Dice) -> VecDeque<Act> {
+/// What a client is about.
+pub struct Ask {
+    pub path: &'static str,
+    /// The value of the stickiness cookie that it has.
+    pub cookie: Option<String>,
+    /// No upgrade.
+    pub plain: bool,
+}
+
+/// The script, and of a plain request the body that may pass.
+pub fn client(ask: &Ask, good: bool, gentle: bool, deflate: bool, dice: &mut Dice) -> (VecDeque<Act>, Vec<u8>) {
     let mut acts = VecDeque::new();
-    if !well_behaved && dice.chance(250) {
+    if !good && dice.chance(250) {
         bad_request(&mut acts, dice);
-        return acts;
+        return (acts, Vec::new());
     }
-    acts.push_back(Act::Head(request(&STANDARD.encode(dice.bytes(16)), deflate)));
+    let cookie = ask.cookie.as_ref().map_or(String::new(), |value| format!("Cookie: a=b; {COOKIE}={value}\r\n"));
+    if ask.plain {
+        let body = plain::request(ask.path, &cookie, good, gentle, &mut acts, dice);
+        return (acts, body);
+    }
+    acts.push_back(Act::Head(request(ask.path, &cookie, &STANDARD.encode(dice.bytes(16)), deflate)));
     if dice.chance(300) {
         messages(Side::Client, false, gentle, dice.within(1..=3), &mut acts, dice);
     }
-    if well_behaved || dice.chance(800) {
+    if good || dice.chance(800) {
         acts.push_back(Act::AwaitHead);
     }
-    talk(Side::Client, well_behaved, deflate, &mut acts, dice);
-    acts
+    talk(Side::Client, good, deflate, &mut acts, dice);
+    (acts, Vec::new())
 }
 
 pub fn backend(well_behaved: bool, deflate: bool, dice: &mut Dice) -> VecDeque<Act> {
@@ -138,6 +167,16 @@ fn messages(side: Side, rsv1: bool, tame: bool, count: usize, acts: &mut VecDequ
     }
 }
 
+/// In one piece, or in several.
+pub fn split(bytes: &[u8], acts: &mut VecDeque<Act>, dice: &mut Dice) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let len = if dice.chance(500) { rest.len() } else { dice.within(1..=rest.len()) };
+        acts.push_back(Act::Write(rest[..len].to_vec()));
+        rest = &rest[len..];
+    }
+}
+
 fn payload_len(dice: &mut Dice) -> usize {
     match dice.below(20) {
         0 => 0,
@@ -212,17 +251,17 @@ fn bad_frame(side: Side, dice: &mut Dice) -> Vec<u8> {
     }
 }
 
-pub fn request(key: &str, deflate: bool) -> Vec<u8> {
+pub fn request(path: &str, cookie: &str, key: &str, deflate: bool) -> Vec<u8> {
     let offer = if deflate { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
     format!(
-        "GET /chat HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: chat.example\r\n{cookie}Upgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     )
     .into_bytes()
 }
 
 fn bad_request(acts: &mut VecDeque<Act>, dice: &mut Dice) {
-    let mut head = request("dGhlIHNhbXBsZSBub25jZQ==", false);
+    let mut head = request("/chat", "", "dGhlIHNhbXBsZSBub25jZQ==", false);
     match dice.below(7) {
         0 => return,
         1 => return acts.push_back(dice.pick(&[0, 1]).into()),
@@ -297,12 +336,19 @@ pub fn response(answer: Answer, request: &[u8], deflate: bool, dice: &mut Dice) 
         Answer::StrangeExtension => {
             format!("{switch}{upgrade}Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: x-foo\r\n\r\n")
         }
-        Answer::Refusal => "HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nforbidden".into(),
-        Answer::Chunked => "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nnope\r\n0\r\n\r\n".into(),
-        Answer::UntilClose => format!("HTTP/1.1 500 Oops\r\n\r\n{}", "oops".repeat(dice.within(0..=2000))),
+        Answer::Refusal => format!("HTTP/1.1 403 Forbidden\r\n{FROM_BACKEND}Content-Length: 9\r\n\r\nforbidden"),
+        Answer::Chunked => {
+            format!("HTTP/1.1 404 Nope\r\n{FROM_BACKEND}Transfer-Encoding: chunked\r\n\r\n4\r\nnope\r\n0\r\n\r\n")
+        }
+        Answer::UntilClose => {
+            format!("HTTP/1.1 500 Oops\r\n{FROM_BACKEND}\r\n{}", "oops".repeat(dice.within(0..=2000)))
+        }
         Answer::Garbage => "SSH-2.0-OpenSSH_9.2\r\n\r\n".into(),
         Answer::Half => format!("{switch}{upgrade}Sec-WebSo"),
         Answer::Endless => format!("{switch}{upgrade}X: {}", "x".repeat(6000)),
+        Answer::Page | Answer::PageChunked | Answer::PageUntilClose | Answer::Empty | Answer::Unavailable => {
+            return plain::response(answer, request, dice);
+        }
     };
     text.into_bytes()
 }

@@ -4,6 +4,7 @@ use ringway::op::Side;
 
 use crate::kernel::Wire;
 use crate::peer::Peer;
+use crate::script::FROM_BACKEND;
 use crate::shadow::{Follower, Limits, Output};
 
 pub struct Track {
@@ -18,6 +19,12 @@ pub struct Track {
     /// Where the head that the relay sends ends, and its status if it is a response.
     pub head_end: Option<usize>,
     pub status: u16,
+    /// What comes before the head that counts: a 100 of Ringway's own.
+    pub continued: usize,
+    /// The head is that of a backend's answer other than 101.
+    pub is_page: bool,
+    /// What its session's route forbids.
+    pub limits: Limits,
     pub output: Output,
     /// Where the Close ends that the relay has sent.
     pub close_end: Option<usize>,
@@ -33,6 +40,9 @@ impl Track {
             checked: 0,
             head_end: None,
             status: 0,
+            continued: 0,
+            is_page: false,
+            limits: Limits { frame: u64::MAX, message: u64::MAX, fragments: u32::MAX },
             output: Output::default(),
             close_end: None,
         }
@@ -40,13 +50,7 @@ impl Track {
 }
 
 /// Looks at the bytes that have come out on wire `at` since the last time.
-pub fn judge(
-    at: usize,
-    tracks: &mut [Track],
-    wires: &[Wire],
-    peers: &[Option<Peer>],
-    limits: Limits,
-) -> Result<(), String> {
+pub fn judge(at: usize, tracks: &mut [Track], wires: &[Wire], peers: &[Option<Peer>]) -> Result<(), String> {
     let bytes = &wires[at].to_peer.bytes;
     if tracks[at].checked == bytes.len() {
         return Ok(());
@@ -55,9 +59,13 @@ pub fn judge(
     let from = tracks[at].checked.max(head_end);
     tracks[at].checked = bytes.len();
     let Some(partner) = tracks[at].partner else {
-        return if tracks[at].status == 101 { Err("a 101 out of nothing".into()) } else { Ok(()) };
+        let is_relayed = tracks[at].status == 101 || tracks[at].is_page;
+        return if is_relayed { Err("an answer out of nothing".into()) } else { Ok(()) };
     };
     let (client, backend) = if tracks[at].side == Side::Client { (at, partner) } else { (partner, at) };
+    if tracks[at].is_page || tracks[at].side == Side::Backend && peers[client].as_ref().is_some_and(|peer| peer.plain) {
+        return judge_body(&tracks[at], at, partner, wires, peers);
+    }
     if tracks[at].side == Side::Client && tracks[at].status != 101 || from == bytes.len() && from > head_end {
         return Ok(());
     }
@@ -70,8 +78,8 @@ pub fn judge(
         return Err("bytes behind a head, or a 101, before a right 101 has come".into());
     }
     let deflate = [client, backend].iter().all(|wire| peers[*wire].as_ref().is_some_and(|peer| peer.deflate));
-    follow(partner, tracks, wires, peers, deflate, limits);
-    follow(at, tracks, wires, peers, deflate, limits);
+    follow(partner, tracks, wires, peers, deflate);
+    follow(at, tracks, wires, peers, deflate);
     let source = tracks[partner].source.take().expect("just followed");
     let verdict = tracks[at].output.judge(&bytes[from..], &source);
     tracks[partner].source = Some(source);
@@ -81,21 +89,56 @@ pub fn judge(
     verdict
 }
 
+/// Behind the head of a plain request, and behind that of an answer other than 101, there is what the other peer has sent
+/// behind its own, and nothing else.
+fn judge_body(track: &Track, at: usize, partner: usize, wires: &[Wire], peers: &[Option<Peer>]) -> Result<(), String> {
+    let out = body_out(track, at, wires);
+    let source = body_in(partner, wires, peers);
+    match source.starts_with(out) {
+        true => Ok(()),
+        false => Err(format!("a body that its sender has not sent: {} bytes, of {}", out.len(), source.len())),
+    }
+}
+
+/// Of a body, what has come out on this wire.
+pub fn body_out<'a>(track: &Track, at: usize, wires: &'a [Wire]) -> &'a [u8] {
+    &wires[at].to_peer.bytes[track.head_end.unwrap_or(wires[at].to_peer.bytes.len())..]
+}
+
+/// Of a body, what this wire's peer has sent and may pass.
+pub fn body_in<'a>(at: usize, wires: &'a [Wire], peers: &'a [Option<Peer>]) -> &'a [u8] {
+    match &peers[at] {
+        Some(peer) if peer.side == Side::Client => &peer.body,
+        Some(Peer { answered_from: Some(from), .. }) => &wires[at].to_relay.bytes[*from..],
+        _ => &[],
+    }
+}
+
 fn head_end(track: &mut Track, bytes: &[u8]) -> Option<usize> {
-    if track.head_end.is_none() {
-        track.head_end = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
-        if track.head_end.is_some() && track.side == Side::Client {
-            track.status = std::str::from_utf8(&bytes[9..12]).ok()?.parse().ok()?;
-        }
+    if track.head_end.is_some() {
+        return track.head_end;
+    }
+    let end = |from: usize| bytes[from..].windows(4).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4);
+    let is_client = track.side == Side::Client;
+    if is_client && track.continued == 0 && bytes.starts_with(b"HTTP/1.1 100 ") {
+        track.continued = end(0)?;
+    }
+    let head = track.continued..end(track.continued)?;
+    track.head_end = Some(head.end);
+    if is_client {
+        let head = std::str::from_utf8(&bytes[head]).expect("heads are text");
+        track.status = head[9..12].parse().expect("a status of three digits");
+        track.is_page = head.contains(FROM_BACKEND);
     }
     track.head_end
 }
 
 /// Reads what the peer of this wire has sent since the last time.
-fn follow(at: usize, tracks: &mut [Track], wires: &[Wire], peers: &[Option<Peer>], deflate: bool, limits: Limits) {
+fn follow(at: usize, tracks: &mut [Track], wires: &[Wire], peers: &[Option<Peer>], deflate: bool) {
     let Some(from) = peers[at].as_ref().and_then(|peer| peer.frames_from) else { return };
     let track = &mut tracks[at];
     let sent = &wires[at].to_relay.bytes;
+    let limits = track.limits;
     let source = track.source.get_or_insert_with(|| Follower::new(track.side == Side::Client, deflate, limits));
     let from = from.max(track.fed).min(sent.len());
     source.feed(&sent[from..]);

@@ -4,30 +4,40 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringway::metrics::Metrics;
-use ringway::op::{Op, Side};
+use ringway::op::{ConnId, Op, Side};
 use ringway::relay::Relay;
 use ringway::relay::table::Table;
 
+use crate::books::Books;
+use crate::configs::{COOKIE, PAGE, PATHS};
 use crate::dice::Dice;
 use crate::kernel::{Kernel, LATE_MAX, UNHEARD_MAX, Wire, name};
 use crate::peer::{Peer, View};
+use crate::script::Ask;
 use crate::setup::Setup;
-use crate::track::Track;
+use crate::track::{Track, body_in, body_out};
 
 pub struct World {
-    setup: Setup,
-    dice: Dice,
-    kernel: Kernel,
-    relay: Relay,
+    pub setup: Setup,
+    pub dice: Dice,
+    pub kernel: Kernel,
+    pub relay: Relay,
+    pub books: Books,
     metrics: Arc<Metrics>,
-    ops: Vec<Op>,
+    pub ops: Vec<Op>,
     epoch: Instant,
-    now: Instant,
+    pub now: Instant,
+    /// Ids of the listeners that the newest config has.
+    pub listeners: Vec<u32>,
+    pub next_listener: u32,
+    /// The largest window of all configs, and the largest head.
+    pub window_max: usize,
+    pub head_max: usize,
     /// By wire.
     peers: Vec<Option<Peer>>,
     tracks: Vec<Track>,
     to_arrive: usize,
-    draining: bool,
+    pub draining: bool,
     /// Steps in a row in which nothing happened.
     idle: u32,
     /// Batches in a row after which the next deadline had passed already.
@@ -42,28 +52,31 @@ impl World {
     pub fn new(seed: u64, trace: bool) -> World {
         let mut dice = Dice::new(seed);
         let setup = Setup::roll(&mut dice);
-        let listeners = setup.config.listeners.len();
-        let kernel = Kernel::new(Dice::new(dice.next()), setup.temper.clone(), setup.pools(), listeners, trace);
+        let listeners = (0..setup.config.listeners.len() as u32).collect();
+        let kernel = Kernel::new(Dice::new(dice.next()), setup.temper.clone(), setup.pools(), trace);
         let metrics = Arc::new(Metrics::default());
         let now = Instant::now();
         let table = Table::first(Arc::new(setup.config.clone()), now);
-        let mut relay = Relay::new(table.clone(), setup.plan, metrics.clone(), dice.next());
-        let mut ops = Vec::new();
-        relay.adopt(table, &(0..listeners as u32).collect::<Vec<_>>(), now, &mut ops);
+        let relay = Relay::new(table.clone(), setup.plan, metrics.clone(), dice.next());
         if trace {
             println!("{:#?}\n{:#?}\n{:#?}", setup.config, setup.plan, setup.temper);
         }
-        let to_arrive = setup.clients;
+        let to_arrive = setup.frame.clients;
         let (peers, tracks) = (Vec::new(), Vec::new());
         let mut world = World {
             setup,
             dice,
             kernel,
             relay,
+            books: Books::new(table.clone()),
             metrics,
-            ops,
+            ops: Vec::new(),
             epoch: now,
             now,
+            listeners,
+            next_listener: 100,
+            window_max: 0,
+            head_max: 0,
             peers,
             tracks,
             to_arrive,
@@ -72,13 +85,13 @@ impl World {
             overdue: 0,
             steps: 0,
         };
-        world.operate();
+        world.adopt(table);
         world
     }
 
     pub fn run(mut self) {
         self.while_busy();
-        if self.setup.gentle {
+        if self.setup.frame.gentle {
             self.check_everything_arrived();
         }
         self.until_all_have_left();
@@ -93,11 +106,11 @@ impl World {
             if all_ended && self.kernel.pending() == 0 {
                 return;
             }
-            if !self.setup.gentle && self.dice.chance(1) {
+            if !self.setup.frame.gentle && self.dice.chance(1) {
                 self.drain_or_stop();
             }
         }
-        assert!(!self.setup.gentle, "not all sessions have ended");
+        assert!(!self.setup.frame.gentle, "not all sessions have ended");
     }
 
     /// Every peer gives up; then no session may stay, whatever the timeouts must do for it.
@@ -166,14 +179,22 @@ impl World {
         for _ in 0..count {
             self.kernel.hand_over(&mut self.relay, self.now, &mut self.ops);
         }
+        self.intervene();
         self.relay.handle_timeout(self.now, &mut self.ops);
         self.operate();
+        self.check_books();
         self.overdue = if self.relay.poll_timeout().is_some_and(|due| due <= self.now) { self.overdue + 1 } else { 0 };
     }
 
-    fn operate(&mut self) {
+    pub fn operate(&mut self) {
         for op in self.ops.drain(..) {
             self.kernel.operate(op);
+        }
+        for (conn, port) in std::mem::take(&mut self.kernel.log) {
+            match port {
+                Some(port) => self.dialled(conn, port),
+                None => self.books.closed(conn),
+            }
         }
         while self.peers.len() < self.kernel.wires.len() {
             self.peers.push(None);
@@ -188,12 +209,39 @@ impl World {
         }
         self.to_arrive -= 1;
         self.kernel.activity += 1;
+        let open: Vec<usize> =
+            (0..self.kernel.listeners.len()).filter(|at| !self.kernel.listeners[*at].closed).collect();
+        if open.is_empty() {
+            return;
+        }
         let deflate = self.dice.chance(300);
-        self.peers.push(Some(Peer::new(Side::Client, self.setup.gentle, deflate, &mut self.dice)));
+        let ask = self.ask();
+        self.peers.push(Some(Peer::client(&ask, self.setup.frame.gentle, deflate, &mut self.dice)));
         self.tracks.push(Track::new(Side::Client));
-        self.kernel.wires.push(Wire::default());
-        let listener = self.dice.below(self.kernel.listeners.len());
-        self.kernel.listeners[listener].backlog.push(self.kernel.wires.len() - 1);
+        let listener = &mut self.kernel.listeners[self.dice.pick(&open)];
+        self.kernel.wires.push(Wire { listener: listener.id, ..Wire::default() });
+        listener.backlog.push(self.kernel.wires.len() - 1);
+    }
+
+    fn ask(&mut self) -> Ask {
+        let plain = self.dice.chance(300);
+        let path = if plain && self.setup.frame.gentle { PAGE } else { self.dice.pick(&PATHS) };
+        // One that an earlier client has been given, as far as it has come.
+        let given = format!("Set-Cookie: {COOKIE}=");
+        let heads = self.kernel.wires.iter().map(|wire| String::from_utf8_lossy(&wire.to_peer.bytes));
+        let cookie = |head: std::borrow::Cow<'_, str>| Some(head.split_once(&given)?.1.split(';').next()?.to_owned());
+        let cookies: Vec<String> = heads.filter_map(cookie).filter(|value| value.is_ascii()).collect();
+        let cookie = if cookies.is_empty() { None } else { Some(cookies[self.dice.below(cookies.len())].clone()) };
+        Ask { path, cookie: cookie.filter(|_| self.dice.chance(500)), plain }
+    }
+
+    /// The relay connects a session to this backend: rightly, by what its client has asked for.
+    fn dialled(&mut self, conn: ConnId, port: u16) {
+        let client = self.kernel.sockets[conn.peer().index()].as_ref().expect("a session has a client").wire;
+        let wire = &self.kernel.wires[client];
+        let request = String::from_utf8_lossy(&wire.to_relay.bytes[..wire.heard]);
+        let path = request.split(' ').nth(1).expect("a whole request has come");
+        self.tracks[client].limits = self.books.dialled(conn, port, path, wire.listener);
     }
 
     fn let_peers_act(&mut self) {
@@ -206,7 +254,11 @@ impl World {
             let read = wire.to_peer.read;
             let view = View {
                 head: track.head_end.is_some_and(|end| read >= end),
+                continued: track.continued > 0 && read >= track.continued
+                    || track.head_end.is_some_and(|end| read >= end),
+                body: track.head_end.map_or(0, |end| read.saturating_sub(end)),
                 status: track.status,
+                is_page: track.is_page,
                 close: track.close_end.is_some_and(|end| read >= end),
             };
             self.kernel.activity += u64::from(peer.act(wire, &view, &mut self.dice));
@@ -214,24 +266,26 @@ impl World {
     }
 
     fn link_backends(&mut self) {
-        for (conn, wire, backend) in std::mem::take(&mut self.kernel.links) {
+        for (conn, wire, port) in std::mem::take(&mut self.kernel.links) {
             let client = self.kernel.sockets[conn.peer().index()].as_ref();
             let Some(client) = client.filter(|socket| socket.conn == conn.peer()).map(|socket| socket.wire) else {
                 continue;
             };
             let deflate = self.dice.chance(700);
-            self.peers[wire] = Some(Peer::new(Side::Backend, self.setup.gentle, deflate, &mut self.dice));
+            let asking = self.peers[client].as_ref().expect("every client is a peer");
+            let backend = Peer::backend(asking, self.setup.frame.gentle, deflate, &mut self.dice);
+            self.peers[wire] = Some(backend);
             self.tracks[wire].partner = Some(client);
             self.tracks[client].partner = Some(wire);
-            self.trace(&format!("{} reaches backend {backend}: wire {wire}, of client wire {client}", name(conn)));
+            self.tracks[wire].limits = self.tracks[client].limits;
+            self.trace(&format!("{} reaches backend {port}: wire {wire}, of client wire {client}", name(conn)));
         }
     }
 
     /// Looks at all bytes that the relay has got rid of.
     fn judge(&mut self) {
-        let limits = self.setup.frame_limits();
         for at in 0..self.tracks.len() {
-            if let Err(fault) = crate::track::judge(at, &mut self.tracks, &self.kernel.wires, &self.peers, limits) {
+            if let Err(fault) = crate::track::judge(at, &mut self.tracks, &self.kernel.wires, &self.peers) {
                 panic!("wire {at}: {fault}");
             }
         }
@@ -243,10 +297,11 @@ impl World {
             self.idle = 0;
             let due = self.relay.poll_timeout();
             let wait = due.map_or(Duration::from_secs(1), |due| due.saturating_duration_since(self.now));
-            let stalled = self.setup.gentle && self.metrics.sessions.get() > 0 && wait > Duration::from_millis(250);
+            let stalled =
+                self.setup.frame.gentle && self.metrics.sessions.get() > 0 && wait > Duration::from_millis(250);
             assert!(!stalled || self.draining, "stalled: nothing happens before a deadline in {wait:?}");
             jump = wait + Duration::from_micros(self.dice.pick(&[0, 0, 500, 5000]));
-        } else if !self.setup.gentle && self.dice.chance(10) {
+        } else if !self.setup.frame.gentle && self.dice.chance(10) {
             jump = Duration::from_millis(self.dice.pick(&[10, 1000, 100_000, 86_400_000]));
         }
         self.now += jump;
@@ -272,18 +327,34 @@ impl World {
         }
     }
 
+    fn check_books(&mut self) {
+        let now = self.now.duration_since(self.epoch).as_millis() as u64;
+        let temper = &self.setup.temper;
+        // Who has been at a backend in vain waits for another one.
+        let queues = temper.connect_fails == 0 && temper.connect_hangs == 0 && !self.draining;
+        self.books.check(now, self.metrics.sessions.get(), queues);
+    }
+
     /// Two windows, as the sink shows only afterwards that it is slow; one buffer that overshoots the credit, one that
-    /// is nearly empty at either end. Without credit also what comes before the cancel does.
+    /// is nearly empty at either end. Without credit also what comes before the cancel does. A receive that was armed for
+    /// a head goes on with its credit behind it.
     fn held_max(&self) -> usize {
         let buffers = &self.setup.config.buffers;
         let slack = if self.setup.temper.credit { 3 } else { 3 + UNHEARD_MAX + LATE_MAX };
-        2 * self.setup.config.limits.window_bytes + slack * buffers.small_bytes.max(buffers.bulk_bytes)
+        (2 * self.window_max).max(self.head_max) + slack * buffers.small_bytes.max(buffers.bulk_bytes)
     }
 
     fn check_everything_arrived(&self) {
         for (at, track) in self.tracks.iter().enumerate() {
-            let Some(peer) = &self.peers[at] else { continue };
+            let Some(peer) = self.peers[at].as_ref().filter(|_| !self.kernel.wires[at].turned_away) else { continue };
             let partner = track.partner.expect("every client has got a backend");
+            if peer.plain {
+                let (out, whole) =
+                    (body_out(track, at, &self.kernel.wires), body_in(partner, &self.kernel.wires, &self.peers));
+                assert_eq!(out.len(), whole.len(), "wire {at}: not all of {partner}'s body has come");
+                assert!(peer.side == Side::Backend || track.is_page, "wire {at}: {}", track.status);
+                continue;
+            }
             if peer.side == Side::Client {
                 assert_eq!(track.status, 101, "wire {at}");
             }
@@ -307,9 +378,10 @@ impl World {
         let waiting = |at| self.kernel.listeners.iter().any(|listener| listener.backlog.contains(&at));
         let open = self.kernel.wires.iter().enumerate().position(|(at, wire)| !wire.relay_closed && !waiting(at));
         assert_eq!(open, None, "a wire that was never closed");
+        self.books.check_nothing_is_left();
     }
 
-    fn trace(&self, what: &str) {
+    pub fn trace(&self, what: &str) {
         if self.kernel.trace {
             println!("{:>8} ms, step {}: {what}", self.now.duration_since(self.epoch).as_millis(), self.steps);
         }

@@ -1,5 +1,6 @@
 //! Outlier detection: what sessions meet at a backend takes it out of its pool for a while.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
@@ -8,6 +9,30 @@ use super::{Member, Pool};
 
 /// A session has met a failure there. Returns for how many milliseconds it is ejected, if that was one too many.
 pub fn failed(pool: &Pool, number: u16, now: u64, random: u64) -> Option<u64> {
+    count(pool, number, |state| &state.failures, now, random)
+}
+
+/// It has dropped a session soon after the handshake. Counted apart: every such session was answered well before.
+pub fn dropped(pool: &Pool, number: u16, now: u64, random: u64) -> Option<u64> {
+    count(pool, number, |state| &state.early_closes, now, random)
+}
+
+/// A session has ended there that it has not dropped early.
+pub fn stayed(pool: &Pool, number: u16) {
+    if let Some(member) = pool.members.get(usize::from(number))
+        && member.state.early_closes.load(Relaxed) != 0
+    {
+        member.state.early_closes.store(0, Relaxed);
+    }
+}
+
+fn count(
+    pool: &Pool,
+    number: u16,
+    failures: impl Fn(&BackendState) -> &AtomicU32,
+    now: u64,
+    random: u64,
+) -> Option<u64> {
     let config = &pool.config.eject;
     let limit = config.failures?;
     let member = pool.members.get(usize::from(number))?;
@@ -17,8 +42,8 @@ pub fn failed(pool: &Pool, number: u16, now: u64, random: u64) -> Option<u64> {
         // It was under way when the others failed, or nobody better is left.
         return None;
     }
-    let failures = state.failures.fetch_add(1, Relaxed).saturating_add(1);
-    if failures < limit || !is_eligible(member) || !may_lack(pool, member, now) {
+    let in_a_row = failures(state).fetch_add(1, Relaxed).saturating_add(1);
+    if in_a_row < limit || !is_eligible(member) || !may_lack(pool, member, now) {
         return None;
     }
     forgive(state, now, config.time_max);
@@ -30,6 +55,7 @@ pub fn failed(pool: &Pool, number: u16, now: u64, random: u64) -> Option<u64> {
     let stays = may_lack(pool, member, now);
     if stays {
         state.failures.store(0, Relaxed);
+        state.early_closes.store(0, Relaxed);
         state.ejections.store(ejections.saturating_add(1), Relaxed);
         state.well_since.store(0, Relaxed);
     } else {
@@ -115,6 +141,20 @@ mod tests {
 
     fn ejected(pool: &Pool, now: u64) -> usize {
         pool.members.iter().filter(|member| member.state.ejected_until.load(Relaxed) > now).count()
+    }
+
+    #[test]
+    fn early_closes_are_counted_although_each_follows_a_good_answer() {
+        let table = table(4);
+        let pool = &table.pools[0];
+        let drop_one = |now| {
+            succeeded(pool, 2, now);
+            dropped(pool, 2, now, exactly(5000))
+        };
+        assert_eq!([drop_one(0), drop_one(1)], [None, None]);
+        stayed(pool, 2);
+        assert_eq!([drop_one(2), drop_one(3), drop_one(4)], [None, None, Some(5000)]);
+        assert_eq!(drop_one(6000), None, "it begins anew");
     }
 
     #[test]

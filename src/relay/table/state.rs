@@ -18,6 +18,8 @@ pub struct BackendState {
     pub handshakes: AtomicU32,
     /// Failures in a row that sessions met.
     pub failures: AtomicU32,
+    /// Sessions in a row that it dropped soon after their handshake.
+    pub early_closes: AtomicU32,
     /// How often in a row it has been ejected.
     pub ejections: AtomicU32,
     /// It is ejected until then; 0: it never was, or has answered since.

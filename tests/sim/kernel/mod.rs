@@ -62,8 +62,10 @@ pub struct Kernel {
     pub listeners: Vec<Listener>,
     /// Completions not yet handed over, oldest first.
     queue: Vec<Event>,
-    /// Backends that have just been connected to: the socket, its wire, and which backend.
-    pub links: Vec<(ConnId, usize, usize)>,
+    /// Sockets in the order in which they were connected, to this port, or closed.
+    pub log: Vec<(ConnId, Option<u16>)>,
+    /// Backends that have just been connected to: the socket, its wire, and the port.
+    pub links: Vec<(ConnId, usize, u16)>,
     /// Counts everything that happens.
     pub activity: u64,
     /// Leases the relay has been told of and not given back.
@@ -89,7 +91,7 @@ pub struct Socket {
 }
 
 struct Connect {
-    backend: usize,
+    port: u16,
     hangs: bool,
     cancelled: bool,
 }
@@ -111,6 +113,7 @@ struct Sending {
 
 #[derive(Default)]
 pub struct Listener {
+    pub id: u32,
     /// Wires of clients that wait to be accepted.
     pub backlog: Vec<usize>,
     armed: bool,
@@ -145,20 +148,34 @@ enum Order {
 }
 
 impl Kernel {
-    pub fn new(dice: Dice, temper: Temper, pools: [Pool; 2], listeners: usize, trace: bool) -> Self {
+    pub fn new(dice: Dice, temper: Temper, pools: [Pool; 2], trace: bool) -> Self {
         Kernel {
             dice,
             temper,
             wires: Vec::new(),
             pools,
             sockets: Vec::new(),
-            listeners: (0..listeners).map(|_| Listener::default()).collect(),
+            listeners: Vec::new(),
             queue: Vec::new(),
+            log: Vec::new(),
             links: Vec::new(),
             activity: 0,
             lent: 0,
             starving: 0,
             trace,
+        }
+    }
+
+    /// A listener that has been bound, in the slot that the relay has given it.
+    pub fn listen(&mut self, slot: u16, id: u32) {
+        let slot = usize::from(slot);
+        assert!(slot <= self.listeners.len(), "slots are given in order");
+        let listener = Listener { id, ..Listener::default() };
+        if slot == self.listeners.len() {
+            self.listeners.push(listener);
+        } else {
+            assert!(self.listeners[slot].closed, "a slot is used again before its listener is closed");
+            self.listeners[slot] = listener;
         }
     }
 

@@ -8,6 +8,7 @@ use super::{Connect, Kernel, Receive, Sending, Socket, Wire, name};
 
 impl Kernel {
     pub fn operate(&mut self, op: Op) {
+        self.activity += 1;
         if self.trace {
             println!("      -> {}", show(&op));
         }
@@ -26,13 +27,19 @@ impl Kernel {
                 let listener = &mut self.listeners[usize::from(listener)];
                 assert!(!listener.busy && !listener.closed, "a listener closed twice, or while it accepts");
                 listener.closed = true;
+                // Those who have not been accepted are reset.
+                for wire in std::mem::take(&mut listener.backlog) {
+                    self.wires[wire].turned_away = true;
+                    self.close_wire(wire);
+                }
             }
             Op::Adopt { conn, socket } => self.open(conn, socket.token() as usize, None),
             Op::Refuse { socket } => self.close_wire(socket.token() as usize),
             Op::Connect { conn, address } => {
                 let port = address.as_socket().expect("backends have ports here").port();
                 let hangs = self.dice.chance(self.temper.connect_hangs);
-                let connect = Connect { backend: usize::from(port) - 1, hangs, cancelled: false };
+                let connect = Connect { port, hangs, cancelled: false };
+                self.log.push((conn, Some(port)));
                 self.wires.push(Wire::default());
                 self.open(conn, self.wires.len() - 1, Some(connect));
             }
@@ -115,6 +122,7 @@ impl Kernel {
         assert_eq!(socket.unheard, 0);
         let wire = socket.wire;
         self.sockets[conn.index()] = None;
+        self.log.push((conn, None));
         self.close_wire(wire);
     }
 

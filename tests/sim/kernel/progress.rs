@@ -47,7 +47,7 @@ impl Kernel {
         let Some(socket) = &mut self.sockets[index] else { return };
         let Some(connect) = &socket.connect else { return };
         let conn = socket.conn;
-        let (cancelled, backend) = (connect.cancelled, connect.backend);
+        let (cancelled, port) = (connect.cancelled, connect.port);
         let result = if cancelled && !self.dice.chance(self.temper.cancel_loses) {
             Err(libc::ECANCELED)
         } else if connect.hangs && !cancelled {
@@ -61,7 +61,7 @@ impl Kernel {
         socket.connect = None;
         if result.is_ok() {
             let wire = socket.wire;
-            self.links.push((conn, wire, backend));
+            self.links.push((conn, wire, port));
         }
         self.post(Event::Connected { conn, result });
     }

@@ -25,6 +25,10 @@ pub struct Wire {
     /// The relay has closed the socket; `relay_reset`: with bytes unread, so that the peer may lose what it has not read.
     pub relay_closed: bool,
     pub relay_reset: bool,
+    /// The listener has been closed before this client was accepted.
+    pub turned_away: bool,
+    /// The id of the listener that a client has come to.
+    pub listener: u32,
     /// Bytes of `to_relay` that the relay has been told of.
     pub heard: usize,
     /// Bytes of `to_relay` in buffers that the relay has not given back.

@@ -1,7 +1,15 @@
 //! What fails, who is told so, and who is asked next time.
 
 use super::*;
-use crate::stage::{Accepting, REQUEST, config};
+use crate::stage::{self, Accepting, REQUEST, config};
+
+/// Two backends, of which one is ejected by its first failure (`eject.failures`), for less than 5 seconds.
+fn easily_ejected() -> ringway::config::Config {
+    let mut config = stage::config(2);
+    config.pools[0].eject.failures = Some(1);
+    config.pools[0].eject.time = ms(4500);
+    config
+}
 
 /// Three more clients: which backends do they get?
 fn next_three(stage: &mut Stage) -> [u16; 3] {
@@ -15,9 +23,9 @@ fn next_three(stage: &mut Stage) -> [u16; 3] {
 }
 
 #[test]
-fn a_backend_that_hangs_up_instead_of_answering_is_asked_last() {
+fn a_backend_that_hangs_up_instead_of_answering_is_ejected() {
     for is_reset in [false, true] {
-        let mut stage = Stage::new(config(2), 8);
+        let mut stage = Stage::new(easily_ejected(), 8);
         let (client, backend) = stage.request();
         stage.connected(backend, Ok(()));
         if is_reset {
@@ -33,8 +41,8 @@ fn a_backend_that_hangs_up_instead_of_answering_is_asked_last() {
 }
 
 #[test]
-fn a_backend_that_stays_silent_is_asked_last() {
-    let mut stage = Stage::new(config(2), 8);
+fn a_backend_that_stays_silent_is_ejected() {
+    let mut stage = Stage::new(easily_ejected(), 8);
     let (client, backend) = stage.request();
     stage.connected(backend, Ok(()));
     stage.pass(ms(10_001));

@@ -1,0 +1,149 @@
+//! Who uses which backend, counted apart from the relay; and what its own counts, queues and tables must be then.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+
+use ringway::op::ConnId;
+use ringway::relay::table::state::{BackendState, Checked, PoolState};
+use ringway::relay::table::{Member, Pool, Table};
+
+use crate::configs::{self, frame_limits};
+use crate::shadow::Limits;
+
+pub struct Books {
+    /// The newest.
+    pub table: Arc<Table>,
+    older: Vec<Weak<Table>>,
+    /// By open socket of a backend.
+    used: HashMap<ConnId, (Arc<BackendState>, Arc<PoolState>)>,
+    /// Of all tables, and how many handshakes there were last time.
+    backends: Vec<(Arc<BackendState>, u32)>,
+    pools: Vec<Arc<PoolState>>,
+    /// Since when somebody waits who need not, in milliseconds.
+    neglected_since: Option<u64>,
+}
+
+/// How long somebody may wait for a backend that time alone has made usable.
+const NOTICED_MS: u64 = 12;
+
+impl Books {
+    pub fn new(table: Arc<Table>) -> Books {
+        let (older, used, backends, pools) = Default::default();
+        let mut books = Books { table, older, used, backends, pools, neglected_since: None };
+        books.enter_states();
+        books
+    }
+
+    pub fn adopt(&mut self, table: Arc<Table>) {
+        let before = std::mem::replace(&mut self.table, table);
+        if !Arc::ptr_eq(&before, &self.table) {
+            self.older.push(Arc::downgrade(&before));
+        }
+        self.enter_states();
+    }
+
+    fn enter_states(&mut self) {
+        for pool in &self.table.pools {
+            if !self.pools.iter().any(|known| Arc::ptr_eq(known, &pool.state)) {
+                self.pools.push(pool.state.clone());
+            }
+            for member in &pool.members {
+                if !self.backends.iter().any(|(known, _)| Arc::ptr_eq(known, &member.state)) {
+                    self.backends.push((member.state.clone(), 0));
+                }
+            }
+        }
+    }
+
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<BackendState>> {
+        self.backends.iter().map(|(state, _)| state)
+    }
+
+    /// A request for this path, come to this listener, goes to the backend at this port. Returns the limits of its route.
+    pub fn dialled(&mut self, conn: ConnId, port: u16, path: &str, listener: u32) -> Limits {
+        let Some((number, limits)) = configs::routed(&self.table.config, path, listener) else {
+            panic!("a request for {path} is relayed, which no route takes");
+        };
+        let pool = &self.table.pools[number];
+        let has_port = |member: &&Member| member.address.as_socket().is_some_and(|address| address.port() == port);
+        let Some(member) = pool.members.iter().find(has_port) else {
+            panic!("a request for {path} goes to backend {port}, which is not of {}", pool.config.name);
+        };
+        assert!(!member.drain, "backend {port} is drained and gets a session");
+        let before = self.used.insert(conn, (member.state.clone(), pool.state.clone()));
+        assert!(before.is_none(), "{conn:?} is connected twice");
+        let sessions = self.sessions_of(&member.state);
+        assert!(sessions <= member.connections_max, "backend {port} has {sessions} sessions");
+        frame_limits(limits)
+    }
+
+    pub fn closed(&mut self, conn: ConnId) {
+        self.used.remove(&conn);
+    }
+
+    fn sessions_of(&self, state: &Arc<BackendState>) -> u32 {
+        self.used.values().filter(|(backend, _)| Arc::ptr_eq(backend, state)).count() as u32
+    }
+
+    /// After a batch. `queues`: whether those who wait could go to any backend of their pool.
+    pub fn check(&mut self, now: u64, sessions: u64, queues: bool) {
+        self.check_counts();
+        let alive = self.older.iter().filter(|table| table.strong_count() > 0).count() as u64;
+        assert!(alive <= sessions, "{alive} old tables are kept by {sessions} sessions");
+        if !queues || !self.table.pools.iter().any(|pool| somebody_is_neglected(pool, now)) {
+            self.neglected_since = None;
+        }
+        let since = *self.neglected_since.get_or_insert(now);
+        let neglects = queues && self.table.pools.iter().any(|pool| somebody_is_neglected(pool, now));
+        assert!(!neglects || now <= since + NOTICED_MS, "somebody waits while a backend has room");
+    }
+
+    fn check_counts(&mut self) {
+        for (state, _) in &self.backends {
+            assert_eq!(state.sessions.load(Relaxed), self.sessions_of(state), "sessions of a backend");
+        }
+        for pool in &self.pools {
+            let sessions = self.used.values().filter(|(_, used)| Arc::ptr_eq(used, pool)).count() as u32;
+            assert_eq!(pool.sessions.load(Relaxed), sessions, "sessions of a pool");
+        }
+        for (state, before) in &mut self.backends {
+            let now = state.handshakes.load(Relaxed);
+            assert!(now <= state.sessions.load(Relaxed), "more handshakes than sessions");
+            let most = |pool: &Pool| pool.config.admission.backend_handshakes_max.unwrap_or(u32::MAX);
+            let is_of = |pool: &&Pool| pool.members.iter().any(|member| Arc::ptr_eq(&member.state, state));
+            if let Some(pool) = self.table.pools.iter().find(is_of).filter(|_| now > *before) {
+                assert!(now <= most(pool), "{now} handshakes with one backend");
+            }
+            *before = now;
+        }
+    }
+
+    /// Nobody is there any more.
+    pub fn check_nothing_is_left(&self) {
+        assert!(self.used.is_empty());
+        for (state, _) in &self.backends {
+            assert_eq!((state.sessions.load(Relaxed), state.handshakes.load(Relaxed)), (0, 0));
+        }
+        for state in &self.pools {
+            assert_eq!((state.sessions.load(Relaxed), state.waiting.load(Relaxed)), (0, 0));
+        }
+        assert!(self.older.iter().all(|table| table.strong_count() == 0), "an old table is never freed");
+    }
+}
+
+/// Somebody waits at this pool although one of its backends could serve.
+fn somebody_is_neglected(pool: &Pool, now: u64) -> bool {
+    let admission = &pool.config.admission;
+    let has_room = |member: &Member| {
+        let state = &member.state;
+        let is_usable = !member.drain && !member.backup && state.checked() != Checked::Down;
+        is_usable
+            && state.ejected_until.load(Relaxed) <= now
+            && state.sessions.load(Relaxed) < member.connections_max
+            && admission.backend_handshakes_max.is_none_or(|most| state.handshakes.load(Relaxed) < most)
+    };
+    pool.state.waiting.load(Relaxed) > 0
+        && admission.handshakes_per_second_max.is_none()
+        && pool.members.iter().any(has_room)
+}
