@@ -123,12 +123,9 @@ impl Relay {
         ops: &mut Vec<Op>,
     ) -> Vec<(ListenerId, u16)> {
         self.set_clock(now);
-        // Settled last in, first out; who waited longest comes first.
-        for index in self.shared.current.disband().into_iter().rev() {
-            let (session, mut cx) = self.enter(index, ops);
-            session.requeue(&mut cx);
-        }
+        let waiting = self.shared.current.disband();
         self.shared.current = Current::new(table, listeners);
+        self.requeue(waiting, ops);
         if self.shared.draining {
             return Vec::new();
         }
@@ -137,6 +134,18 @@ impl Relay {
             self.listeners.accept(ops);
         }
         new
+    }
+
+    /// At once and in their order: what else has happened to them in this batch must not change that, and nobody who has
+    /// come in it may be before them.
+    fn requeue(&mut self, waiting: Vec<u32>, ops: &mut Vec<Op>) {
+        for index in waiting {
+            let (session, mut cx) = self.enter(index, ops);
+            session.requeue();
+            if session.settle(&mut cx) {
+                self.free_slot(index, ops);
+            }
+        }
     }
 
     /// The sessions of a backend that is down or drained end, spread over so many milliseconds.
@@ -263,7 +272,9 @@ impl Relay {
         };
         match (&session.state, side) {
             (State::Head(_), Side::Client) => session.client_head(bytes, &mut cx),
-            (State::Queued(_) | State::Connecting(_) | State::Answering(_), Side::Client) => session.client_early(bytes),
+            (State::Queued(_) | State::Connecting(_) | State::Answering(_), Side::Client) => {
+                session.client_early(bytes)
+            }
             (State::Answering(_), Side::Backend) => session.backend_answer(bytes, &mut cx),
             // Whatever still comes on a connection that is being given up.
             _ => {}

@@ -172,10 +172,9 @@ impl Session {
     }
 
     /// The queue is gone, because there is a newer table.
-    pub fn requeue(&mut self, cx: &mut Context<'_>) {
+    pub fn requeue(&mut self) {
         self.resume();
         self.deadline = u64::MAX;
-        cx.unsettle(self);
     }
 
     fn resume(&mut self) {

@@ -6,16 +6,19 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway::config::{Address, Config, Plan, Pool};
+use ringway::config::{Address, Config, Fate, Plan, Pool};
 use ringway::metrics::Metrics;
 use ringway::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece, ReceiveEnd};
-use ringway::relay::Relay;
-use ringway::relay::table::Table;
+use ringway::relay::table::state::BackendState;
+use ringway::relay::table::{Found, Table};
+use ringway::relay::{Leave, Relay};
 
 pub struct Stage {
     pub relay: Relay,
     pub metrics: Arc<Metrics>,
     pub now: Instant,
+    /// The newest.
+    pub table: Arc<Table>,
     ops: Vec<Op>,
     /// By [`ConnId::index`].
     sockets: Vec<Socket>,
@@ -46,6 +49,8 @@ struct Socket {
     send: Option<Vec<Piece>>,
     cancelled: Cancelled,
     shut: Option<Shutdown>,
+    /// A backend's.
+    port: u16,
     /// Sends get nowhere by themselves; a cancelled one has got rid of so many bytes.
     stuck: Option<usize>,
     out: Vec<u8>,
@@ -96,31 +101,59 @@ impl Stage {
             Buffers::new(config.buffers.small_bytes, plan.small_count),
             Buffers::new(config.buffers.bulk_bytes, plan.bulk_count),
         ];
-        let accepting = vec![Accepting::Idle; config.listeners.len()];
+        let listeners: Vec<u32> = (0..config.listeners.len() as u32).collect();
         let table = Table::first(Arc::new(config), now);
         let relay = Relay::new(table.clone(), plan, metrics.clone(), 1);
         let mut stage = Stage {
             relay,
             metrics,
             now,
+            table: table.clone(),
             // Once in a while all sessions use up their credit in the same batch.
             ops: Vec::with_capacity(8 * plan.sessions_max),
             sockets: Vec::new(),
             touched: Vec::new(),
             pools,
-            accepting,
+            accepting: Vec::new(),
             dialled: Vec::new(),
             records: true,
         };
-        stage.adopt(table);
+        stage.adopt(table, &listeners);
         stage
     }
 
-    /// A reload to a table whose config has as many listeners.
-    pub fn adopt(&mut self, table: Arc<Table>) {
-        let listeners: Vec<u32> = (0..self.accepting.len() as u32).collect();
-        self.relay.adopt(table, &listeners, self.now, &mut self.ops);
+    /// What the control plane does with another config, in a batch of its own or, after `put`, at the end of one.
+    pub fn reload(&mut self, config: Config) {
+        let listeners: Vec<u32> = (0..config.listeners.len() as u32).collect();
+        self.reload_with(config, &listeners);
+    }
+
+    /// The same with these ids for the config's listeners.
+    pub fn reload_with(&mut self, config: Config, listeners: &[u32]) {
         self.operate();
+        let table = self.table.next(Arc::new(config), &Found::new(), self.now);
+        self.adopt(table, listeners);
+        self.end_batch();
+        self.flush();
+    }
+
+    fn adopt(&mut self, table: Arc<Table>, listeners: &[u32]) {
+        for (_, slot) in self.relay.adopt(table.clone(), listeners, self.now, &mut self.ops) {
+            let slot = usize::from(slot);
+            self.accepting.resize(self.accepting.len().max(slot + 1), Accepting::Closed);
+            assert_eq!(self.accepting[slot], Accepting::Closed, "a slot is used again before its listener is closed");
+            self.accepting[slot] = Accepting::Idle;
+        }
+        self.table = table;
+        self.operate();
+    }
+
+    /// The sessions of a backend are to leave it.
+    pub fn move_away(&mut self, backend: &Arc<BackendState>, fate: Fate, spread: Duration) {
+        let leave = Leave { backend: backend.clone(), fate, spread };
+        self.relay.move_away(&leave, self.now, &mut self.ops);
+        self.end_batch();
+        self.flush();
     }
 
     /// A client connects.
@@ -134,8 +167,13 @@ impl Stage {
 
     /// A client connects and sends a good request; its backend is being connected to.
     pub fn request(&mut self) -> (ConnId, ConnId) {
+        self.ask(REQUEST)
+    }
+
+    /// A client connects and sends this.
+    pub fn ask(&mut self, request: &[u8]) -> (ConnId, ConnId) {
         let client = self.accept();
-        self.give(client, REQUEST);
+        self.give(client, request);
         (client, client.peer())
     }
 
@@ -258,6 +296,11 @@ impl Stage {
         self.sockets[conn.index()].receive.is_some()
     }
 
+    /// Of a backend's socket that is or was open: where it was connected to.
+    pub fn port(&self, conn: ConnId) -> u16 {
+        self.sockets[conn.index()].port
+    }
+
     pub fn sends(&self, conn: ConnId) -> usize {
         self.sockets[conn.index()].send.iter().flatten().map(Piece::len).sum()
     }
@@ -270,6 +313,11 @@ impl Stage {
         self.accepting[0]
     }
 
+    /// By slot.
+    pub fn listeners(&self) -> &[Accepting] {
+        &self.accepting
+    }
+
     pub fn end_batch(&mut self) {
         self.relay.handle_timeout(self.now, &mut self.ops);
         self.operate();
@@ -277,7 +325,7 @@ impl Stage {
 
     /// Completes what nothing holds up, until nothing is left of that.
     pub fn flush(&mut self) {
-        while !self.touched.is_empty() {
+        while !self.touched.is_empty() || self.accepting.contains(&Accepting::Stopping) {
             while let Some(conn) = self.touched.pop() {
                 if self.is_open(conn) {
                     self.complete(conn);
@@ -360,8 +408,10 @@ impl Stage {
             Op::Adopt { conn, .. } => self.open_socket(conn, false),
             Op::Refuse { .. } => {}
             Op::Connect { conn, address } => {
-                self.dialled.push(address.as_socket().expect("backends have ports here").port());
+                let port = address.as_socket().expect("backends have ports here").port();
+                self.dialled.push(port);
                 self.open_socket(conn, true);
+                self.socket(conn).port = port;
             }
             Op::Close { conn } => {
                 let socket = self.socket(conn);

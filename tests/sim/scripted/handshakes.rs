@@ -127,7 +127,7 @@ fn connects_are_tried_on_the_next_backend() {
     assert!(stage.out(client).is_empty());
     // The second does not answer at all.
     stage.pass(ms(5001));
-    assert_eq!(stage.dialled, [1, 2, 3]);
+    assert_eq!(turns(&stage), [1, 2, 3]);
     stage.connected(backend, Ok(()));
     assert!(stage.out(backend).starts_with(b"GET "), "the head is sent once, to the one that is there");
     stage.give(backend, ANSWER);

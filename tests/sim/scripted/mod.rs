@@ -3,8 +3,13 @@
 mod blame;
 mod closing;
 mod handshakes;
+mod leave;
 mod limits;
 mod patience;
+mod plain;
+mod pools;
+mod queues;
+mod reload;
 
 use std::time::Duration;
 
@@ -57,12 +62,36 @@ fn assert_ends(stage: &mut Stage, conns: [ConnId; 2]) {
     assert_over(stage, conns);
 }
 
+/// The client vanishes, and its backend, told so, ends the connection: the session is over.
+#[track_caller]
+fn end(stage: &mut Stage, client: ConnId) {
+    stage.reset(client);
+    let backend = client.peer();
+    if stage.is_open(backend) && stage.receives(backend) {
+        stage.eof(backend);
+    }
+    assert!(!stage.is_open(client) && !stage.is_open(backend), "a socket is still open");
+}
+
 #[track_caller]
 fn assert_over(stage: &Stage, conns: [ConnId; 2]) {
     assert!(conns.iter().all(|conn| !stage.is_open(*conn)), "a socket is still open");
     assert_eq!(stage.metrics.sessions.get(), 0);
     assert_eq!(stage.metrics.accepted.get(), stage.metrics.ended.get());
     assert_eq!(stage.relay.leases(), 0);
+}
+
+/// The backends that were connected to, numbered in the order of their first time: round robin begins anywhere.
+fn turns(stage: &Stage) -> Vec<usize> {
+    let mut known = Vec::new();
+    let number = |port: &u16| {
+        let at = known.iter().position(|other| other == port);
+        at.unwrap_or_else(|| {
+            known.push(*port);
+            known.len() - 1
+        }) + 1
+    };
+    stage.dialled.iter().map(number).collect()
 }
 
 fn ms(count: u64) -> Duration {

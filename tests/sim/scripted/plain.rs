@@ -1,0 +1,222 @@
+//! Plain HTTP through a route that forwards it: the body up, the answer down, and who waits for whom.
+
+use ringway::config::{Config, PlainHttp, Route};
+
+use super::*;
+use crate::stage::config;
+
+/// One backend, and a route that forwards.
+fn forwarding() -> Config {
+    let mut config = config(1);
+    let mut route = Route::catch_all("pages", 0, &config);
+    route.plain_http = PlainHttp::Forward;
+    config.routes.push(route);
+    config
+}
+
+fn post(framing: &str) -> Vec<u8> {
+    format!("POST /page HTTP/1.1\r\nHost: chat.example\r\n{framing}\r\n").into_bytes()
+}
+
+/// The client's request goes up; what the backend gets behind the head is not taken yet.
+fn asked(stage: &mut Stage, request: &[u8]) -> (ConnId, ConnId) {
+    let (client, backend) = stage.ask(request);
+    stage.connected(backend, Ok(()));
+    (client, backend)
+}
+
+#[track_caller]
+fn assert_status(stage: &mut Stage, client: ConnId, status: &str) {
+    let out = String::from_utf8(stage.out(client)).unwrap();
+    assert!(out.starts_with(&format!("HTTP/1.1 {status} ")), "{out}");
+    assert!(stage.has_fin(client));
+}
+
+fn split_head(bytes: Vec<u8>) -> (String, Vec<u8>) {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+    (String::from_utf8(bytes[..end].to_vec()).unwrap(), bytes[end..].to_vec())
+}
+
+#[test]
+fn a_body_goes_up_as_it_comes_and_the_answer_down() {
+    let mut stage = Stage::new(forwarding(), 4);
+    let (client, backend) = stage.ask(&[&post("Content-Length: 10\r\n")[..], b"abc"].concat());
+    stage.give(client, b"def");
+    stage.connected(backend, Ok(()));
+    let (head, body) = split_head(stage.out(backend));
+    assert!(head.starts_with("POST /page HTTP/1.1\r\n") && head.contains("Connection: close\r\n"), "{head}");
+    assert!(head.contains("Content-Length: 10\r\n"), "{head}");
+    assert_eq!(body, b"abcdef", "what has come before there was a backend");
+    stage.give(client, b"ghij and what stands behind the body");
+    assert_eq!(stage.out(backend), b"ghij", "there is one request per connection");
+    stage.give(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nfour");
+    assert!(stage.out(client).ends_with(b"\r\n\r\nfour") && !stage.has_fin(client));
+    stage.give(backend, b"teen");
+    assert_eq!(stage.out(client), b"teen");
+    assert!(stage.has_fin(client) && !stage.is_open(backend));
+    assert_ends(&mut stage, [client, backend]);
+}
+
+#[test]
+fn an_answer_may_come_before_the_body_is_complete() {
+    let mut stage = Stage::new(forwarding(), 4);
+    let (client, backend) = asked(&mut stage, &[&post("Content-Length: 10\r\n")[..], b"abc"].concat());
+    stage.out(backend);
+    stage.give(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfo");
+    assert!(stage.out(client).ends_with(b"\r\n\r\nfo"));
+    // The rest still goes up, as the backend is still there.
+    stage.give(client, b"defg");
+    assert_eq!(stage.out(backend), b"defg");
+    stage.give(backend, b"ur");
+    assert_eq!(stage.out(client), b"ur");
+    assert!(!stage.is_open(backend), "nobody is left who wants the rest");
+    stage.give(client, b"hij");
+    assert_ends(&mut stage, [client, backend]);
+}
+
+#[test]
+fn a_backend_that_does_not_read_stops_the_client() {
+    let mut stage = Stage::new(forwarding(), 4);
+    let (client, backend) = asked(&mut stage, &post("Content-Length: 1000000\r\n"));
+    stage.out(backend);
+    stage.stick(backend, Some(0));
+    let mut given = 0;
+    while stage.receives(client) && given < 1_000_000 {
+        stage.give(client, &[b'x'; 4096]);
+        given += 4096;
+    }
+    let window = stage.table.config.limits.window_bytes;
+    assert!(given < 3 * window, "{given} bytes were taken, of a window of {window}");
+    stage.stick(backend, None);
+    stage.flush();
+    assert_eq!(stage.out(backend).len(), given);
+    assert!(stage.receives(client), "reading goes on");
+    end(&mut stage, client);
+    assert_over(&stage, [client, backend]);
+}
+
+#[test]
+fn a_client_that_does_not_read_stops_the_backend() {
+    let mut stage = Stage::new(forwarding(), 4);
+    let (client, backend) = asked(&mut stage, &post("Content-Length: 0\r\n"));
+    stage.give(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    stage.out(client);
+    stage.stick(client, Some(0));
+    let mut given = 0;
+    while stage.receives(backend) && given < 1_000_000 {
+        stage.give(backend, &[b'x'; 4096]);
+        given += 4096;
+    }
+    let window = stage.table.config.limits.window_bytes;
+    assert!(given < 3 * window, "{given} bytes were taken, of a window of {window}");
+    stage.stick(client, None);
+    stage.flush();
+    assert_eq!(stage.out(client).len(), given);
+    assert!(stage.receives(backend), "reading goes on");
+    end(&mut stage, client);
+    assert_over(&stage, [client, backend]);
+}
+
+#[test]
+fn a_client_that_waits_to_be_asked_is_asked() {
+    let mut stage = Stage::new(forwarding(), 4);
+    let (client, backend) = stage.ask(&post("Content-Length: 3\r\nExpect: 100-continue\r\n"));
+    assert!(stage.out(client).is_empty(), "there is nobody yet to take it");
+    stage.connected(backend, Ok(()));
+    assert_eq!(stage.out(client), b"HTTP/1.1 100 Continue\r\n\r\n");
+    let (head, _) = split_head(stage.out(backend));
+    assert!(!head.contains("Expect"), "{head}");
+    stage.give(client, b"abc");
+    assert_eq!(stage.out(backend), b"abc");
+    stage.give(backend, b"HTTP/1.1 204 No Content\r\n\r\n");
+    assert_status(&mut stage, client, "204");
+    assert_ends(&mut stage, [client, backend]);
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_as_soon_as_that_is_known() {
+    let mut config = forwarding();
+    config.routes[0].limits.request_body_bytes_max = Some(20);
+    let mut stage = Stage::new(config.clone(), 4);
+    let (client, backend) = stage.ask(&post("Content-Length: 21\r\n"));
+    assert_status(&mut stage, client, "413");
+    assert!(stage.dialled.is_empty());
+    assert_ends(&mut stage, [client, backend]);
+
+    let mut stage = Stage::new(config, 4);
+    let (client, backend) = asked(&mut stage, &post("Transfer-Encoding: chunked\r\n"));
+    stage.out(backend);
+    stage.give(client, b"5\r\nabcde\r\n");
+    assert_eq!(stage.out(backend), b"5\r\nabcde\r\n");
+    stage.give(client, b"5\r\nfghij\r\n0\r\n\r\n");
+    assert_eq!(stage.out(backend), b"");
+    assert_status(&mut stage, client, "413");
+    assert_ends(&mut stage, [client, backend]);
+}
+
+#[test]
+fn a_body_that_is_cut_short_or_wrong_is_the_clients_fault() {
+    let bad_chunk: &[u8] = b"5\r\nabcdef\r\n";
+    for (framing, body) in [("Content-Length: 10\r\n", &b"abc"[..]), ("Transfer-Encoding: chunked\r\n", bad_chunk)] {
+        let mut stage = Stage::new(forwarding(), 4);
+        let (client, backend) = asked(&mut stage, &post(framing));
+        stage.give(client, body);
+        if stage.receives(client) && stage.is_open(backend) {
+            stage.eof(client);
+        }
+        assert_status(&mut stage, client, "400");
+        assert!(!stage.is_open(backend));
+        assert_ends(&mut stage, [client, backend]);
+    }
+}
+
+/// Behind a whole request a FIN says nothing but that.
+#[test]
+fn a_client_may_send_fin_behind_its_request() {
+    let mut stage = Stage::new(forwarding(), 4);
+    let (client, backend) = asked(&mut stage, &[&post("Content-Length: 3\r\n")[..], b"abc"].concat());
+    stage.eof(client);
+    stage.give(backend, b"HTTP/1.1 200 OK\r\n\r\nuntil the end");
+    stage.eof(backend);
+    assert!(stage.out(client).ends_with(b"\r\n\r\nuntil the end"));
+    assert!(stage.has_fin(client));
+    assert_over(&stage, [client, backend]);
+}
+
+#[test]
+fn a_page_takes_as_long_as_its_bytes_move() {
+    let mut config = forwarding();
+    config.routes[0].timeouts.plain_http = ms(1000);
+    let mut stage = Stage::new(config, 4);
+    let (client, backend) = asked(&mut stage, &post("Content-Length: 5\r\n"));
+    for byte in b"abcde" {
+        stage.pass(ms(900));
+        stage.give(client, &[*byte]);
+    }
+    stage.pass(ms(900));
+    stage.give(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+    for byte in b"fghi" {
+        stage.pass(ms(900));
+        stage.give(backend, &[*byte]);
+    }
+    assert!(stage.out(client).ends_with(b"\r\n\r\nfghi"));
+    stage.pass(ms(1001));
+    assert_over(&stage, [client, backend]);
+
+    // The backend is to blame for what it owes, the client for what it owes.
+    for (body, status) in [("abcde", "504"), ("abc", "408")] {
+        let (client, backend) = asked(&mut stage, &[&post("Content-Length: 5\r\n"), body.as_bytes()].concat());
+        stage.pass(ms(1001));
+        assert_status(&mut stage, client, status);
+        assert_ends(&mut stage, [client, backend]);
+    }
+}
+
+#[test]
+fn where_it_is_not_forwarded_it_is_refused() {
+    let mut stage = Stage::new(config(1), 4);
+    let (client, backend) = stage.ask(b"GET / HTTP/1.1\r\nHost: chat.example\r\n\r\n");
+    assert_status(&mut stage, client, "426");
+    assert!(stage.dialled.is_empty());
+    assert_ends(&mut stage, [client, backend]);
+}
