@@ -253,7 +253,7 @@ fn l12_reconnect_herd() {
     edge.reload(&(calm + "[pools.admission]\n" + admission));
     let address = host.stop();
     let before = edge.lines(&["session ended"]);
-    sessions.into_iter().for_each(|session| drop(session));
+    sessions.into_iter().for_each(drop);
     edge.until_lines(before + CLIENTS, &["session ended"]);
     let host = Host::at(address);
     let start = Barrier::new(CLIENTS);
