@@ -25,6 +25,7 @@
 //! ```
 
 pub mod config;
+#[cfg(feature = "control")]
 pub mod control;
 pub mod io;
 pub mod metrics;

@@ -32,6 +32,7 @@ pub use pool::{
     Sessions, Sticky, StickyValue,
 };
 pub use route::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, PlainHttp, Route};
+#[cfg(feature = "control")]
 pub(crate) use units::parse_time;
 
 /// A file of more is no configuration.

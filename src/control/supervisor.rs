@@ -279,8 +279,9 @@ impl<'a> Supervisor<'a> {
                 continue;
             }
             let old = before.pool(&pool.config.name);
-            let was_drained =
-                |member: &Member| old.is_some_and(|old| old.members.iter().any(|old| is_same(old, member) && old.drain));
+            let was_drained = |member: &Member| {
+                old.is_some_and(|old| old.members.iter().any(|old| is_same(old, member) && old.drain))
+            };
             for member in drained.filter(|member| !was_drained(member)) {
                 self.leave(pool, member, pool.config.sessions.on_drain);
             }

@@ -46,8 +46,7 @@ impl Passed {
             let mut byte = [0];
             let mut iov = [IoSliceMut::new(&mut byte)];
             let mut space = cmsg_space!([RawFd; DESCRIPTORS_MAX]);
-            let message =
-                recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+            let message = recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
             let before = received.len();
             for rights in message.cmsgs()? {
                 if let ControlMessageOwned::ScmRights(descriptors) = rights {

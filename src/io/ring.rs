@@ -86,12 +86,7 @@ struct Wake {
 
 impl Ring {
     /// Sets up the engine of this thread. Whoever adds to `wake` (an eventfd) makes [`Completion::Woken`].
-    pub fn new(
-        config: &Config,
-        plan: &Plan,
-        features: Features,
-        wake: OwnedFd,
-    ) -> Result<Self, SetupError> {
+    pub fn new(config: &Config, plan: &Plan, features: Features, wake: OwnedFd) -> Result<Self, SetupError> {
         Self::on(Queue::new().map_err(SetupError::ring)?, config, plan, features, wake)
     }
 

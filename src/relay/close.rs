@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::net::Shutdown;
 
-use super::session::{Grace, Link, Receiving, Session, State};
+use super::end::{Link, Receiving};
+use super::session::{Grace, Session, State};
 use super::shared::Context;
 use crate::op::{InFlight, Op, Side};
 use crate::proto::close::code;

@@ -141,13 +141,17 @@ impl Session {
     /// The backend is connected: it gets the request.
     pub fn ask_backend(&mut self, cx: &mut Context<'_>) {
         let state = std::mem::replace(&mut self.state, State::Ending);
-        let State::Connecting(mut handshake) = state else { unreachable!("a wanted connect is one of state Connecting") };
+        let State::Connecting(mut handshake) = state else {
+            unreachable!("a wanted connect is one of state Connecting")
+        };
         let policy = self.policy();
         let route = policy.route().expect("routed before it connects");
         let incoming = handshake.incoming.as_ref().expect("a request is checked before anything connects");
         let asking = incoming.head();
-        let edits: Vec<_> =
-            edits(&route.forward, self.client_ip, &asking.host).into_iter().chain(route::edits(&route.request_headers)).collect();
+        let edits: Vec<_> = edits(&route.forward, self.client_ip, &asking.host)
+            .into_iter()
+            .chain(route::edits(&route.request_headers))
+            .collect();
         let head = incoming.forward(&edits, handshake.target.as_deref());
         let wait = if handshake.is_plain() { policy.waits.plain_http } else { policy.waits.answer };
         let invited = handshake.begin_upload(policy.limits());
@@ -222,7 +226,8 @@ impl Session {
         self.handshake_judged(good, cx);
         self.end_shaking(cx);
         let policy = self.policy();
-        let cookie = if handshake.is_plain() { handshake.set_cookie(policy.pool().1, self.backend_number) } else { None };
+        let cookie =
+            if handshake.is_plain() { handshake.set_cookie(policy.pool().1, self.backend_number) } else { None };
         let head = self.edited(head, cookie);
         let response = if handshake.is_plain() {
             Response::plain(body, handshake.upload.take(), self.waits().plain_http)

@@ -2,12 +2,14 @@
 //!
 //! The files in data-path order: [`listener`] admits, [`handshake`] reads both heads, [`route`] finds the pool, [`balance`]
 //! picks the backend, [`respond`] relays an answer other than 101 and [`plain`] the body of a request that is no upgrade,
-//! [`pipe`] moves frames, [`close`] ends; [`session`] is what they all change, [`policy`] what holds for it, and [`table`]
-//! what the control plane hands over: routes, pools and backends.
+//! [`pipe`] moves frames, [`close`] ends. [`session`], with two of [`end`], is what they all change; [`policy`] is what holds
+//! for it, [`waiting`] is for those whose turn has not come, and [`table`] is what the control plane hands over: routes,
+//! pools and backends.
 #![forbid(unsafe_code)]
 
 pub mod balance;
 mod close;
+mod end;
 mod handshake;
 mod listener;
 mod pipe;
@@ -20,6 +22,7 @@ mod shared;
 mod sticky;
 pub mod table;
 mod timers;
+mod waiting;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,10 +31,11 @@ use std::time::{Duration, Instant};
 pub use listener::ListenerId;
 
 use close::{Notice, name};
+use end::{Link, Receiving};
 use handshake::Handshake;
 use listener::Listeners;
 use policy::Current;
-use session::{Link, Receiving, Session, State};
+use session::{Session, State};
 use shared::{Context, Shared, millis};
 use table::Table;
 use table::state::BackendState;
@@ -76,13 +80,6 @@ pub struct Leave {
     /// Over which time their Closes are spread.
     pub spread: Duration,
 }
-
-/// How long those who wait for a buffer wait for their turn while there are buffers.
-const FEED_MS: u64 = 1;
-/// How often those who wait for a backend ask whether there is one.
-const ADMIT_MS: u64 = 10;
-/// With no buffer left: how often one slow reader is cut.
-const RELIEVE_MS: u64 = 20;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slots {
@@ -210,8 +207,9 @@ impl Relay {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let listeners = if self.shared.draining { u64::MAX } else { self.listeners.retry_at };
         // Those who got their turn may have had nothing to receive: then the next ones come without any completion.
-        let starved = if self.shared.loans.can_feed() { self.now + FEED_MS } else { u64::MAX };
-        let relief = if self.shared.loans.is_exhausted() { self.relieve_at.max(self.now + FEED_MS) } else { u64::MAX };
+        let starved = if self.shared.loans.can_feed() { self.now + waiting::FEED_MS } else { u64::MAX };
+        let relief =
+            if self.shared.loans.is_exhausted() { self.relieve_at.max(self.now + waiting::FEED_MS) } else { u64::MAX };
         let queues = if self.shared.current.crowded.is_empty() { u64::MAX } else { self.admit_at };
         let timers = self.shared.timers.next().unwrap_or(u64::MAX);
         let next = [timers, listeners, self.drain_until, starved, relief, queues].into_iter().min().unwrap_or(u64::MAX);
@@ -390,54 +388,6 @@ impl Relay {
         if self.occupied < self.plan.sessions_max + self.plan.refusals_max { Slots::Free } else { Slots::Taken }
     }
 
-    /// Those who found no buffer try again, as many as there are buffers back.
-    fn feed_starved(&mut self, ops: &mut Vec<Op>) {
-        self.forget_starved();
-        if self.shared.loans.is_exhausted() {
-            self.relieve(ops);
-        }
-        let mut room = self.shared.loans.small_left();
-        while room > 0
-            && let Some(conn) = self.shared.loans.starved.pop_front()
-        {
-            if self.is_starved(conn) {
-                let (session, mut cx) = self.enter(conn.session(), ops);
-                session.end(conn.side()).receiving = Receiving::Idle;
-                cx.unsettle(session);
-                room -= 1;
-            }
-        }
-    }
-
-    /// Those at the front who have gone meanwhile need no buffer.
-    fn forget_starved(&mut self) {
-        while let Some(&conn) = self.shared.loans.starved.front()
-            && !self.is_starved(conn)
-        {
-            self.shared.loans.starved.pop_front();
-        }
-    }
-
-    fn is_starved(&mut self, conn: ConnId) -> bool {
-        let session = &mut self.sessions[conn.session() as usize];
-        session.generation == conn.generation() && session.end(conn.side()).receiving == Receiving::Starved
-    }
-
-    /// Everybody waits because slow readers hold all buffers: the one that holds most gives them back.
-    fn relieve(&mut self, ops: &mut Vec<Op>) {
-        if self.now < self.relieve_at {
-            return;
-        }
-        self.relieve_at = self.now + RELIEVE_MS;
-        let slowest = self.sessions.iter().filter_map(|session| session.hoarding(self.now)).max();
-        if let Some((_, index, is_backend)) = slowest {
-            let (session, mut cx) = self.enter(index, ops);
-            let side = if is_backend { Side::Backend } else { Side::Client };
-            session.send_failed(side, "too slow while buffers are short", &mut cx);
-            cx.unsettle(session);
-        }
-    }
-
     fn settle(&mut self, ops: &mut Vec<Op>) {
         while let Some(index) = self.shared.unsettled.pop() {
             let (session, mut cx) = self.enter(index, ops);
@@ -445,25 +395,6 @@ impl Relay {
             if session.settle(&mut cx) {
                 self.free_slot(index, ops);
             }
-        }
-    }
-
-    /// Lets those in who wait at pools that have room again: the first of each queue, as long as that succeeds. Other workers
-    /// make room too, and rates allow more with time, so those who wait also ask from time to time.
-    fn admit_waiting(&mut self, ops: &mut Vec<Op>) {
-        while !self.shared.current.crowded.is_empty()
-            && (std::mem::take(&mut self.shared.room) || self.admit_at <= self.now)
-        {
-            self.admit_at = self.now + ADMIT_MS;
-            for pool in self.shared.current.crowded.clone() {
-                while let Some(&index) = self.shared.current.view(pool).queue.front() {
-                    let (session, mut cx) = self.enter(index, ops);
-                    if !session.take_turn(&mut cx) {
-                        break;
-                    }
-                }
-            }
-            self.settle(ops);
         }
     }
 

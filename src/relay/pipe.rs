@@ -100,13 +100,7 @@ impl Pipe {
     }
 
     /// Takes in what the source sent: `bytes`, and the lease they lie in. Bytes without a lease are copied.
-    pub fn absorb(
-        &mut self,
-        bytes: &[u8],
-        lease: Option<Lease>,
-        policy: &Policy,
-        cx: &mut Context<'_>,
-    ) -> Event {
+    pub fn absorb(&mut self, bytes: &[u8], lease: Option<Lease>, policy: &Policy, cx: &mut Context<'_>) -> Event {
         if self.deaf || self.told {
             cx.recycle(lease);
             return self.listen(bytes, policy);

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::balance::{self, Ask, Unavailable, hash_bytes};
 use super::close::{Notice, name};
+use super::end::{End, Link};
 use super::handshake::Handshake;
 use super::plain;
-use super::session::{End, Link, Session, State};
+use super::session::{Session, State};
 use super::shared::{Context, millis};
 use super::table::breaker::Change;
 use super::table::eject;

@@ -18,6 +18,7 @@ use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
 
 use super::close::{Notice, Outcome};
+use super::end::{End, Link, Receiving};
 use super::handshake::Handshake;
 use super::pipe::Pipe;
 use super::policy::{Policy, Waits};
@@ -97,54 +98,6 @@ pub(super) enum Grace {
     Peers,
     /// Over.
     None,
-}
-
-/// One socket of a session.
-#[derive(Debug)]
-pub(super) struct End {
-    pub link: Link,
-    pub receiving: Receiving,
-    /// True exactly while a Send is in flight.
-    pub sending: bool,
-    /// When that Send was asked for or last got some bytes through.
-    pub sending_since: u64,
-    /// That Send has been cancelled to see how far it got.
-    pub probing: bool,
-    /// No more bytes will come from it: FIN, RST, or given up.
-    pub finished: bool,
-    /// No more bytes can go to it.
-    pub broken: bool,
-    /// FIN has been sent to it.
-    pub shut: bool,
-    /// This peer sends more at a time than fits into a small buffer.
-    bulk: bool,
-    /// How sure that is.
-    score: i8,
-    /// The group of the armed receive.
-    pub group: Group,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
-    /// No socket.
-    Absent,
-    /// Exactly while a Connect is in flight and still wanted.
-    Connecting,
-    Live,
-    /// Shut down; closed as soon as nothing is in flight. `connecting`: a cancelled Connect is.
-    Retiring {
-        connecting: bool,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Receiving {
-    Idle,
-    Armed,
-    /// Armed, and a Cancel is on its way.
-    Cancelling,
-    /// Not armed: no buffer was free. On the list of those who wait for one.
-    Starved,
 }
 
 impl Session {
@@ -455,54 +408,6 @@ impl Session {
         }
         if matches!(self.state, State::Open) {
             self.go_away(Notice::Idle, cx);
-        }
-    }
-}
-
-impl End {
-    pub fn absent() -> Self {
-        End {
-            link: Link::Absent,
-            receiving: Receiving::Idle,
-            sending: false,
-            sending_since: 0,
-            probing: false,
-            finished: false,
-            broken: false,
-            shut: false,
-            bulk: false,
-            score: 0,
-            group: Group::Small,
-        }
-    }
-
-    /// The send in flight has been under way for that long.
-    pub fn is_slow(&self, now: u64, patience: u64) -> bool {
-        self.link == Link::Live && self.sending && !self.broken && now >= self.sending_since.saturating_add(patience)
-    }
-
-    fn is_ready_to_close(&self) -> bool {
-        self.link == Link::Retiring { connecting: false }
-            && !self.sending
-            && matches!(self.receiving, Receiving::Idle | Receiving::Starved)
-    }
-
-    /// Learns from the size of a receive which group suits this peer. A message a little longer than a small buffer shows
-    /// as full, rest, full, rest: hence steps of different size.
-    pub fn learn(&mut self, received: usize, small_bytes: usize) {
-        const STEP: i8 = 4;
-        const SCORE_MAX: i8 = 16;
-        if self.bulk {
-            let step = if received > small_bytes { STEP } else { -1 };
-            self.score = (self.score + step).clamp(0, SCORE_MAX);
-            self.bulk = self.score > 0;
-        } else {
-            let step = if received == small_bytes { STEP } else { -1 };
-            self.score = (self.score + step).max(0);
-            if self.score >= 2 * STEP {
-                self.bulk = true;
-                self.score = SCORE_MAX;
-            }
         }
     }
 }

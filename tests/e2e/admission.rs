@@ -115,9 +115,10 @@ fn a_storm_never_asks_more_of_a_backend_than_it_takes() {
 /// One worker, a backend that lets handshakes go one by one, and a session that shows when the worker has seen all that came
 /// before.
 struct Line {
-    host: Host,
-    edge: Edge,
+    /// Gone before the relay is, which would wait for its Close.
     witness: Wire,
+    edge: Edge,
+    host: Host,
 }
 
 impl Line {
@@ -127,7 +128,7 @@ impl Line {
         let (witness, _) = edge.open(&[]);
         host.set(Mood::Held);
         host.release(1);
-        Line { host, edge, witness }
+        Line { witness, edge, host }
     }
 
     /// A client whose place in the line is the one behind all others'.
@@ -252,7 +253,7 @@ fn l12_reconnect_herd() {
     edge.reload(&(calm + "[pools.admission]\n" + admission));
     let address = host.stop();
     let before = edge.lines(&["session ended"]);
-    sessions.into_iter().for_each(|session| drop(session));
+    sessions.into_iter().for_each(drop);
     edge.until_lines(before + CLIENTS, &["session ended"]);
     let host = Host::at(address);
     let start = Barrier::new(CLIENTS);

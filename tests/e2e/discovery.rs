@@ -236,40 +236,46 @@ fn list(hosts: &[&Host], json: bool) -> String {
 }
 
 #[test]
-fn a_file_in_either_language_is_followed() {
-    for json in [false, true] {
-        eprintln!("case json: {json}");
-        let hosts = Host::many(3);
-        let path = scratch(if json { "backends.json" } else { "backends.toml" });
-        replace(&path, &list(&[&hosts[0]], json));
-        let edge = Edge::start(2, &discover(&format!("file = \"{}\"\n", path.display())));
-        let (mut live, _) = edge.open(&[]);
-        serve(&edge, &[&hosts[0]]);
+fn a_file_in_toml_is_followed() {
+    file_is_followed(false);
+}
+
+#[test]
+fn a_file_in_json_is_followed() {
+    file_is_followed(true);
+}
+
+fn file_is_followed(json: bool) {
+    let hosts = Host::many(3);
+    let path = scratch(if json { "backends.json" } else { "backends.toml" });
+    replace(&path, &list(&[&hosts[0]], json));
+    let edge = Edge::start(2, &discover(&format!("file = \"{}\"\n", path.display())));
+    let (mut live, _) = edge.open(&[]);
+    serve(&edge, &[&hosts[0]]);
+    replace(&path, &list(&[&hosts[1], &hosts[2]], json));
+    edge.until_lines(2, &["backend found"]);
+    serve(&edge, &[&hosts[1], &hosts[2]]);
+    // What is wrong is told with file and reason, and changes nothing.
+    let name = path.to_str().unwrap();
+    let faulty = list(&[&hosts[0]], json).replace("7", "seven").replace(':', "?");
+    for (text, reason) in [(faulty.as_str(), "reason="), ("", "reason="), ("\n\n{", "line 3")] {
+        let fails = edge.lines(&["discovery fails; the last good answer stays"]);
+        replace(&path, text);
+        edge.until_lines(fails + 1, &["discovery fails; the last good answer stays", name]);
+        assert!(edge.lines(&["discovery fails", name, reason]) > 0, "{reason}");
+        serve(&edge, &[&hosts[1], &hosts[2]]);
+        let works = edge.lines(&["discovery works again"]);
         replace(&path, &list(&[&hosts[1], &hosts[2]], json));
-        edge.until_lines(2, &["backend found"]);
-        serve(&edge, &[&hosts[1], &hosts[2]]);
-        // What is wrong is told with file and reason, and changes nothing.
-        let name = path.to_str().unwrap();
-        let faulty = list(&[&hosts[0]], json).replace("7", "seven").replace(':', "?");
-        for (text, reason) in [(faulty.as_str(), "reason="), ("", "reason="), ("\n\n{", "line 3")] {
-            let fails = edge.lines(&["discovery fails; the last good answer stays"]);
-            replace(&path, text);
-            edge.until_lines(fails + 1, &["discovery fails; the last good answer stays", name]);
-            assert!(edge.lines(&["discovery fails", name, reason]) > 0, "{reason}");
-            serve(&edge, &[&hosts[1], &hosts[2]]);
-            let works = edge.lines(&["discovery works again"]);
-            replace(&path, &list(&[&hosts[1], &hosts[2]], json));
-            edge.until_lines(works + 1, &["discovery works again"]);
-        }
-        std::fs::remove_file(&path).unwrap();
-        edge.until_lines(4, &["discovery fails", name]);
-        assert_eq!(edge.lines(&["discovery fails", name, "cannot be read"]), 1);
-        serve(&edge, &[&hosts[1], &hosts[2]]);
-        replace(&path, &list(&[&hosts[0]], json));
-        edge.until_lines(2, &["backend gone"]);
-        serve(&edge, &[&hosts[0]]);
-        says_back(&mut live, "still here");
+        edge.until_lines(works + 1, &["discovery works again"]);
     }
+    std::fs::remove_file(&path).unwrap();
+    edge.until_lines(4, &["discovery fails", name]);
+    assert_eq!(edge.lines(&["discovery fails", name, "cannot be read"]), 1);
+    serve(&edge, &[&hosts[1], &hosts[2]]);
+    replace(&path, &list(&[&hosts[0]], json));
+    edge.until_lines(2, &["backend gone"]);
+    serve(&edge, &[&hosts[0]]);
+    says_back(&mut live, "still here");
 }
 
 /// All that a backend can be told, through a file: names, weights, limits, backups, drains.

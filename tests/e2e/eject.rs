@@ -88,7 +88,7 @@ fn what_is_no_failure_ejects_nobody() {
         host.set(Mood::Status(status));
         until("it is asked four times more", || {
             edge.status();
-            host.asked().len() % 4 == 0
+            host.asked().len().is_multiple_of(4)
         });
     }
     for _ in 0..4 {

@@ -72,22 +72,31 @@ fn checks_of_a_node_backend() {
     comes_and_goes("server.js", "http", "status_min = 426\nstatus_max = 426\n");
 }
 
-/// Whatever is wrong with it, the check that can see it does, in words, and sees the end of it.
 #[test]
-fn each_check_sees_what_it_can() {
-    let cases: &[(Mood, &str, &str)] = &[
+fn http_checks_see_what_they_can() {
+    see(&[
         (Mood::Status(500), "http", "answered 500"),
         (Mood::Status(404), "http", "answered 404"),
+        (Mood::Garbage, "http", "no HTTP"),
+        (Mood::HangUp, "http", "closed without an answer"),
+        (Mood::Silent, "http", "no answer within 300ms"),
+    ]);
+}
+
+#[test]
+fn websocket_checks_see_what_they_can() {
+    see(&[
         (Mood::Status(503), "websocket", "answered 503"),
         (Mood::Status(200), "ping", "answered 200"),
-        (Mood::Garbage, "http", "no HTTP"),
         (Mood::Garbage, "websocket", "reason="),
-        (Mood::HangUp, "http", "closed without an answer"),
         (Mood::HangUp, "ping", "reason="),
-        (Mood::Silent, "http", "no answer within 300ms"),
         (Mood::Silent, "websocket", "no handshake within 300ms"),
         (Mood::Drop, "ping", "reason="),
-    ];
+    ]);
+}
+
+/// Whatever is wrong with it, the check that can see it does, in words, and sees the end of it.
+fn see(cases: &[(Mood, &str, &str)]) {
     for (mood, check, reason) in cases {
         eprintln!("case {check} {mood:?}");
         let [bad, good] = [Host::new(), Host::new()];

@@ -131,7 +131,7 @@ fn bodies_beyond_the_limit_are_413() {
             let mut backend = site.backend("web").accept();
             if !at_once {
                 backend.head();
-                assert_eq!(backend.bytes(6), now[now.len() - 6..].as_bytes());
+                assert_eq!(backend.bytes(6), now.as_bytes()[now.len() - 6..]);
                 client.send_or_lose(later);
             }
             refusal(&mut client, &[413]);

@@ -339,3 +339,33 @@ fn the_log_names_the_route() {
     let Site { mut relay, .. } = site;
     relay.process.line(&["session ended", "route=lobby"]);
 }
+
+#[test]
+fn answers_are_limited_by_the_route() {
+    let routes = r#"
+[[routes]]
+path = "/short"
+pool = "chat"
+limits.response_body_bytes_max = "4B"
+limits.informational_max = 1
+[[routes]]
+pool = "chat"
+"#;
+    let site = Site::new(&["chat"], routes);
+    let hints = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(2);
+    let no = page("403 No", &["X: y"]).replace("Content-Length: 2\r\n\r\nno", "Content-Length: 10\r\n\r\n0123456789");
+    for (target, answer, status, body) in [
+        ("/short", no.clone(), 403, "0123"),
+        ("/short", format!("{hints}{no}"), 502, "The backend sent too many 1xx responses.\n"),
+        ("/", no.clone(), 403, "0123456789"),
+        ("/", format!("{hints}{no}"), 403, "0123456789"),
+    ] {
+        let mut client = site.client();
+        client.send(ask("a", target, &[]));
+        let mut backend = site.backend("chat").accept();
+        backend.head();
+        backend.send(&answer);
+        assert_eq!(client.head().status(), status);
+        assert_eq!(String::from_utf8(client.rest().0).unwrap(), body, "{target}");
+    }
+}

@@ -49,7 +49,7 @@ fn polling_only() {
 
 #[test]
 fn polls_stay_with_their_backend_by_a_cookie() {
-    Stand::new(3, "300", "sticky.cookie = \"route\"\n").client("sticky");
+    Stand::new(3, "100", "sticky.cookie = \"route\"\n").client("sticky");
 }
 
 #[test]

@@ -129,8 +129,10 @@ fn attributes_are_those_of_the_config() {
         ("sticky.same_site = \"strict\"\n", "Path=/; HttpOnly; SameSite=Strict"),
         ("sticky.same_site = \"none\"\nsticky.secure = \"always\"\n", "Path=/; HttpOnly; SameSite=None; Secure"),
     ] {
-        let opened = Pool::new(options).open("");
+        let pool = Pool::new(options);
+        let opened = pool.open("");
         assert!(opened.set[0].ends_with(&format!("; {attributes}")), "{:?}", opened.set);
+        opened.close();
     }
 }
 

@@ -201,7 +201,6 @@ fn workers_share_a_port_and_nobody_else_does() {
     let error = bind(&[address], &tcp(), 3).unwrap_err().to_string();
     assert!(error.contains("os error 98") && error.contains("ss -ltnp"), "{error}");
 
-    let error =
-        bind(&["192.0.2.1:80".parse().unwrap()], &tcp(), 1).unwrap_err().to_string();
+    let error = bind(&["192.0.2.1:80".parse().unwrap()], &tcp(), 1).unwrap_err().to_string();
     assert!(error.contains("192.0.2.1:80") && error.contains("ip address"), "{error}");
 }

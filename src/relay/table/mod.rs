@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
-use crate::config::{self, Address, Balance, Config};
 use super::shared::millis;
 use super::sticky::Sticky;
+use crate::config::{self, Address, Balance, Config};
 use bounds::Bounds;
 use ring::Ring;
 use router::Router;
@@ -131,12 +131,7 @@ impl Table {
 }
 
 impl Pool {
-    fn build(
-        config: &config::Pool,
-        found: &[config::Backend],
-        secret: &[u8; 32],
-        previous: Option<&Pool>,
-    ) -> Pool {
+    fn build(config: &config::Pool, found: &[config::Backend], secret: &[u8; 32], previous: Option<&Pool>) -> Pool {
         let known: HashMap<&SockAddr, &Member> =
             previous.into_iter().flat_map(|pool| &pool.members).map(|member| (&*member.address, member)).collect();
         let mut members: Vec<Member> = Vec::with_capacity(config.backends.len() + found.len());

@@ -74,7 +74,8 @@ impl Router {
         let host = &*host;
         let exact = self.exact.get(host).into_iter();
         // From the longest suffix to the shortest. A name without anything before the first dot has none.
-        let suffixes = host.match_indices('.').filter(|(at, _)| *at > 0).filter_map(|(at, _)| self.suffixes.get(&host[at..]));
+        let suffixes =
+            host.match_indices('.').filter(|(at, _)| *at > 0).filter_map(|(at, _)| self.suffixes.get(&host[at..]));
         exact.chain(suffixes).chain([&self.any]).flatten().find_map(|&number| {
             let entry = &self.routes[number as usize];
             let matched = entry.route.path.matched(asked.path())?;

@@ -56,7 +56,7 @@ fn end(bytes: &[u8], split: usize, kind: HeadKind) -> Result<Option<usize>, Faul
 fn requests(bytes: &[u8], split: usize) {
     let end = match end(bytes, split, HeadKind::Request) {
         Ok(end) => end.unwrap_or(bytes.len()),
-        Err(fault) => return assert!(matches!(fault.status, 400 | 414 | 431 | 505) && !fault.response().is_empty()),
+        Err(fault) => return assert!(matches!(fault.status, 400 | 414 | 431 | 505) && !fault.response("").is_empty()),
     };
     let checked = match request(&bytes[..end], &LIMITS) {
         Ok(Incoming::Upgrade(checked)) => checked,

@@ -265,7 +265,10 @@ fn answers_are_rebuilt_and_end_the_connection() {
         assert_eq!(answer, Ok(Answer::Response { status, head, body }), "{method} {status} {lines}");
     }
     let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec();
-    assert_eq!(answered("GET", "HTTP/1.0 200 OK\r\n\r\n"), Ok(Answer::Response { status: 200, head, body: Body::UntilClose }));
+    assert_eq!(
+        answered("GET", "HTTP/1.0 200 OK\r\n\r\n"),
+        Ok(Answer::Response { status: 200, head, body: Body::UntilClose })
+    );
 }
 
 #[test]
