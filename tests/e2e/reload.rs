@@ -122,7 +122,10 @@ fn l25_a_port_that_another_process_has_changes_nothing() {
     // One that could be bound, too: it must not be left behind.
     let wanted = listeners(&[comes.to_string(), taken.to_string()]);
     refused_reload(&edge, &format!("{wanted}{}", pool(&[&other], "")));
-    edge.until_lines(1, &["nothing has changed", &format!("cannot listen on {taken}"), "Another process listens there"]);
+    edge.until_lines(
+        1,
+        &["nothing has changed", &format!("cannot listen on {taken}"), "Another process listens there"],
+    );
     assert_eq!(at(stays).1, host.name());
     assert!(refuses(comes));
     expect_errors(edge);
