@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::World;
 
 /// Seeds that have found something.
-const REGRESSIONS: &[u64] = &[104];
+const REGRESSIONS: &[u64] = &[];
 const SEEDS: u64 = 2000;
 
 #[test]
