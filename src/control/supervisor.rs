@@ -44,6 +44,8 @@ pub(super) struct Supervisor<'a> {
     found: UnboundedReceiver<()>,
     checks: Checks,
     checked: UnboundedReceiver<Change>,
+    /// When the last reload was begun.
+    asked: Clock,
     /// The file is being read.
     loading: Option<JoinHandle<Result<Config, Faults>>>,
     /// Somebody asked for a reload during a reload.
@@ -91,6 +93,7 @@ impl<'a> Supervisor<'a> {
             found: finding.found,
             checks,
             checked,
+            asked: Clock::now(),
             loading: None,
             again: false,
             phase: Phase::Serving,
@@ -193,6 +196,7 @@ impl<'a> Supervisor<'a> {
             self.again = true;
             return;
         }
+        self.asked = Clock::now();
         self.stamp = self.source.stamp();
         let source = self.source.clone();
         self.loading = Some(tokio::task::spawn_blocking(move || source.load()));
@@ -203,7 +207,6 @@ impl<'a> Supervisor<'a> {
         if self.phase != Phase::Serving {
             return;
         }
-        let began = Clock::now();
         let fixed = keep_what_is_fixed(&self.table.config, &mut config);
         let change = match self.prepare(&config).await {
             Ok(change) => change,
@@ -223,7 +226,7 @@ impl<'a> Supervisor<'a> {
         self.leave_drained(&before);
         let (routes, pools) = (self.table.router.len(), self.table.pools.len());
         let backends: usize = self.table.pools.iter().map(|pool| pool.members.len()).sum();
-        info!(routes, pools, backends, ms = began.elapsed().as_millis() as u64, "reloaded");
+        info!(routes, pools, backends, ms = self.asked.elapsed().as_millis() as u64, "reloaded");
     }
 
     /// Binds the listeners that are new. One that was removed a moment ago may not be closed yet by every worker, and be
