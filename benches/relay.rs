@@ -6,9 +6,12 @@
 #[path = "../tests/sim/stage.rs"]
 mod stage;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringway::config::{Address, Balance, Config, HostMatch, PathMatch, Pool, Route};
 use ringway::op::ConnId;
+use ringway::relay::table::Found;
 use stage::{Stage, config};
 
 fn main() {
@@ -49,6 +52,49 @@ fn main() {
         next_batch(stage);
         2 * open.len()
     });
+    reload(if smoke { 2 } else { 50 });
+}
+
+/// What a reload of 1,000 routes and 10,000 backends costs: the control plane, which builds the table, and a worker with
+/// open sessions, which adopts it and routes the next one.
+fn reload(rounds: u32) {
+    let mut stage = Stage::new(large(), 64);
+    for _ in 0..32 {
+        stage.open();
+    }
+    let (mut build, mut adopt) = (Duration::ZERO, Duration::ZERO);
+    // As the control plane does, so that no worker frees one.
+    let mut tables = vec![stage.table.clone()];
+    for _ in 0..rounds {
+        let config = Arc::new(large());
+        let begin = Instant::now();
+        tables.push(stage.table.next(config, &Found::new(), stage.now));
+        build += begin.elapsed();
+        let begin = Instant::now();
+        stage.adopt(tables.last().expect("just built").clone(), &[0]);
+        stage.end_batch();
+        adopt += begin.elapsed();
+    }
+    println!("reload of 1,000 routes, 10,000 backends/control plane: {:?}", build / rounds);
+    println!("reload of 1,000 routes, 10,000 backends/worker: {:?}", adopt / rounds);
+}
+
+fn large() -> Config {
+    let mut config = config(1);
+    for number in 0..100_u8 {
+        let address = |host| Address::Inet(([10, 0, number, host], 9000).into());
+        let mut pool = Pool::named(format!("pool-{number}"));
+        pool.backends = (0..100).map(|host| address(host).into()).collect();
+        pool.balance = if number % 5 == 0 { Balance::ConsistentHash } else { Balance::LeastConnections };
+        config.pools.push(pool);
+    }
+    for number in 0..1000 {
+        let mut route = Route::catch_all(format!("route-{number}"), number % 100, &config);
+        route.host = HostMatch::Exact(format!("h{}.example.com", number % 250));
+        route.path = PathMatch::Segments(format!("/room-{number}"));
+        config.routes.push(route);
+    }
+    config
 }
 
 /// A binary message of less than 126 bytes.

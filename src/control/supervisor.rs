@@ -244,6 +244,7 @@ impl<'a> Supervisor<'a> {
     fn replace(&mut self, config: Arc<Config>) -> Arc<Table> {
         let next = self.table.next(config, &self.discoveries.found(), Clock::now());
         let before = std::mem::replace(&mut self.table, next);
+        self.free_older();
         self.older.push(before.clone());
         self.adopted = Instant::now();
         before

@@ -137,7 +137,7 @@ impl Stage {
         self.flush();
     }
 
-    fn adopt(&mut self, table: Arc<Table>, listeners: &[u32]) {
+    pub fn adopt(&mut self, table: Arc<Table>, listeners: &[u32]) {
         for (_, slot) in self.relay.adopt(table.clone(), listeners, self.now, &mut self.ops) {
             let slot = usize::from(slot);
             self.accepting.resize(self.accepting.len().max(slot + 1), Accepting::Closed);
