@@ -79,8 +79,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> Result<ExitCode, String> {
-    let source = Source { file: args.config, flags: args.flags };
-    let name = source.file.as_ref().map_or_else(|| "command line".into(), |path| path.display().to_string());
+    let source = Source::new(args.config, args.flags);
+    let name = source.name();
     let config = source.load().map_err(|faults| faults.to_string())?;
     if args.test_print {
         print(&config::print(&config))
@@ -100,7 +100,7 @@ fn demo(args: DemoArgs) -> Result<ExitCode, String> {
         log_level: args.log_level,
         ..Flags::default()
     };
-    let source = Source { file: None, flags };
+    let source = Source::new(None, flags);
     let config = source.load().map_err(|faults| faults.to_string())?;
     relay(config, source, "demo", Some(demo))
 }

@@ -9,14 +9,25 @@ use crate::config::{self, Config, Faults, Flags, Machine};
 /// Where the configuration comes from, for the first time and each time it is read again.
 #[derive(Clone, Debug)]
 pub struct Source {
-    pub file: Option<PathBuf>,
-    pub flags: Flags,
+    file: Option<PathBuf>,
+    flags: Flags,
+    /// As it was at start: which CPUs there are for workers does not change when this thread is moved to others.
+    machine: Machine,
 }
 
 impl Source {
+    pub fn new(file: Option<PathBuf>, flags: Flags) -> Self {
+        Source { file, flags, machine: Machine::this() }
+    }
+
+    /// For the log: the file's name, if there is one.
+    pub fn name(&self) -> String {
+        self.file.as_ref().map_or_else(|| "command line".into(), |path| path.display().to_string())
+    }
+
     /// May block: names of backends are looked up.
     pub fn load(&self) -> Result<Config, Faults> {
-        config::load(self.file.as_deref(), &self.flags, &Machine::this())
+        config::load(self.file.as_deref(), &self.flags, &self.machine)
     }
 
     /// What changes when the file is written or replaced, by a symbolic link too. `None`: there is none to be read.
@@ -71,7 +82,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("ringway-stamp-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("a.toml");
-        let source = Source { file: Some(file.clone()), flags: Flags::default() };
+        let source = Source::new(Some(file.clone()), Flags::default());
         assert_eq!(source.stamp(), None);
         std::fs::write(&file, "one").unwrap();
         let first = source.stamp();
@@ -80,5 +91,20 @@ mod tests {
         std::fs::rename(directory.join("b.toml"), &file).unwrap();
         assert_ne!(source.stamp(), first);
         std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// The control plane's thread may have been moved to another CPU, so that the workers have theirs for themselves.
+    #[test]
+    fn the_cpus_are_those_of_the_start() {
+        let cpus = Machine::this().cpus;
+        let flags = Flags {
+            backend: vec!["127.0.0.1:9".parse().unwrap()],
+            cpus: Some(config::Cpus(cpus.clone())),
+            ..Flags::default()
+        };
+        let mut source = Source::new(None, flags);
+        assert_eq!(source.load().unwrap().cpus, Some(cpus));
+        source.machine.cpus = vec![8000];
+        assert!(source.load().unwrap_err().to_string().contains("may not use CPU"));
     }
 }
