@@ -63,7 +63,16 @@ pub(super) struct Current {
 pub(super) struct View {
     pub balancer: Balancer,
     /// Sessions that wait for their turn, first come, first served.
-    pub queue: VecDeque<u32>,
+    pub queue: VecDeque<Waiting>,
+}
+
+/// Somebody in a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub session: u32,
+    /// It has failed at some of the pool's backends and waits for the others: that these are full says nothing to those
+    /// behind it.
+    pub picky: bool,
 }
 
 impl Policy {
@@ -142,28 +151,32 @@ impl Current {
     }
 
     /// Puts a session at the end of the pool's queue; false if that is full.
-    pub fn enqueue(&mut self, pool: usize, session: u32) -> bool {
+    pub fn enqueue(&mut self, pool: usize, who: Waiting) -> bool {
         let max = self.table.pools[pool].config.admission.queue_max as usize;
         let queue = &mut self.view(pool).queue;
         if queue.len() >= max {
             return false;
         }
-        queue.push_back(session);
+        queue.push_back(who);
         if queue.len() == 1 {
             self.crowded.push(pool);
         }
-        self.table.pools[pool].state.waiting.fetch_add(1, Relaxed);
+        let state = &self.table.pools[pool].state;
+        state.waiting.fetch_add(1, Relaxed);
+        state.picky.fetch_add(u32::from(who.picky), Relaxed);
         true
     }
 
     pub fn dequeue(&mut self, pool: usize, session: u32) {
         let queue = &mut self.view(pool).queue;
-        let Some(at) = queue.iter().position(|waiting| *waiting == session) else { return };
-        queue.remove(at);
+        let Some(at) = queue.iter().position(|waiting| waiting.session == session) else { return };
+        let picky = queue.remove(at).is_some_and(|who| who.picky);
         if queue.is_empty() {
             self.crowded.retain(|crowded| *crowded != pool);
         }
-        self.table.pools[pool].state.waiting.fetch_sub(1, Relaxed);
+        let state = &self.table.pools[pool].state;
+        state.waiting.fetch_sub(1, Relaxed);
+        state.picky.fetch_sub(u32::from(picky), Relaxed);
     }
 
     /// Everybody who waits, queue by queue, in order. They wait no longer.
@@ -171,8 +184,10 @@ impl Current {
         let mut waiting = Vec::new();
         for pool in std::mem::take(&mut self.crowded) {
             let queue = std::mem::take(&mut self.view(pool).queue);
-            self.table.pools[pool].state.waiting.fetch_sub(queue.len() as u32, Relaxed);
-            waiting.extend(queue);
+            let state = &self.table.pools[pool].state;
+            state.waiting.fetch_sub(queue.len() as u32, Relaxed);
+            state.picky.fetch_sub(queue.iter().filter(|who| who.picky).count() as u32, Relaxed);
+            waiting.extend(queue.iter().map(|who| who.session));
         }
         waiting
     }

@@ -11,6 +11,7 @@ use super::close::{Notice, name};
 use super::end::{End, Link};
 use super::handshake::Handshake;
 use super::plain;
+use super::policy::Waiting;
 use super::session::{Session, State};
 use super::shared::{Context, millis};
 use super::table::breaker::Change;
@@ -97,7 +98,9 @@ impl Session {
         let (pool_number, pool) = policy.pool();
         if !handshake.admitted {
             let queue_max = pool.config.admission.queue_max;
-            if !its_turn && queue_max > 0 && pool.state.waiting.load(Relaxed) > 0 {
+            // Who waits for some backends only is not overtaken by somebody who goes to another.
+            let others = || pool.state.waiting.load(Relaxed) > pool.state.picky.load(Relaxed);
+            if !its_turn && queue_max > 0 && others() {
                 return Err(Denial::Busy(Fault::new(503, "Too many handshakes wait for this pool.")));
             }
             admit(pool, cx.now)?;
@@ -143,7 +146,8 @@ impl Session {
         let policy = self.policy();
         let (pool_number, pool) = policy.pool();
         let until = cx.now + millis(pool.config.admission.queue_timeout);
-        if !cx.shared.current.enqueue(pool_number, self.index) {
+        let picky = matches!(&self.state, State::Connecting(handshake) if !handshake.tried.is_empty());
+        if !cx.shared.current.enqueue(pool_number, Waiting { session: self.index, picky }) {
             return self.refuse_for_now(fault, cx);
         }
         let State::Connecting(mut handshake) = std::mem::replace(&mut self.state, State::Ending) else {

@@ -7,6 +7,8 @@ use crate::op::{ConnId, Op, Side};
 pub(super) const FEED_MS: u64 = 1;
 /// How often those who wait for a backend ask whether there is one.
 const ADMIT_MS: u64 = 10;
+/// So many of a queue who wait for some backends only are asked in vain before the rest of them is passed over.
+const PICKY_MAX: usize = 32;
 /// With no buffer left: how often one slow reader is cut.
 const RELIEVE_MS: u64 = 20;
 
@@ -67,14 +69,26 @@ impl Relay {
         {
             self.admit_at = self.now + ADMIT_MS;
             for pool in self.shared.current.crowded.clone() {
-                while let Some(&index) = self.shared.current.view(pool).queue.front() {
-                    let (session, mut cx) = self.enter(index, ops);
-                    if !session.take_turn(&mut cx) {
-                        break;
-                    }
-                }
+                self.admit_from(pool, ops);
             }
             self.settle(ops);
+        }
+    }
+
+    /// Who waits for some backends only, in vain, keeps its place, but nobody behind it.
+    fn admit_from(&mut self, pool: usize, ops: &mut Vec<Op>) {
+        let mut kept = 0;
+        while let Some(&who) = self.shared.current.view(pool).queue.get(kept) {
+            if who.picky && kept >= PICKY_MAX {
+                kept += 1;
+                continue;
+            }
+            let (session, mut cx) = self.enter(who.session, ops);
+            match session.take_turn(&mut cx) {
+                true => {}
+                false if who.picky => kept += 1,
+                false => break,
+            }
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct PoolState {
     pub sessions: AtomicU32,
     /// Handshakes that wait for their turn, over all workers.
     pub waiting: AtomicU32,
+    /// Those of them who have failed at some backends and wait for the others.
+    pub picky: AtomicU32,
     /// The latest time at which a worker made a view of the pool. No worker's view may lag behind another's.
     pub seen: AtomicU64,
     /// Handshakes per second.

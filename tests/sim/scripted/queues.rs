@@ -217,3 +217,25 @@ fn those_who_wait_hear_that_the_relay_shuts_down() {
     assert_ends(&mut stage, [open, backend]);
     assert!(stage.relay.is_drained());
 }
+
+/// One who has failed at a backend waits for another one. That keeps nobody from the first, who it would answer.
+#[test]
+fn who_waits_for_some_backends_only_keeps_nobody_from_the_others() {
+    let mut config = config(2);
+    config.pools[0].backends[1].connections_max = Some(1);
+    config.pools[0].admission.queue_max = 10;
+    let mut stage = Stage::new(config, 8);
+    let mut opened = Vec::new();
+    // Until the second backend is full and it is the first one's turn.
+    while opened.iter().all(|(_, port)| *port != 2) {
+        let (client, backend) = stage.open();
+        opened.push((client, stage.port(backend)));
+    }
+    let (failed, backend) = stage.request();
+    assert_eq!(stage.port(backend), 1);
+    stage.connected(backend, Err(libc::ECONNREFUSED));
+    assert_eq!((served(&stage, &[failed]), waiting(&stage)), (vec![false], 1));
+    let late = stage.request().0;
+    stage.pass(ms(50));
+    assert_eq!(served(&stage, &[failed, late]), [false, true], "the first backend has all the room there is");
+}
