@@ -17,6 +17,7 @@ use super::shared::{Context, millis};
 use super::table::breaker::Change;
 use super::table::eject;
 use super::table::{Pool, router::Asked};
+use super::waiting::ADMIT_MS;
 use crate::config::{Balance, HashKey, HeaderEdits, PlainHttp};
 use crate::op::{Op, Side};
 use crate::proto::http::{Body, Fault};
@@ -30,8 +31,8 @@ enum Denial {
     Unwell(Fault),
     /// The pool's circuit breaker is open.
     Open(Fault),
-    /// It may wait for its turn.
-    Busy(Fault),
+    /// It may wait for its turn, and ask again after so many milliseconds.
+    Busy(Fault, u64),
 }
 
 impl Session {
@@ -39,7 +40,7 @@ impl Session {
     pub fn connect_next(&mut self, cx: &mut Context<'_>) {
         match self.routed(cx).and_then(|()| self.choose(false, cx)) {
             Ok(number) => self.connect(number, cx),
-            Err(Denial::Busy(fault)) => self.enqueue(fault, cx),
+            Err(Denial::Busy(fault, _)) => self.enqueue(fault, cx),
             Err(denial) => self.deny(denial, cx),
         }
     }
@@ -47,7 +48,7 @@ impl Session {
     fn deny(&mut self, denial: Denial, cx: &mut Context<'_>) {
         match denial {
             Denial::Refused(fault) => self.refuse(fault, cx),
-            Denial::Busy(fault) | Denial::Open(fault) => self.refuse_for_now(fault, cx),
+            Denial::Busy(fault, _) | Denial::Open(fault) => self.refuse_for_now(fault, cx),
             Denial::Unwell(fault) => {
                 self.handshake_judged(false, cx);
                 self.refuse_for_now(fault, cx);
@@ -101,7 +102,7 @@ impl Session {
             // Who waits for some backends only is not overtaken by somebody who goes to another.
             let others = || pool.state.waiting.load(Relaxed) > pool.state.picky.load(Relaxed);
             if !its_turn && queue_max > 0 && others() {
-                return Err(Denial::Busy(Fault::new(503, "Too many handshakes wait for this pool.")));
+                return Err(Denial::Busy(Fault::new(503, "Too many handshakes wait for this pool."), ADMIT_MS));
             }
             admit(pool, cx.now)?;
             handshake.admitted = true;
@@ -114,7 +115,9 @@ impl Session {
             return Ok(wanted);
         }
         balancer.choose(pool, &ask).map_err(|unavailable| match unavailable {
-            Unavailable::Full => Denial::Busy(Fault::new(503, "Every backend of this pool has all it can take.")),
+            Unavailable::Full => {
+                Denial::Busy(Fault::new(503, "Every backend of this pool has all it can take."), ADMIT_MS)
+            }
             Unavailable::Down if handshake.timed_out => {
                 Denial::Unwell(Fault::new(504, "No backend accepted the connection in time."))
             }
@@ -160,11 +163,11 @@ impl Session {
         cx.shared.metrics.queued.add(1);
     }
 
-    /// First in its queue. Returns whether it has left it.
-    pub fn take_turn(&mut self, cx: &mut Context<'_>) -> bool {
+    /// First in its queue. Fails if it cannot leave it yet: then it may ask again after so many milliseconds.
+    pub fn take_turn(&mut self, cx: &mut Context<'_>) -> Result<(), u64> {
         let chosen = self.choose(true, cx);
-        if let Err(Denial::Busy(_)) = chosen {
-            return false;
+        if let Err(Denial::Busy(_, wait)) = chosen {
+            return Err(wait);
         }
         self.leave_queue(cx);
         self.resume();
@@ -173,7 +176,7 @@ impl Session {
             Err(denial) => self.deny(denial, cx),
         }
         cx.unsettle(self);
-        true
+        Ok(())
     }
 
     /// The queue is gone, because there is a newer table.
@@ -371,7 +374,8 @@ fn admit(pool: &Pool, now: u64) -> Result<(), Denial> {
     if let Some(per_second) = admission.handshakes_per_second_max {
         let burst = admission.handshakes_burst.unwrap_or(per_second);
         let taken = pool.state.rate.take(per_second, burst, now);
-        taken.map_err(|_| Denial::Busy(Fault::new(503, "This pool takes no more handshakes per second.")))?;
+        let busy = |wait| Denial::Busy(Fault::new(503, "This pool takes no more handshakes per second."), wait);
+        taken.map_err(busy)?;
     }
     let change = pool.state.breaker.admit(&pool.config.breaker, now).map_err(|_| open())?;
     tell(pool, change);

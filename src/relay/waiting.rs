@@ -5,8 +5,8 @@ use crate::op::{ConnId, Op, Side};
 
 /// How long those who wait for a buffer wait for their turn while there are buffers.
 pub(super) const FEED_MS: u64 = 1;
-/// How often those who wait for a backend ask whether there is one.
-const ADMIT_MS: u64 = 10;
+/// How often those who wait for a backend ask whether there is one, if nothing tells them when there will be.
+pub(super) const ADMIT_MS: u64 = 10;
 /// So many of a queue who wait for some backends only are asked in vain before the rest of them is passed over.
 const PICKY_MAX: usize = 32;
 /// With no buffer left: how often one slow reader is cut.
@@ -62,7 +62,7 @@ impl Relay {
     }
 
     /// Lets those in who wait at pools that have room again: the first of each queue, as long as that succeeds. Other workers
-    /// make room too, and rates allow more with time, so those who wait also ask from time to time.
+    /// make room too, so those who wait also ask from time to time, and as soon as a rate allows more.
     pub(super) fn admit_waiting(&mut self, ops: &mut Vec<Op>) {
         while !self.shared.current.crowded.is_empty()
             && (std::mem::take(&mut self.shared.room) || self.admit_at <= self.now)
@@ -84,11 +84,12 @@ impl Relay {
                 continue;
             }
             let (session, mut cx) = self.enter(who.session, ops);
-            match session.take_turn(&mut cx) {
-                true => {}
-                false if who.picky => kept += 1,
-                false => break,
+            let Err(wait) = session.take_turn(&mut cx) else { continue };
+            self.admit_at = self.admit_at.min(self.now.saturating_add(wait));
+            if !who.picky {
+                break;
             }
+            kept += 1;
         }
     }
 }

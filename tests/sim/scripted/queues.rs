@@ -239,3 +239,17 @@ fn who_waits_for_some_backends_only_keeps_nobody_from_the_others() {
     stage.pass(ms(50));
     assert_eq!(served(&stage, &[failed, late]), [false, true], "the first backend has all the room there is");
 }
+
+#[test]
+fn a_rate_holds_for_those_who_wait_too() {
+    let mut config = config(1);
+    config.pools[0].admission.handshakes_per_second_max = Some(1000);
+    config.pools[0].admission.handshakes_burst = Some(1);
+    config.pools[0].admission.queue_max = 500;
+    let mut stage = Stage::new(config, 600);
+    stage.pass(ms(1000));
+    let clients: Vec<_> = (0..400).map(|_| stage.request().0).collect();
+    stage.pass(ms(200));
+    let served = served(&stage, &clients).into_iter().filter(|served| *served).count();
+    assert!((195..=205).contains(&served), "{served} in 200 ms at 1000 per second");
+}
