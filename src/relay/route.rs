@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::balance::{self, Ask, Unavailable, hash_bytes};
@@ -62,6 +63,7 @@ impl Session {
         if policy.route().is_some() && policy.table.generation == cx.shared.current.table.generation {
             return Ok(());
         }
+        let before = policy.route().map(|_| policy.pool().1.state.clone());
         let State::Connecting(handshake) = &mut self.state else { unreachable!("asked in state Connecting only") };
         let incoming = handshake.incoming.as_ref().expect("a request is checked before it is routed");
         let asking = incoming.head();
@@ -84,7 +86,8 @@ impl Session {
         handshake.wanted = wanted(pool, asking);
         handshake.came_with = handshake.wanted;
         handshake.tried.clear();
-        handshake.admitted = false;
+        // Another table's pool may be the same one, which has let it in and counted it already.
+        handshake.admitted &= before.is_some_and(|before| Arc::ptr_eq(&before, &pool.state));
         self.backend_number = None;
         self.policy = Some(policy);
         Ok(())

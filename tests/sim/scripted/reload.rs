@@ -280,3 +280,23 @@ fn a_request_is_routed_by_its_listener_as_long_as_that_is_there() {
     waiting.iter().for_each(|client| end(&mut stage, *client));
     assert_over(&stage, [waiting[0], waiting[1]]);
 }
+
+/// Who has been let in and waits for room only is not counted again.
+#[test]
+fn who_has_been_let_in_is_not_counted_again() {
+    let mut before = narrow(10);
+    before.pools[0].admission.handshakes_per_second_max = Some(1);
+    before.pools[0].admission.handshakes_burst = Some(3);
+    let mut stage = Stage::new(before.clone(), 8);
+    stage.pass(ms(1000));
+    let (open, _) = stage.open();
+    let waits = stage.request().0;
+    stage.reload(before.clone());
+    stage.reload(before);
+    end(&mut stage, open);
+    answer(&mut stage, waits);
+    end(&mut stage, waits);
+    let third = stage.request().0;
+    assert_eq!(served(&stage, &[third]), [true], "it is the third of three");
+    end(&mut stage, third);
+}
