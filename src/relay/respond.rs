@@ -30,6 +30,11 @@ impl Response {
     pub fn plain(body: Body, upload: Option<Upload>, patience: u64) -> Box<Self> {
         Box::new(Response { body, room: u64::MAX, patience, until: u64::MAX, upload })
     }
+
+    /// Of the next bytes, if the last ones have moved now.
+    pub fn deadline(&self, now: u64) -> u64 {
+        (now + self.patience).min(self.until)
+    }
 }
 
 impl Session {
@@ -50,7 +55,7 @@ impl Session {
         let passed = (taken as u64).min(response.room);
         response.room -= passed;
         let over = passed < taken as u64 || response.room == 0 && !complete;
-        self.deadline = (cx.now + response.patience).min(response.until);
+        self.deadline = response.deadline(cx.now);
         self.down.forward(&bytes[..passed as usize], lease, cx);
         if over {
             self.outcome.reason = "response body larger than the limit".into();
@@ -58,6 +63,17 @@ impl Session {
         if over || complete {
             self.linger(cx);
         }
+    }
+
+    /// Nothing has come for some time. While the client takes its time over what it has been sent already, nothing can:
+    /// how long that may be is timeouts.send_stall.
+    pub fn response_timed_out(&mut self, cx: &mut Context<'_>) {
+        let State::Responding(response) = &self.state else { unreachable!("asked in state Responding only") };
+        if self.client.sending && cx.now < response.until {
+            self.deadline = response.deadline(cx.now);
+            return;
+        }
+        self.terminate(cx);
     }
 
     /// The backend has sent FIN, or RST.

@@ -232,6 +232,7 @@ impl Session {
             (State::Lingering, Side::Client) if !self.client.shut => {
                 self.deadline = cx.now + self.waits().send_stall;
             }
+            (State::Responding(response), Side::Client) => self.deadline = response.deadline(cx.now),
             (State::Answering(handshake), Side::Backend) if handshake.uploads() => {
                 self.deadline = cx.now + self.waits().plain_http;
             }
@@ -395,7 +396,8 @@ impl Session {
                 State::Queued(_) => self.queue_timed_out(cx),
                 State::Connecting(_) => self.connect_timed_out(cx),
                 State::Answering(_) => self.answer_timed_out(cx),
-                State::Responding(_) | State::Lingering => self.terminate(cx),
+                State::Responding(_) => self.response_timed_out(cx),
+                State::Lingering => self.terminate(cx),
                 State::Open => self.go_away(self.leave, cx),
                 State::Closing(_) => self.close_timed_out(cx),
             }

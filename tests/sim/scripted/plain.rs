@@ -220,3 +220,31 @@ fn where_it_is_not_forwarded_it_is_refused() {
     assert!(stage.dialled.is_empty());
     assert_ends(&mut stage, [client, backend]);
 }
+
+/// A client that takes its time, but takes something all the time.
+#[test]
+fn a_slow_client_of_a_long_page_is_waited_for() {
+    let mut config = forwarding();
+    config.routes[0].timeouts.plain_http = ms(10_000);
+    config.routes[0].timeouts.send_stall = ms(25_000);
+    let mut stage = Stage::new(config, 4);
+    let (client, backend) = asked(&mut stage, &post("Content-Length: 0\r\n"));
+    stage.give(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    stage.out(client);
+    stage.stick(client, Some(1000));
+    while stage.receives(backend) {
+        stage.give(backend, &[b'x'; 4096]);
+    }
+    stage.pass(ms(60_000));
+    assert!(stage.is_open(client), "it has taken a thousand bytes each time");
+    // It takes nothing any more.
+    stage.stick(client, Some(0));
+    stage.pass(ms(60_000));
+    assert_over(&stage, [client, backend]);
+
+    // Nor is a backend waited for that has nothing more to say.
+    let (client, backend) = asked(&mut stage, &post("Content-Length: 0\r\n"));
+    stage.give(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    stage.pass(ms(10_001));
+    assert_over(&stage, [client, backend]);
+}
