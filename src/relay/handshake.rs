@@ -49,6 +49,8 @@ pub(super) struct Handshake {
     pub tried: Vec<u16>,
     /// One of them had not answered in time.
     pub timed_out: bool,
+    /// This machine lacked what a connect needs: that says nothing of the pool.
+    pub lacked: bool,
     /// The body of a request that is plain HTTP, once a backend is there to take it.
     pub upload: Option<Upload>,
     /// The answer may have no body.

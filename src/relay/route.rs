@@ -51,7 +51,10 @@ impl Session {
             Denial::Refused(fault) => self.refuse(fault, cx),
             Denial::Busy(fault, _) | Denial::Open(fault) => self.refuse_for_now(fault, cx),
             Denial::Unwell(fault) => {
-                self.handshake_judged(false, cx);
+                let lacked = matches!(&self.state, State::Connecting(handshake) if handshake.lacked);
+                if !lacked {
+                    self.handshake_judged(false, cx);
+                }
                 self.refuse_for_now(fault, cx);
             }
         }
@@ -230,6 +233,9 @@ impl Session {
 
     /// No descriptor, no memory or no port: that is nothing that another backend would do better.
     fn connect_lacked(&mut self, error: &io::Error, cx: &mut Context<'_>) {
+        if let State::Connecting(handshake) = &mut self.state {
+            handshake.lacked = true;
+        }
         cx.shared.metrics.connect_failures.add(1);
         if let Some(member) = self.backend()
             && member.state.failure_is_news(cx.now)

@@ -183,3 +183,16 @@ fn a_client_that_gives_up_is_no_failure_of_the_pool() {
     }
     assert_eq!(handshake(&mut stage, ANSWER), 1);
 }
+
+#[test]
+fn what_this_machine_lacks_is_no_failure_of_the_pool() {
+    let mut stage = Stage::new(breaking(), 8);
+    for _ in 0..6 {
+        let (client, backend) = stage.request();
+        assert!(stage.is_open(backend), "the breaker is open");
+        stage.connected(backend, Err(libc::EADDRNOTAVAIL));
+        assert_turned_away(&mut stage, client);
+        stage.eof(client);
+    }
+    assert_eq!(handshake(&mut stage, ANSWER), 1);
+}
