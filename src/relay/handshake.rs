@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
 
-use super::close::name;
+use super::close::{Notice, name};
 use super::listener::ListenerId;
 use super::pipe::Event;
 use super::plain::Upload;
@@ -51,6 +51,8 @@ pub(super) struct Handshake {
     pub timed_out: bool,
     /// This machine lacked what a connect needs: that says nothing of the pool.
     pub lacked: bool,
+    /// Its backend is to be left, with this notice, within so many milliseconds of the 101.
+    pub leaves: Option<(Notice, u64)>,
     /// The body of a request that is plain HTTP, once a backend is there to take it.
     pub upload: Option<Upload>,
     /// The answer may have no body.
@@ -270,6 +272,9 @@ impl Session {
         self.absorb(Side::Backend, &behind, None, cx);
         if self.client.finished {
             self.lost(Side::Client, "connection closed", cx);
+        }
+        if let Some((notice, spread)) = handshake.leaves {
+            self.move_away(notice, spread, cx);
         }
     }
 

@@ -136,6 +136,7 @@ impl Session {
             unreachable!("a backend is chosen before there is one")
         };
         handshake.tried.push(number);
+        handshake.leaves = None;
         self.backend_number = Some(number);
         self.reserved = true;
         self.shaking = true;
@@ -337,8 +338,12 @@ impl Session {
         self.refuse_saying(fault, &format!("Retry-After: {seconds}\r\n"), cx);
     }
 
-    /// Its backend is down or drained: leave, but not all at the same moment.
+    /// Its backend is down or drained: leave, but not all at the same moment. A handshake that is under way goes on, as only
+    /// an open session can be told to come back.
     pub fn move_away(&mut self, notice: Notice, spread: u64, cx: &mut Context<'_>) {
+        if let State::Connecting(handshake) | State::Answering(handshake) = &mut self.state {
+            handshake.leaves = Some((notice, spread));
+        }
         if !matches!(self.state, State::Open) || self.deadline != u64::MAX {
             return;
         }

@@ -98,14 +98,41 @@ fn who_is_leaving_is_told_once() {
     assert_ends(&mut stage, [client, backend]);
 }
 
+/// Wherever it is, it goes on, and leaves as soon as it is open: else nobody would ever tell it.
 #[test]
-fn a_handshake_that_is_under_way_goes_on() {
-    let mut stage = Stage::new(config(1), 4);
+fn a_handshake_that_is_under_way_goes_on_and_leaves_then() {
+    for is_connected in [false, true] {
+        let mut stage = Stage::new(config(1), 4);
+        let (client, backend) = stage.request();
+        let leaves = backend_at(&stage, 1);
+        if !is_connected {
+            stage.move_away(&leaves, Fate::Restart, ms(1000));
+        }
+        stage.connected(backend, Ok(()));
+        stage.out(backend);
+        if is_connected {
+            stage.move_away(&leaves, Fate::Restart, ms(1000));
+        }
+        stage.pass(ms(2000));
+        stage.give(backend, ANSWER);
+        assert_eq!(stage.out(client), ANSWER);
+        stage.pass(ms(1000));
+        assert_close(&mut stage, client, 1012);
+        assert_close(&mut stage, backend, 1012);
+        assert_ends(&mut stage, [client, backend]);
+    }
+}
+
+/// Another backend than the one to be left is kept.
+#[test]
+fn a_handshake_that_has_gone_on_to_another_backend_stays_there() {
+    let mut stage = Stage::new(config(2), 4);
     let (client, backend) = stage.request();
-    stage.move_away(&backend_at(&stage, 1), Fate::Restart, ms(0));
+    let leaves = backend_at(&stage, stage.port(backend));
+    stage.move_away(&leaves, Fate::Restart, ms(0));
+    stage.connected(backend, Err(libc::ECONNREFUSED));
     stage.connected(backend, Ok(()));
     stage.out(backend);
-    stage.move_away(&backend_at(&stage, 1), Fate::Restart, ms(0));
     stage.give(backend, ANSWER);
     assert_eq!(stage.out(client), ANSWER);
     stage.pass(ms(1000));
