@@ -40,7 +40,29 @@ pub(super) fn header_name(text: &str) -> Checked {
 
 /// The name of a header that a request is asked for.
 pub(super) fn request_header_name(text: &str) -> Checked {
+    /// Taken out of every request, or written anew, before routes and pools look at it (proto/upgrade/lines.rs).
+    const NOT_SEEN: [&str; 13] = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
     header_name(text)?;
+    if NOT_SEEN.contains(&text.to_ascii_lowercase().as_str()) {
+        return wrong(
+            text,
+            "is for Ringway alone and never among the headers looked at; for Host there is routes.host",
+        );
+    }
     match text.contains('_') {
         true => wrong(text, "has an underscore; such headers are dropped before anyone can look at them"),
         false => Ok(()),
@@ -198,7 +220,7 @@ mod tests {
             );
         }
         tells(query_name, &["room", "a[b]", "%20"], &["", "a=b", "a&b", "a#", "a b", "ä"]);
-        tells(request_header_name, &["X-Room"], &["X_Room", "", "X Room"]);
+        tells(request_header_name, &["X-Room", "Cookie"], &["X_Room", "", "X Room", "Host", "upgrade"]);
     }
 
     #[test]
