@@ -222,9 +222,9 @@ impl Session {
         };
         // What a page answers is its own affair; a chat backend that answers a handshake with 5xx is not well.
         let good = status < 500 || handshake.is_plain();
-        if good {
+        if status < 500 {
             self.backend_answered(cx);
-        } else {
+        } else if !good {
             self.backend_failed(&format_args!("it answered {status}"), cx);
         }
         self.handshake_judged(good, cx);

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use ringway::config::{PlainHttp, Route};
+
 use super::queues::{assert_turned_away, served};
 use super::*;
 use crate::stage::{ANSWER, config};
@@ -80,6 +82,27 @@ fn failures_in_a_row_eject_and_one_success_forgets_them() {
     stage.pass(ms(5000));
     let after = [0; 2].map(|_| handshake(&mut stage, ANSWER));
     assert!(after.contains(&first), "its ejection is over");
+}
+
+/// A page that could not be served says neither that its backend is unwell nor that it is well again.
+#[test]
+fn a_bad_answer_to_a_page_ends_no_ejection() {
+    let mut config = config(2);
+    (config.pools[0].eject.failures, config.pools[0].eject.time) = (Some(1), ms(60_000));
+    let mut route = Route::catch_all("pages", 0, &config);
+    route.plain_http = PlainHttp::Forward;
+    config.routes.push(route);
+    let mut stage = Stage::new(config, 4);
+    let (page, backend) = stage.ask(b"GET /page HTTP/1.1\r\nHost: chat.example\r\n\r\n");
+    stage.connected(backend, Ok(()));
+    let unwell = stage.port(backend);
+    assert_ne!(handshake(&mut stage, NO), unwell);
+    assert_eq!(handshake(&mut stage, OOPS), unwell);
+    assert!(![0; 4].map(|_| handshake(&mut stage, NO)).contains(&unwell));
+    stage.give(backend, b"HTTP/1.1 503 Overloaded\r\nContent-Length: 0\r\n\r\n");
+    assert!(stage.out(page).starts_with(b"HTTP/1.1 503 "));
+    stage.eof(page);
+    assert!(![0; 4].map(|_| handshake(&mut stage, NO)).contains(&unwell));
 }
 
 #[test]
