@@ -51,9 +51,10 @@ impl Session {
             Denial::Refused(fault) => self.refuse(fault, cx),
             Denial::Busy(fault, _) | Denial::Open(fault) => self.refuse_for_now(fault, cx),
             Denial::Unwell(fault) => {
-                let lacked = matches!(&self.state, State::Connecting(handshake) if handshake.lacked);
-                if !lacked {
-                    self.handshake_judged(false, cx);
+                let has_asked = |handshake: &Handshake| !handshake.tried.is_empty() && !handshake.lacked;
+                match &self.state {
+                    State::Connecting(handshake) if has_asked(handshake) => self.handshake_judged(false, cx),
+                    _ => self.policy().pool().1.state.breaker.withdraw(),
                 }
                 self.refuse_for_now(fault, cx);
             }

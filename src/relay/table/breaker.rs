@@ -77,6 +77,17 @@ impl Breaker {
         }
     }
 
+    /// A handshake that was admitted has found nobody to ask: that was no probe.
+    pub fn withdraw(&self) {
+        let next = |packed| match State::unpack(packed) {
+            State::HalfOpen { issued, succeeded, since } if issued > succeeded => {
+                Some(State::HalfOpen { issued: issued - 1, succeeded, since }.pack())
+            }
+            _ => None,
+        };
+        let _ = self.0.fetch_update(Relaxed, Relaxed, next); // none is counted in other states
+    }
+
     /// A handshake that was admitted has succeeded, or failed.
     pub fn report(&self, config: &config::Breaker, ok: bool, now: u64) -> Option<Change> {
         let percent = config.failures_percent?;
@@ -263,6 +274,23 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(breaker.report(&config(), true, 5001), None, "only one probe is under way");
         }
+    }
+
+    #[test]
+    fn a_probe_that_was_none_is_followed_by_another() {
+        let breaker = opened_at(0);
+        breaker.withdraw();
+        assert_eq!(breaker.admit(&config(), 10), Err(4990), "open it stays open");
+        assert_eq!(breaker.admit(&config(), 5000), Ok(Some(Change::HalfOpened)));
+        breaker.withdraw();
+        breaker.withdraw();
+        assert_eq!([breaker.admit(&config(), 5000), breaker.admit(&config(), 5000)], [Ok(None); 2]);
+        assert_eq!(breaker.admit(&config(), 5000), Err(5000));
+        assert_eq!(breaker.report(&config(), true, 5001), None);
+        breaker.withdraw();
+        breaker.withdraw();
+        assert_eq!(breaker.admit(&config(), 5002), Ok(None), "the one that succeeded still counts");
+        assert_eq!(breaker.report(&config(), true, 5003), Some(Change::Closed));
     }
 
     #[test]

@@ -194,6 +194,37 @@ fn a_probe_that_fails_opens_the_breaker_again() {
     assert_eq!(stage.metrics.sessions.get(), 0);
 }
 
+/// Nobody could have been asked: when somebody can, nothing is in the way.
+#[test]
+fn a_pool_of_nobody_opens_no_breaker() {
+    let mut nobody = breaking();
+    nobody.pools[0].backends[0].drain = true;
+    let mut stage = Stage::new(nobody.clone(), 8);
+    let turn_away = |stage: &mut Stage, times: usize| {
+        for _ in 0..times {
+            let (client, _) = stage.request();
+            assert_turned_away(stage, client);
+            stage.eof(client);
+        }
+    };
+    turn_away(&mut stage, 6);
+    stage.reload(breaking());
+    handshake(&mut stage, ANSWER);
+
+    // Nor does it use up the probes of one that is half open.
+    for _ in 0..3 {
+        handshake(&mut stage, OOPS);
+    }
+    stage.pass(ms(5001));
+    stage.reload(nobody);
+    turn_away(&mut stage, 6);
+    stage.reload(breaking());
+    for _ in 0..2 {
+        handshake(&mut stage, ANSWER);
+    }
+    assert_eq!(stage.metrics.sessions.get(), 0);
+}
+
 /// A handshake whose client has gone says nothing about the pool.
 #[test]
 fn a_client_that_gives_up_is_no_failure_of_the_pool() {
