@@ -376,6 +376,7 @@ impl Session {
     /// What is queued for the client is the last it hears.
     pub fn linger(&mut self, cx: &mut Context<'_>) {
         self.leave_queue(cx);
+        self.withdraw_probe();
         self.retire(Side::Backend, cx);
         self.down.finish = true;
         self.state = State::Lingering;

@@ -52,9 +52,8 @@ impl Session {
             Denial::Busy(fault, _) | Denial::Open(fault) => self.refuse_for_now(fault, cx),
             Denial::Unwell(fault) => {
                 let has_asked = |handshake: &Handshake| !handshake.tried.is_empty() && !handshake.lacked;
-                match &self.state {
-                    State::Connecting(handshake) if has_asked(handshake) => self.handshake_judged(false, cx),
-                    _ => self.policy().pool().1.state.breaker.withdraw(),
+                if matches!(&self.state, State::Connecting(handshake) if has_asked(handshake)) {
+                    self.handshake_judged(false, cx);
                 }
                 self.refuse_for_now(fault, cx);
             }
@@ -91,7 +90,10 @@ impl Session {
         handshake.came_with = handshake.wanted;
         handshake.tried.clear();
         // Another table's pool may be the same one, which has let it in and counted it already.
-        handshake.admitted &= before.is_some_and(|before| Arc::ptr_eq(&before, &pool.state));
+        handshake.admitted &= before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &pool.state));
+        if let Some(before) = before.filter(|_| !handshake.admitted && std::mem::take(&mut self.probe)) {
+            before.breaker.withdraw();
+        }
         self.backend_number = None;
         self.policy = Some(policy);
         Ok(())
@@ -113,6 +115,7 @@ impl Session {
             }
             admit(pool, cx.now)?;
             handshake.admitted = true;
+            self.probe = pool.state.breaker.is_half_open(&pool.config.breaker);
         }
         let ask = Ask { key: handshake.key, tried: &handshake.tried, now: cx.now, random: cx.shared.random() };
         let balancer = &mut cx.shared.current.view(pool_number).balancer;
@@ -307,8 +310,16 @@ impl Session {
 
     /// The handshake is over, for the pool's circuit breaker: once for each that was admitted.
     pub fn handshake_judged(&mut self, good: bool, cx: &mut Context<'_>) {
+        self.probe = false;
         let pool = self.policy().pool().1;
         tell(pool, pool.state.breaker.report(&pool.config.breaker, good, cx.now));
+    }
+
+    /// The handshake is over, and nobody has learnt anything about the pool.
+    pub fn withdraw_probe(&mut self) {
+        if std::mem::take(&mut self.probe) {
+            self.policy().pool().1.state.breaker.withdraw();
+        }
     }
 
     /// It no longer counts among the backend's handshakes.

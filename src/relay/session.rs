@@ -59,6 +59,8 @@ pub(super) struct Session {
     pub reserved: bool,
     /// True exactly while it counts among that backend's handshakes.
     pub shaking: bool,
+    /// True exactly while the breaker of its pool waits for it as a probe.
+    pub probe: bool,
     /// What both sides hear when the deadline of an open session comes.
     pub leave: Notice,
     /// True exactly when the session is on the list of those to settle.
@@ -121,6 +123,7 @@ impl Session {
             backend_number: None,
             reserved: false,
             shaking: false,
+            probe: false,
             leave: Notice::Draining,
             unsettled: false,
             outcome: Outcome::default(),
@@ -339,6 +342,7 @@ impl Session {
             return;
         }
         self.leave_queue(cx);
+        self.withdraw_probe();
         self.state = State::Ending;
         self.deadline = u64::MAX;
         self.retire(Side::Client, cx);

@@ -77,7 +77,12 @@ impl Breaker {
         }
     }
 
-    /// A handshake that was admitted has found nobody to ask: that was no probe.
+    /// Who has just been admitted is a probe.
+    pub fn is_half_open(&self, config: &config::Breaker) -> bool {
+        config.failures_percent.is_some() && matches!(State::unpack(self.0.load(Relaxed)), State::HalfOpen { .. })
+    }
+
+    /// A probe has found nobody to ask, or its client has gone: another one may go.
     pub fn withdraw(&self) {
         let next = |packed| match State::unpack(packed) {
             State::HalfOpen { issued, succeeded, since } if issued > succeeded => {

@@ -194,6 +194,24 @@ fn a_probe_that_fails_opens_the_breaker_again() {
     assert_eq!(stage.metrics.sessions.get(), 0);
 }
 
+/// Clients that go away, or say nothing to the end, cannot keep a breaker half open.
+#[test]
+fn a_probe_whose_client_gives_up_is_followed_by_another_at_once() {
+    let mut stage = Stage::new(breaking(), 8);
+    for _ in 0..4 {
+        handshake(&mut stage, OOPS);
+    }
+    stage.pass(ms(5001));
+    for _ in 0..6 {
+        let (client, backend) = stage.request();
+        assert!(stage.is_open(backend), "a probe may go");
+        stage.connected(backend, Ok(()));
+        end(&mut stage, client);
+    }
+    let clients = [stage.request().0, stage.request().0, stage.request().0];
+    assert_eq!(served(&stage, &clients), [true, true, false], "no more than two at a time");
+}
+
 /// Nobody could have been asked: when somebody can, nothing is in the way.
 #[test]
 fn a_pool_of_nobody_opens_no_breaker() {
