@@ -13,8 +13,8 @@ pub mod router;
 pub mod state;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
@@ -25,7 +25,7 @@ use crate::config::{self, Address, Balance, Config};
 use bounds::Bounds;
 use ring::Ring;
 use router::Router;
-use state::{BackendState, PoolState};
+use state::{BackendState, Checked, PoolState};
 
 /// Backends that discovery has found, by their pool's name.
 pub type Found = HashMap<String, Vec<config::Backend>>;
@@ -42,7 +42,13 @@ pub struct Table {
     pub router: Router,
     /// In the config's order.
     pub pools: Vec<Pool>,
+    /// Backends of earlier tables that this one has not: what is counted about them, as long as sessions use them.
+    gone: Vec<Gone>,
 }
+
+/// A pool's name and an address in it.
+type Place = (Box<str>, Arc<SockAddr>);
+type Gone = (Place, Weak<BackendState>);
 
 #[derive(Debug)]
 pub struct Pool {
@@ -120,13 +126,45 @@ impl Table {
             })
             .collect();
         let router = Router::new(&config);
-        let table = Table { config, generation, epoch, secret, router, pools };
+        let mut table = Table { config, generation, epoch, secret, router, pools, gone: Vec::new() };
+        if let Some(previous) = previous {
+            table.take_back(previous);
+        }
         for (pool_number, pool) in table.pools.iter().enumerate() {
             for (number, member) in pool.members.iter().enumerate() {
                 member.state.place(generation, pool_number, number);
             }
         }
         table
+    }
+}
+
+impl Table {
+    /// Who was missing from a table or two, and comes back, still has the sessions that it had. Whether it is well is not
+    /// known any more.
+    fn take_back(&mut self, previous: &Table) {
+        let left = previous.pools.iter().flat_map(|pool| {
+            let place = |member: &Member| (pool.config.name.as_str().into(), member.address.clone());
+            pool.members.iter().map(move |member| (place(member), Arc::downgrade(&member.state)))
+        });
+        let mut gone: HashMap<Place, Weak<BackendState>> = left.collect();
+        for pool in &self.pools {
+            for member in &pool.members {
+                gone.remove(&(pool.config.name.as_str().into(), member.address.clone()));
+            }
+        }
+        let used = |(_, state): &&Gone| state.upgrade().is_some_and(|state| state.sessions.load(Relaxed) > 0);
+        let mut earlier: HashMap<Place, Weak<BackendState>> = previous.gone.iter().filter(used).cloned().collect();
+        for pool in &mut self.pools {
+            for member in &mut pool.members {
+                let place = (pool.config.name.as_str().into(), member.address.clone());
+                if let Some(state) = earlier.remove(&place).and_then(|state| state.upgrade()) {
+                    state.set_checked(Checked::Unknown);
+                    member.state = state;
+                }
+            }
+        }
+        self.gone = earlier.into_iter().chain(gone).collect();
     }
 }
 

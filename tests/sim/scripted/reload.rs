@@ -176,6 +176,25 @@ fn backends_that_stay_keep_their_counts() {
     assert_over(&stage, [open, other]);
 }
 
+/// Discovery may lose a backend for a moment.
+#[test]
+fn a_backend_that_comes_back_still_has_its_sessions() {
+    let mut stage = Stage::new(narrow(0), 8);
+    let (open, _) = stage.open();
+    for without in 1..=2 {
+        let mut other = narrow(0);
+        other.pools[0].backends = pool_of("chat", &[5]).backends;
+        (0..without).for_each(|_| stage.reload(other.clone()));
+        stage.reload(narrow(0));
+        let late = stage.request().0;
+        assert_turned_away(&mut stage, late);
+        stage.eof(late);
+    }
+    end(&mut stage, open);
+    assert_eq!(stage.table.pools[0].members[0].state.sessions.load(Relaxed), 0);
+    assert_over(&stage, [open, open.peer()]);
+}
+
 #[test]
 fn a_table_lives_as_long_as_its_last_session() {
     let mut stage = Stage::new(config(1), 8);
