@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use crate::fleet::*;
-use crate::harness::{Ringway, Setup, refusal, scratch, until};
+use crate::harness::{Ringway, Setup, refusal, run, scratch, until};
 use crate::wire::*;
 
 /// A relay that has its listeners, like everything else, from its file.
@@ -293,6 +293,20 @@ fn a_drain_is_not_interrupted() {
     assert_eq!(edge.lines(&[" reloaded "]), 0);
     client.client_frame(FIN | CLOSE, close_payload(1001, ""));
     client.expect_end();
+    edge.relay.ended();
+}
+
+/// It waits for whoever may write into the pipe; nobody waits for it.
+#[test]
+fn a_reload_that_never_ends_does_not_keep_the_relay_from_ending() {
+    let host = Host::new();
+    let edge = Edge::start(1, &pool(&[&host], ""));
+    std::fs::remove_file(&edge.relay.config).unwrap();
+    assert!(run(Path::new("mkfifo"), &[edge.relay.config.to_str().unwrap()]).status.success());
+    edge.relay.signal("HUP");
+    edge.until_lines(1, &["SIGHUP: reloading"]);
+    assert_eq!(edge.who(&[]), host.name());
+    edge.relay.signal("TERM");
     edge.relay.ended();
 }
 
