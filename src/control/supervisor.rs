@@ -289,11 +289,9 @@ impl<'a> Supervisor<'a> {
             if pool.config.sessions.on_drain == Fate::Keep {
                 continue;
             }
-            let old = before.pool(&pool.config.name);
-            let was_drained = |member: &Member| {
-                old.is_some_and(|old| old.members.iter().any(|old| is_same(old, member) && old.drain))
-            };
-            for member in drained.filter(|member| !was_drained(member)) {
+            let old = before.pool(&pool.config.name).into_iter().flat_map(|old| &old.members);
+            let known: HashSet<_> = old.filter(|old| old.drain).map(|old| Arc::as_ptr(&old.state)).collect();
+            for member in drained.filter(|member| !known.contains(&Arc::as_ptr(&member.state))) {
                 self.leave(pool, member, pool.config.sessions.on_drain);
             }
         }
@@ -313,10 +311,6 @@ impl<'a> Supervisor<'a> {
             self.workers.send(Command::Leave(Leave { backend: member.state.clone(), fate, spread }));
         }
     }
-}
-
-fn is_same(a: &Member, b: &Member) -> bool {
-    Arc::ptr_eq(&a.state, &b.state)
 }
 
 /// The old configuration stays.

@@ -12,7 +12,7 @@ pub mod ring;
 pub mod router;
 pub mod state;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -90,7 +90,8 @@ impl Table {
         let table = Self::build(config, found, self.generation + 1, (self.epoch, self.secret), Some(self));
         let now = millis(now.saturating_duration_since(self.epoch)).max(1);
         for (pool, before) in table.pools.iter().filter_map(|pool| Some((pool, self.pool(&pool.config.name)?))) {
-            let is_new = |member: &&Member| !before.members.iter().any(|old| Arc::ptr_eq(&old.state, &member.state));
+            let known: HashSet<_> = before.members.iter().map(|member| Arc::as_ptr(&member.state)).collect();
+            let is_new = |member: &&Member| !known.contains(&Arc::as_ptr(&member.state));
             for member in pool.members.iter().filter(|member| member.slow_start.is_some()).filter(is_new) {
                 member.state.up_since.store(now, Relaxed);
             }
@@ -135,7 +136,7 @@ impl Pool {
         let known: HashMap<&SockAddr, &Member> =
             previous.into_iter().flat_map(|pool| &pool.members).map(|member| (&*member.address, member)).collect();
         let mut members: Vec<Member> = Vec::with_capacity(config.backends.len() + found.len());
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for backend in config.backends.iter().chain(found) {
             // What is both named and found is meant once, as it is named.
             if seen.insert(&backend.address) {
