@@ -45,7 +45,8 @@ impl Address {
     pub(super) fn reaches(&self, listener: &Address) -> bool {
         match (self, listener) {
             (Address::Inet(to), Address::Inet(on)) => {
-                let loopback = to.ip().to_canonical().is_loopback() && on.ip().is_unspecified();
+                let is_same_family = to.ip().to_canonical().is_ipv4() == on.is_ipv4();
+                let loopback = to.ip().to_canonical().is_loopback() && on.ip().is_unspecified() && is_same_family;
                 to.port() == on.port() && (to.ip().to_canonical() == on.ip().to_canonical() || loopback)
             }
             (to, on) => to == on,
@@ -167,6 +168,9 @@ mod tests {
         assert!(reaches("127.0.0.1:80", "0.0.0.0:80") && reaches("[::1]:80", "[::]:80"));
         assert!(reaches("127.0.0.1:80", "[::ffff:127.0.0.1]:80"));
         assert!(!reaches("127.0.0.1:81", "0.0.0.0:80") && !reaches("10.0.0.1:80", "0.0.0.0:80"));
+        // Listeners on IPv6 take no IPv4.
+        assert!(!reaches("127.0.0.1:80", "[::]:80") && !reaches("[::1]:80", "0.0.0.0:80"));
+        assert!(reaches("[::ffff:127.0.0.1]:80", "0.0.0.0:80"));
         assert!(reaches("unix:/a", "unix:/a") && !reaches("unix:/a", "unix:/b"));
     }
 }

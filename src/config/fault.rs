@@ -46,12 +46,18 @@ impl fmt::Display for Faults {
             }
             // A flag says already what it is about.
             if !fault.option.is_empty() && !matches!(fault.place, Place::Flag(_)) {
-                write!(f, "{}: ", fault.option)?;
+                write!(f, "{}: ", one_line(&fault.option))?;
             }
-            f.write_str(&fault.message)?;
+            f.write_str(&one_line(&fault.message))?;
         }
         Ok(())
     }
 }
 
 impl std::error::Error for Faults {}
+
+/// What was given may be in it, line ends among them.
+fn one_line(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}

@@ -12,6 +12,9 @@ type Checked = Result<(), String>;
 /// A secret that is short can be guessed.
 const SECRET_CHARACTERS_MIN: usize = 16;
 
+/// As much as requests may have by default.
+const TARGET_BYTES_MAX: usize = 8 << 10;
+
 /// RFC 9110, 5.6.2.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
@@ -134,6 +137,13 @@ pub(super) fn path_segments(text: &str) -> Checked {
 pub(super) fn target(text: &str) -> Checked {
     let (before, query) = text.split_once('?').unwrap_or((text, ""));
     path(before)?;
+    if text.len() > TARGET_BYTES_MAX {
+        return Err(format!("has {} bytes; it may have {TARGET_BYTES_MAX}", text.len()));
+    }
+    // RFC 3986 has no place for them, and what asks for us does not send them.
+    if text.contains(['"', '<', '>', '`']) {
+        return wrong(text, "has a character that no target may have; write it percent-encoded");
+    }
     match query.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
         true => Ok(()),
         false => wrong(text, "has a query with a character that none may have; write it percent-encoded"),
@@ -241,7 +251,11 @@ mod tests {
         ];
         tells(path, &good, &bad);
         tells(path_segments, &["/", "/chat", "/a/b"], &["/chat/", "//", "chat"]);
-        tells(target, &["/", "/health?full=1&x=%20", "/a?"], &["?a", "/a?b c", "/a?b#c", "/../?x", "/a#b"]);
+        tells(
+            target,
+            &["/", "/health?full=1&x=%20", "/a?"],
+            &["?a", "/a?b c", "/a?b#c", "/../?x", "/a#b", "/a<b", "/a>", "/`", "/?\"", "/a?b=<"],
+        );
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::{Duration, Instant as Clock};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
@@ -47,7 +48,7 @@ pub(super) struct Supervisor<'a> {
     /// When the last reload was begun.
     asked: Clock,
     /// The file is being read.
-    loading: Option<JoinHandle<Result<Config, Faults>>>,
+    loading: Option<oneshot::Receiver<Result<Config, Faults>>>,
     /// Somebody asked for a reload during a reload.
     again: bool,
     /// The file as it was when it was last looked at.
@@ -119,7 +120,7 @@ impl<'a> Supervisor<'a> {
                     match loaded {
                         Ok(Ok(config)) => self.reload(config).await,
                         Ok(Err(faults)) => refuse_each(&faults),
-                        Err(error) => refuse(&error),
+                        Err(_) => refuse(&"the thread that read it has panicked"),
                     }
                     if std::mem::take(&mut self.again) {
                         self.load();
@@ -190,7 +191,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Reads the configuration again, on another thread: it may have to wait for a name.
+    /// Reads the configuration again, on another thread: it may have to wait for a name, or for ever, if the file is now a
+    /// pipe. Not on one of the runtime's own, whose end would wait for it too.
     fn load(&mut self) {
         if self.loading.is_some() {
             self.again = true;
@@ -199,7 +201,12 @@ impl<'a> Supervisor<'a> {
         self.asked = Clock::now();
         self.stamp = self.source.stamp();
         let source = self.source.clone();
-        self.loading = Some(tokio::task::spawn_blocking(move || source.load()));
+        let (loaded, loading) = oneshot::channel();
+        // Who has ended meanwhile needs no configuration.
+        match Builder::new().name("reload".into()).spawn(move || drop(loaded.send(source.load()))) {
+            Ok(_) => self.loading = Some(loading),
+            Err(error) => refuse(&error),
+        }
     }
 
     /// A configuration that is good as a whole. What can still fail comes first.
@@ -282,11 +289,9 @@ impl<'a> Supervisor<'a> {
             if pool.config.sessions.on_drain == Fate::Keep {
                 continue;
             }
-            let old = before.pool(&pool.config.name);
-            let was_drained = |member: &Member| {
-                old.is_some_and(|old| old.members.iter().any(|old| is_same(old, member) && old.drain))
-            };
-            for member in drained.filter(|member| !was_drained(member)) {
+            let old = before.pool(&pool.config.name).into_iter().flat_map(|old| &old.members);
+            let known: HashSet<_> = old.filter(|old| old.drain).map(|old| Arc::as_ptr(&old.state)).collect();
+            for member in drained.filter(|member| !known.contains(&Arc::as_ptr(&member.state))) {
                 self.leave(pool, member, pool.config.sessions.on_drain);
             }
         }
@@ -306,10 +311,6 @@ impl<'a> Supervisor<'a> {
             self.workers.send(Command::Leave(Leave { backend: member.state.clone(), fate, spread }));
         }
     }
-}
-
-fn is_same(a: &Member, b: &Member) -> bool {
-    Arc::ptr_eq(&a.state, &b.state)
 }
 
 /// The old configuration stays.

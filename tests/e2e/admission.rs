@@ -212,7 +212,8 @@ fn who_leaves_the_queue_frees_its_place() {
             true => leaver.reset(),
             false => drop(leaver),
         }
-        line.settle();
+        // Not before the relay has seen it: closing may take a moment, as long as another test is starting a process.
+        line.edge.until_lines(1, &["session ended", "ended_by=\"client\""]);
         let waiting = line.join("waiting");
         line.host.release(1);
         opened(held);

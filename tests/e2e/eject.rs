@@ -8,8 +8,8 @@ fn eject(failures: usize, time: &str, more: &str) -> String {
     format!("[pools.eject]\nfailures = {failures}\ntime = \"{time}\"\ntime_max = \"10h\"\n{more}")
 }
 
-/// Not the relay's default, or a silent backend would take 10 s to be noticed.
-const IMPATIENT: &str = "[timeouts]\nanswer = \"500ms\"\n";
+/// Not the relay's default, or a silent backend would take 10 s to be noticed. All others have that time.
+const IMPATIENT: &str = "[timeouts]\nanswer = \"1s\"\n";
 
 /// What a backend can do wrong, and what the client of such a handshake hears.
 const FAULTS: &[(Mood, u16, &str)] = &[
@@ -27,7 +27,7 @@ fn what_sessions_meet_ejects_a_backend() {
     for (mood, status, reason) in FAULTS {
         eprintln!("case {mood:?}");
         let hosts = Host::many(3);
-        let config = IMPATIENT.to_string()
+        let config = if *mood == Mood::Silent { IMPATIENT } else { "" }.to_string()
             + &pool(&hosts.iter().collect::<Vec<_>>(), "")
             + &eject(3, "1h", "early_close = \"1h\"\n");
         let edge = Edge::start(1, &config);
@@ -247,10 +247,9 @@ fn a_half_open_breaker_closes_however_few_handshakes_a_second_there_may_be() {
     let rate = "[pools.admission]\nhandshakes_per_second_max = 20\nhandshakes_burst = 1\nqueue_max = 100\n";
     let edge = Edge::start(1, &(pool(&[&host], "") + rate + &breaker("100ms", 4)));
     host.set(Mood::Status(500));
-    until("it opens", || {
-        edge.status();
-        edge.lines(&["circuit breaker opens"]) == 1
-    });
+    // No more than open it: one that comes when it is half open, before the log has been read, would open it again.
+    (0..4).for_each(|_| assert_eq!(edge.status(), 500));
+    edge.until_lines(1, &["circuit breaker opens"]);
     host.set(Mood::Well);
     until("it closes", || {
         let clients: Vec<_> = (0..8).map(|_| edge.ask(&[])).collect();

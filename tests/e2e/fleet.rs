@@ -80,6 +80,14 @@ pub fn own_ip() -> IpAddr {
     .into()
 }
 
+/// An address that nobody listens on, and nobody else will.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((own_ip(), 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    stop_listening(&listener);
+    address
+}
+
 impl Host {
     pub fn new() -> Host {
         Host::at((own_ip(), 0).into())
@@ -182,7 +190,7 @@ impl Drop for Host {
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for stream in listener.incoming() {
         if shared.stopping.load(SeqCst) {
-            return;
+            return stop_listening(listener);
         }
         let Ok(stream) = stream else { continue };
         let shared = shared.clone();

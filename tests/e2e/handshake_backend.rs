@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
+use crate::fleet::free_address;
 use crate::harness::{Ringway, Setup, Stage, close, refusal, scratch};
 use crate::wire::*;
 
@@ -430,7 +431,7 @@ fn relay_to(backends: &[String], settings: &str) -> Ringway {
 
 #[test]
 fn b21_backend_cannot_be_reached() {
-    let refused = Backend::new().address.to_string();
+    let refused = free_address().to_string();
     // A broadcast address: the kernel refuses at once, and nothing leaves the machine.
     let unreachable = "255.255.255.255:9".to_string();
     let absent = format!("unix:{}", scratch("absent.sock").display());
@@ -472,7 +473,7 @@ fn b21_connect_times_out() {
 #[test]
 fn b21_the_next_backend_is_tried_while_nothing_was_sent() {
     let (_listener, _held, hangs) = full_listener();
-    let refused = Backend::new().address.to_string();
+    let refused = free_address().to_string();
     let backend = Backend::new();
     let good = backend.address.to_string();
     let relay = relay_to(&[refused, hangs, good.clone()], "[timeouts]\nconnect = \"1s\"\n");

@@ -2,6 +2,7 @@
 
 use std::thread::JoinHandle;
 
+use crate::fleet::free_address;
 use crate::harness::{Ringway, Setup, Stage, close, refusal, until};
 use crate::wire::*;
 
@@ -204,7 +205,7 @@ fn l09_storm_of_resets() {
 
 #[test]
 fn l11_all_backends_down_and_back() {
-    let address = Backend::new().address;
+    let address = free_address();
     let setup = Setup { backends: vec![address.to_string()], listen: vec!["127.0.0.1:0".into()], ..Setup::default() };
     let relay = Ringway::start(&setup);
     let refuse = || {
@@ -352,7 +353,7 @@ fn l31_nobody_takes_the_log() {
     for sink in ["2>/dev/full", "2>&1 | true", "2>&1 | sleep 600"] {
         let backend = Backend::new();
         // A port that was free a moment ago, as no log will tell which it is.
-        let address = Backend::new().address;
+        let address = free_address();
         let script = format!(
             "{} --log-level debug --workers 1 --listen {address} --backend {} {sink}",
             crate::harness::program().display(),

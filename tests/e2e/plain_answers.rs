@@ -141,7 +141,7 @@ fn pages_of_failure_are_no_failures_of_the_backend() {
 #[test]
 fn a_long_poll_waits_longer_than_a_handshake() {
     // Each of two clocks that have nothing to do with it has run out meanwhile.
-    let site = site_with("timeouts.answer = \"200ms\"\ntimeouts.idle = \"200ms\"\n");
+    let site = site_with("timeouts.answer = \"1s\"\ntimeouts.idle = \"200ms\"\n");
     let (mut poll, mut polled, _) = forwarded(&site, plain("GET /poll", &[], ""));
     let mut client = site.client();
     client.send(ask("a", "/", &[]));
@@ -157,7 +157,7 @@ fn a_long_poll_waits_longer_than_a_handshake() {
 
 #[test]
 fn a_longer_poll_than_allowed_is_504() {
-    let site = site_with("timeouts.plain_http = \"300ms\"\n");
+    let site = site_with("timeouts.plain_http = \"1s\"\n");
     let (mut client, mut backend, _) = forwarded(&site, plain("GET /poll", &[], ""));
     refusal(&mut client, &[504]);
     backend.expect_end();
@@ -195,7 +195,7 @@ fn bytes_now_and_then_keep_an_answer_going() {
 
 #[test]
 fn an_upgrades_refusal_ends_whatever_the_client_goes_on_sending() {
-    let site = site_with("timeouts.answer = \"300ms\"\ntimeouts.send_stall = \"300ms\"\ntimeouts.linger = \"300ms\"\n");
+    let site = site_with("timeouts.answer = \"1s\"\ntimeouts.send_stall = \"300ms\"\ntimeouts.linger = \"300ms\"\n");
     let mut client = site.client();
     client.send(ask("a", "/", &[]));
     let mut backend = site.backend("web").accept();

@@ -198,7 +198,7 @@ fn a_body_cut_short_is_a_400() {
 #[test]
 fn clients_that_stop_sending_are_no_fault_of_the_backend() {
     // One bad mark would be enough to take it out.
-    let site = touchy("timeouts.plain_http = \"300ms\"\n");
+    let site = touchy("timeouts.plain_http = \"1s\"\n");
     for _ in 0..3 {
         let (mut client, mut backend, _) = forwarded(&site, plain("POST /", &["Content-Length: 11"], "hello"));
         refusal(&mut client, &[408]);

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use crate::fleet::*;
-use crate::harness::{Ringway, Setup, refusal, scratch, until};
+use crate::harness::{Ringway, Setup, refusal, run, scratch, until};
 use crate::wire::*;
 
 /// A relay that has its listeners, like everything else, from its file.
@@ -16,11 +16,6 @@ fn start(config: &str) -> Edge {
 
 fn listeners(addresses: &[String]) -> String {
     addresses.iter().map(|address| format!("[[listeners]]\naddress = \"{address}\"\n")).collect()
-}
-
-/// An address that nobody else uses.
-fn free_address() -> SocketAddr {
-    TcpListener::bind((own_ip(), 0)).unwrap().local_addr().unwrap()
 }
 
 fn at(address: SocketAddr) -> (Wire, String) {
@@ -195,7 +190,8 @@ fn says_back_locally(stream: &mut UnixStream, text: &str) {
 #[test]
 fn a_listener_opens_up_to_all_addresses_on_its_port() {
     let host = Host::new();
-    let port = free_address().port();
+    // Free on every address: the kernel gives nobody one below 32768 unasked.
+    let port = 12_000 + (std::process::id() % 20_000) as u16;
     let (loopback, everywhere) = (format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"));
     let config = |address: &String| format!("{}{}", listeners(std::slice::from_ref(address)), pool(&[&host], ""));
     let edge = start(&config(&loopback));
@@ -236,7 +232,8 @@ fn what_needs_a_restart_is_named_each_time() {
 #[test]
 fn the_log_level_applies() {
     let host = Host::new();
-    let config = |level: &str| format!("log_level = \"{level}\"\n{}", pool(&[&host], ""));
+    let narrow = "connections_max = 1\n[pools.admission]\nqueue_max = 1\n";
+    let config = |level: &str| format!("log_level = \"{level}\"\n{}", pool(&[&host], narrow));
     let listen = vec!["127.0.0.1:0".into()];
     let setup = Setup { settings: config("debug"), listen, logs_as_told: true, ..Setup::default() };
     let edge = Edge { relay: Ringway::start(&setup) };
@@ -244,8 +241,11 @@ fn the_log_level_applies() {
     edge.until_lines(1, &["session ended"]);
     edge.reload(&config("info"));
     edge.who(&[]);
+    // It has ended when there is room for another one.
+    let (mut next, _) = edge.open(&[]);
     edge.reload(&config("debug"));
-    edge.who(&[]);
+    leave(&mut next);
+    drop(next);
     edge.until_lines(2, &["session ended"]);
     assert_eq!(edge.lines(&["session ended"]), 2, "the one under info is not told");
 }
@@ -293,6 +293,20 @@ fn a_drain_is_not_interrupted() {
     assert_eq!(edge.lines(&[" reloaded "]), 0);
     client.client_frame(FIN | CLOSE, close_payload(1001, ""));
     client.expect_end();
+    edge.relay.ended();
+}
+
+/// It waits for whoever may write into the pipe; nobody waits for it.
+#[test]
+fn a_reload_that_never_ends_does_not_keep_the_relay_from_ending() {
+    let host = Host::new();
+    let edge = Edge::start(1, &pool(&[&host], ""));
+    std::fs::remove_file(&edge.relay.config).unwrap();
+    assert!(run(Path::new("mkfifo"), &[edge.relay.config.to_str().unwrap()]).status.success());
+    edge.relay.signal("HUP");
+    edge.until_lines(1, &["SIGHUP: reloading"]);
+    assert_eq!(edge.who(&[]), host.name());
+    edge.relay.signal("TERM");
     edge.relay.ended();
 }
 

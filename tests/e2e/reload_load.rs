@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
-use crate::fleet::{Edge, own_ip};
+use crate::fleet::{Edge, free_address};
 use crate::harness::{Process, Ringway, Setup, peer, scratch, send_signal};
 use crate::wire::*;
 
@@ -118,7 +118,7 @@ fn come_and_go(relay: &Ringway, stop: Arc<AtomicBool>, count: Arc<AtomicUsize>) 
 
 /// Those that listeners name when they are there.
 fn listeners() -> [String; 3] {
-    let free = || std::net::TcpListener::bind((own_ip(), 0)).unwrap().local_addr().unwrap().to_string();
+    let free = || free_address().to_string();
     [free(), free(), format!("unix:{}", scratch("load.sock").display())]
 }
 

@@ -1,6 +1,7 @@
 //! The cookie that brings a client back to its backend: when it is set, what it says, and what becomes of it when the
 //! backend does not.
 
+use crate::fleet::own_ip;
 use crate::harness::{Ringway, Setup, close, peer, scratch, until};
 use crate::plain::plain;
 use crate::wire::*;
@@ -35,7 +36,8 @@ const SECRET: &str = "sticky.secret = \"0123456789abcdef\"\n";
 
 impl Pool {
     fn new(options: &str) -> Pool {
-        let backends: Vec<_> = (0..3).map(|_| Backend::new()).collect();
+        // Where no other test's can take the place of one that is gone.
+        let backends: Vec<_> = (0..3).map(|_| Backend::at((own_ip(), 0).into())).collect();
         Pool { relay: Pool::relay(&backends, options, ""), backends }
     }
 

@@ -397,6 +397,18 @@ pub struct Backend {
     pub address: SocketAddr,
 }
 
+impl Drop for Backend {
+    fn drop(&mut self) {
+        stop_listening(&self.listener);
+    }
+}
+
+/// From here on connections to it are refused. Closing it alone is not enough: a child process that another test is starting
+/// has its descriptor too, until the child's own program runs.
+pub fn stop_listening(listener: &TcpListener) {
+    let _ = socket2::SockRef::from(listener).shutdown(Shutdown::Both);
+}
+
 impl Backend {
     pub fn new() -> Backend {
         Backend::at("127.0.0.1:0".parse().unwrap())

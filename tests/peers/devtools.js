@@ -25,7 +25,10 @@ function devtools(browser) {
 
 // Returns a function that calls a method of the protocol. The browser ends with this process.
 async function start(program, profile) {
-  const browser = spawn(program, [...FLAGS, `--user-data-dir=${profile}`, '--remote-debugging-port=0', 'about:blank'],
+  // Also if this process is killed, as those of a test are at its end.
+  const until = ['--pdeathsig', 'KILL', '--', program];
+  const browser = spawn('setpriv',
+    [...until, ...FLAGS, `--user-data-dir=${profile}`, '--remote-debugging-port=0', 'about:blank'],
     { stdio: ['ignore', 'ignore', 'pipe'] });
   process.on('exit', () => browser.kill('SIGKILL'));
   setTimeout(() => fail('the browser takes too long'), 60000).unref();

@@ -6,11 +6,12 @@ mod routes;
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::SocketAddr;
 
 use super::draft::{Draft, Numbered};
 use super::fault::{Fault, Place};
 use super::units;
-use super::{Address, Config};
+use super::{Address, Config, Listener};
 
 /// Where the relay listens if nothing says so: reachable from this machine alone, so that no one exposes it unasked.
 pub const DEFAULT_LISTENER: &str = "127.0.0.1:8080";
@@ -109,11 +110,30 @@ fn listeners(draft: &Draft, found: &mut Findings) {
         let Numbered { number, value } = addresses[again];
         found.fault(format!("listeners[{number}].address"), format!("{} is listened on twice", value.address));
     }
+    wide_listeners(draft, found);
     let names = draft.listeners.iter().map(|l| (format!("listeners[{}]", l.number), l.value.name.as_str()));
     found.another_each(draft, "listener", names);
     let count = draft.listeners.len();
     if count > usize::from(u16::MAX) {
         found.fault("listeners", format!("{count} listeners are too many; there may be {}", u16::MAX));
+    }
+}
+
+/// One on all addresses of its family has those of the others too: `0.0.0.0:80` and `127.0.0.1:80` cannot both be bound.
+fn wide_listeners(draft: &Draft, found: &mut Findings) {
+    let inet = |listener: &Numbered<Listener>| match listener.value.address {
+        Address::Inet(address) if address.port() != 0 => Some((listener.number, address)),
+        Address::Inet(_) | Address::Unix(_) => None,
+    };
+    let (wide, narrow): (Vec<_>, Vec<_>) =
+        draft.listeners.iter().filter_map(inet).partition(|(_, address)| address.ip().is_unspecified());
+    let key = |address: &SocketAddr| (address.is_ipv4(), address.port());
+    let wide: HashMap<_, _> = wide.into_iter().map(|(number, address)| (key(&address), (number, address))).collect();
+    for (number, address) in narrow {
+        if let Some((wide_number, wide)) = wide.get(&key(&address)) {
+            let path = format!("listeners[{}].address", number.max(*wide_number));
+            found.fault(path, format!("{wide} is {address} too; listen on one of them"));
+        }
     }
 }
 

@@ -21,18 +21,22 @@ impl Reader<'_> {
         let mut pool = Pool::named(self.name(&path, table).unwrap_or_default());
         self.options(&path, table, POOL, POOL_KEYS, &mut pool);
         let backends_path = format!("{path}.backends");
+        // One that was given, but not understood, is on as well.
+        let discovery_path = format!("{path}.discovery");
+        let is_misunderstood = table.contains_key("discovery")
+            && (self.draft.broken || self.draft.faults.iter().any(|fault| fault.option.starts_with(&discovery_path)));
+        let is_discovered = pool.discovery.is_on() || is_misunderstood;
         let backends = match table.get("backends") {
             Some(value) => {
                 let list = self.array(&backends_path, value, "[\"127.0.0.1:9000\"]");
-                if matches!(value.get_ref(), DeValue::Array(_)) && list.is_empty() && !pool.discovery.is_on() {
+                if matches!(value.get_ref(), DeValue::Array(_)) && list.is_empty() && !is_discovered {
                     let message = "is empty; a pool needs at least one backend, or [pools.discovery] to find it";
                     self.fault(value.span(), &backends_path, message);
                 }
                 self.backends(&backends_path, list)
             }
             None => {
-                // One that was given, but not understood, is on as well.
-                if !pool.discovery.is_on() && !table.contains_key("discovery") {
+                if !is_discovered {
                     let message = "is missing; write backends = [\"127.0.0.1:9000\"], or [pools.discovery]";
                     self.fault(span, &backends_path, message);
                 }

@@ -195,6 +195,34 @@ fn listeners_and_pools() {
 }
 
 #[test]
+fn listeners_that_are_in_each_others_way() {
+    let listeners = |addresses: &[&str]| -> String {
+        addresses.iter().map(|address| format!("[[listeners]]\naddress = \"{address}\"\n")).collect()
+    };
+    faults_of(
+        &listeners(&["0.0.0.0:80", "1.2.3.4:80", "[::1]:81", "[::]:81"]),
+        &[
+            "f:4:11: listeners[1].address: 0.0.0.0:80 is 1.2.3.4:80 too; listen on one of them",
+            "f:8:11: listeners[3].address: [::]:81 is [::1]:81 too; listen on one of them",
+        ],
+    );
+    let apart = ["0.0.0.0:80", "1.2.3.4:81", "[::]:80", "[::]:0", "127.0.0.1:0", "0.0.0.0:0", "unix:/a"];
+    accepted(&(listeners(&apart) + POOL), &[]);
+}
+
+#[test]
+fn a_fault_is_one_line_whatever_was_given() {
+    faults_of(
+        "default_pool = \"a\\nb\"\n[timeouts]\nhead = \"1\\n\\u001b[31m\"\n\"a\\rb\" = 1",
+        &[
+            "f:1:16: default_pool: there is no pool of the name \"a\\nb\"",
+            "f:3:8: timeouts.head: \"1\\n\\u{1b}[31m\" is not a time; write it as \"500ms\", \"30s\", \"5m\", \"2h\", \"1d\" or \"1h30m\"",
+            "f:4:1: timeouts.a\\rb: is not known here; known are head, connect, answer, send_stall, idle, close, linger, drain, drain_spread, plain_http",
+        ],
+    );
+}
+
+#[test]
 fn names_are_looked_up() {
     let config = accepted("[[pools]]\nname = \"a\"\nbackends = [\"localhost:9000\"]\n", &[]);
     assert!(

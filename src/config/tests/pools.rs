@@ -216,6 +216,18 @@ fn backends_at_fault() {
 }
 
 #[test]
+fn pools_that_can_have_no_backend() {
+    let missing = "is missing; write backends = [\"127.0.0.1:9000\"], or [pools.discovery]";
+    let empty = "is empty; a pool needs at least one backend, or [pools.discovery] to find it";
+    pool_faults("[pools.discovery]\ninterval_min = \"1s\"", &[&format!("f:1:1: pools[0].backends: {missing}")]);
+    pool_faults("backends = []\n[pools.discovery]", &[&format!("f:3:12: pools[0].backends: {empty}")]);
+    // A source that was not understood is one fault, not two.
+    let fault = "pools[0].discovery.dns: \"a.:80\" is no name with a port; write it as chat.example.com:9000";
+    pool_faults("backends = []\n[pools.discovery]\ndns = \"a.:80\"", &[&format!("f:5:7: {fault}")]);
+    pool_faults("[pools.discovery]\ndns = \"a.:80\"", &[&format!("f:4:7: {fault}")]);
+}
+
+#[test]
 fn cookies_that_browsers_would_not_take() {
     pool_faults(
         "backends = [{ address = \"10.0.0.1:1\", name = \"a b\" }, \"unix:/a,b\", \"10.0.0.2:1\"]\n[pools.sticky]\ncookie = \"b\"\nvalue = \"name\"\nsame_site = \"none\"",

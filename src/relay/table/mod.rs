@@ -1,20 +1,21 @@
 //! The table of one configuration: routes, pools and their backends, built by the control plane, shared by all workers and
 //! never changed. A reload or a discovery builds the next one; what is counted about a pool or a backend lives in
-//! [`state`] and goes on from table to table; [`eject`], [`breaker`] and [`rate`] say how it changes. [`router`] finds the
-//! route of a request; [`ring`], [`bounds`] and [`hash`] are what balancing looks up.
+//! [`state`] and goes on from table to table, which is what `known` is for; [`eject`], [`breaker`] and [`rate`] say how it
+//! changes. [`router`] finds the route of a request; [`ring`], [`bounds`] and [`hash`] are what balancing looks up.
 
 pub mod bounds;
 pub mod breaker;
 pub mod eject;
 pub mod hash;
+mod known;
 pub mod rate;
 pub mod ring;
 pub mod router;
 pub mod state;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
@@ -23,6 +24,7 @@ use super::shared::millis;
 use super::sticky::Sticky;
 use crate::config::{self, Address, Balance, Config};
 use bounds::Bounds;
+use known::{Known, KnownPool, Left};
 use ring::Ring;
 use router::Router;
 use state::{BackendState, Checked, PoolState};
@@ -42,13 +44,9 @@ pub struct Table {
     pub router: Router,
     /// In the config's order.
     pub pools: Vec<Pool>,
-    /// Backends of earlier tables that this one has not: what is counted about them, as long as sessions use them.
-    gone: Vec<Gone>,
+    /// Backends that it has not, but earlier tables had.
+    left: Vec<Left>,
 }
-
-/// A pool's name and an address in it.
-type Place = (Box<str>, Arc<SockAddr>);
-type Gone = (Place, Weak<BackendState>);
 
 #[derive(Debug)]
 pub struct Pool {
@@ -82,7 +80,9 @@ pub struct Member {
 impl Table {
     /// The first table of a process. `secret` must be one that nobody can guess.
     pub fn start(config: Arc<Config>, found: &Found, epoch: Instant, secret: [u8; 32]) -> Arc<Table> {
-        Arc::new(Self::build(config, found, 1, (epoch, secret), None))
+        let table = Self::build(config, found, 1, (epoch, secret), &Known::default());
+        table.place();
+        Arc::new(table)
     }
 
     /// For tests and benchmarks: nothing found, no secret.
@@ -93,14 +93,20 @@ impl Table {
     /// The table that follows this one. Pools are the same if they have the same name, backends if in the same pool they
     /// have the same address. Backends that are new in a pool that is not are new from `now` on.
     pub fn next(&self, config: Arc<Config>, found: &Found, now: Instant) -> Arc<Table> {
-        let table = Self::build(config, found, self.generation + 1, (self.epoch, self.secret), Some(self));
+        let known = Known::of(self);
+        let mut table = Self::build(config, found, self.generation + 1, (self.epoch, self.secret), &known);
         let now = millis(now.saturating_duration_since(self.epoch)).max(1);
-        for (pool, before) in table.pools.iter().filter_map(|pool| Some((pool, self.pool(&pool.config.name)?))) {
-            let is_new = |member: &&Member| !before.members.iter().any(|old| Arc::ptr_eq(&old.state, &member.state));
-            for member in pool.members.iter().filter(|member| member.slow_start.is_some()).filter(is_new) {
-                member.state.up_since.store(now, Relaxed);
+        for pool in table.pools.iter().filter(|pool| known.pool(&pool.config.name).is_some()) {
+            for member in pool.members.iter().filter(|member| member.state.place_in(self.generation).is_none()) {
+                // Of one that is back nobody knows any more whether it is well.
+                member.state.set_checked(Checked::Unknown);
+                if member.slow_start.is_some() {
+                    member.state.up_since.store(now, Relaxed);
+                }
             }
         }
+        table.place();
+        table.left = known.left(self.generation, table.generation);
         Arc::new(table)
     }
 
@@ -113,85 +119,58 @@ impl Table {
         found: &Found,
         generation: u32,
         (epoch, secret): (Instant, [u8; 32]),
-        previous: Option<&Table>,
+        known: &Known<'_>,
     ) -> Table {
-        let known: HashMap<&str, &Pool> =
-            previous.into_iter().flat_map(|table| &table.pools).map(|pool| (pool.config.name.as_str(), pool)).collect();
         let pools = config
             .pools
             .iter()
             .map(|pool| {
                 let found = found.get(&pool.name).map_or(&[][..], Vec::as_slice);
-                Pool::build(pool, found, &secret, known.get(pool.name.as_str()).copied())
+                Pool::build(pool, found, &secret, known.pool(&pool.name))
             })
             .collect();
         let router = Router::new(&config);
-        let mut table = Table { config, generation, epoch, secret, router, pools, gone: Vec::new() };
-        if let Some(previous) = previous {
-            table.take_back(previous);
-        }
-        for (pool_number, pool) in table.pools.iter().enumerate() {
-            for (number, member) in pool.members.iter().enumerate() {
-                member.state.place(generation, pool_number, number);
-            }
-        }
-        table
+        Table { config, generation, epoch, secret, router, pools, left: Vec::new() }
     }
-}
 
-impl Table {
-    /// Who was missing from a table or two, and comes back, still has the sessions that it had. Whether it is well is not
-    /// known any more.
-    fn take_back(&mut self, previous: &Table) {
-        let left = previous.pools.iter().flat_map(|pool| {
-            let place = |member: &Member| (pool.config.name.as_str().into(), member.address.clone());
-            pool.members.iter().map(move |member| (place(member), Arc::downgrade(&member.state)))
-        });
-        let mut gone: HashMap<Place, Weak<BackendState>> = left.collect();
-        for pool in &self.pools {
-            for member in &pool.members {
-                gone.remove(&(pool.config.name.as_str().into(), member.address.clone()));
+    /// From here on everybody knows where in the newest table they are.
+    fn place(&self) {
+        for (pool_number, pool) in self.pools.iter().enumerate() {
+            for (number, member) in pool.members.iter().enumerate() {
+                member.state.place(self.generation, pool_number, number);
             }
         }
-        let used = |(_, state): &&Gone| state.upgrade().is_some_and(|state| state.sessions.load(Relaxed) > 0);
-        let mut earlier: HashMap<Place, Weak<BackendState>> = previous.gone.iter().filter(used).cloned().collect();
-        for pool in &mut self.pools {
-            for member in &mut pool.members {
-                let place = (pool.config.name.as_str().into(), member.address.clone());
-                if let Some(state) = earlier.remove(&place).and_then(|state| state.upgrade()) {
-                    state.set_checked(Checked::Unknown);
-                    member.state = state;
-                }
-            }
-        }
-        self.gone = earlier.into_iter().chain(gone).collect();
     }
 }
 
 impl Pool {
-    fn build(config: &config::Pool, found: &[config::Backend], secret: &[u8; 32], previous: Option<&Pool>) -> Pool {
-        let known: HashMap<&SockAddr, &Member> =
-            previous.into_iter().flat_map(|pool| &pool.members).map(|member| (&*member.address, member)).collect();
+    fn build(
+        config: &config::Pool,
+        found: &[config::Backend],
+        secret: &[u8; 32],
+        known: Option<&KnownPool<'_>>,
+    ) -> Pool {
         let mut members: Vec<Member> = Vec::with_capacity(config.backends.len() + found.len());
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for backend in config.backends.iter().chain(found) {
             // What is both named and found is meant once, as it is named.
             if seen.insert(&backend.address) {
                 let address = sock_addr(&backend.address);
-                let known = known.get(&address).copied();
+                let known = known.and_then(|known| known.backend(&address));
+                let (address, state) = known.unwrap_or_else(|| (Arc::new(address), Arc::default()));
                 members.push(Member {
                     name: backend.name.as_str().into(),
-                    address: known.map_or_else(|| Arc::new(address), |known| known.address.clone()),
+                    address,
                     weight: backend.weight,
                     connections_max: backend.connections_max.or(config.connections_max).unwrap_or(u32::MAX),
                     slow_start: backend.slow_start.or(config.slow_start),
                     backup: backend.backup,
                     drain: backend.drain,
-                    state: known.map_or_else(Arc::default, |known| known.state.clone()),
+                    state,
                 });
             }
         }
-        let state = previous.map_or_else(Arc::default, |pool| pool.state.clone());
+        let state = known.map_or_else(Arc::default, |known| known.state.clone());
         let names = members.iter().map(|member| &*member.name);
         let sticky = config.sticky.cookie.as_ref().map(|_| Sticky::new(&config.sticky, names, secret));
         let is_hashed = matches!(config.balance, Balance::IpHash | Balance::ConsistentHash);
@@ -239,5 +218,52 @@ mod tests {
         assert!(Arc::ptr_eq(&next.pools[0].state, &first.pools[0].state));
         assert_eq!(next.pools[0].members[1].state.place_in(2), Some((0, 1)));
         assert_eq!(first.pools[0].members[1].state.place_in(1), None, "places are those of the newest table");
+    }
+
+    /// A pool of two with so many sessions each, and the same after so many tables without the second of them, or without
+    /// the pool.
+    fn back_after(missing: usize, sessions: u32, with_pool: bool) -> (Arc<Table>, Arc<Table>) {
+        let epoch = Instant::now();
+        let first = Table::first(config(&["10.0.0.1:1", "10.0.0.2:1"]), epoch);
+        for member in &first.pools[0].members {
+            member.state.sessions.store(sessions, Relaxed);
+            member.state.set_checked(Checked::Down);
+        }
+        let without = if with_pool { config(&["10.0.0.1:1"]) } else { Arc::default() };
+        let mut table = first.clone();
+        for _ in 0..missing {
+            table = table.next(without.clone(), &Found::new(), epoch);
+        }
+        let now = epoch + Duration::from_millis(500);
+        let back = table.next(config(&["10.0.0.1:1", "10.0.0.2:1"]), &Found::new(), now);
+        (first, back)
+    }
+
+    #[test]
+    fn who_comes_back_still_has_its_sessions() {
+        for missing in [1, 2, 5] {
+            for with_pool in [true, false] {
+                let (first, back) = back_after(missing, 7, with_pool);
+                assert!(Arc::ptr_eq(&first.pools[0].state, &back.pools[0].state));
+                for (stayed, (first, back)) in
+                    [with_pool, false].into_iter().zip(first.pools[0].members.iter().zip(&back.pools[0].members))
+                {
+                    assert!(Arc::ptr_eq(&first.state, &back.state));
+                    let checked = if stayed { Checked::Down } else { Checked::Unknown };
+                    let up_since = if stayed { 0 } else { 500 };
+                    assert_eq!((back.state.checked(), back.state.up_since.load(Relaxed)), (checked, up_since));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_has_left_is_forgotten_when_its_sessions_have_ended() {
+        let is_remembered = |missing| {
+            let (first, back) = back_after(missing, 0, true);
+            Arc::ptr_eq(&first.pools[0].members[1].state, &back.pools[0].members[1].state)
+        };
+        assert!(is_remembered(1), "a worker may just be choosing it");
+        assert!(!is_remembered(2));
     }
 }
