@@ -2,6 +2,7 @@
 //! discovery or a drained backend asks for it.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::{Duration, Instant as Clock};
@@ -29,6 +30,8 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) const DISCOVERY_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the file is looked at, with config_watch.
 const WATCH: Duration = Duration::from_secs(1);
+/// Reading the configuration takes less, or it waits for something.
+const SLOW: Duration = Duration::from_secs(1);
 /// How long workers may take to close a listener.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -118,7 +121,7 @@ impl<'a> Supervisor<'a> {
                 loaded = async { self.loading.as_mut().expect("asked for while it loads only").await }, if self.loading.is_some() => {
                     self.loading = None;
                     match loaded {
-                        Ok(Ok(config)) => self.reload(config).await,
+                        Ok(Ok(config)) => self.reload(config, &mut signals).await,
                         Ok(Err(faults)) => refuse_each(&faults),
                         Err(_) => refuse(&"the thread that read it has panicked"),
                     }
@@ -195,6 +198,13 @@ impl<'a> Supervisor<'a> {
     /// pipe. Not on one of the runtime's own, whose end would wait for it too.
     fn load(&mut self) {
         if self.loading.is_some() {
+            let since = self.asked.elapsed();
+            if since > SLOW {
+                warn!(
+                    "{} is still being read, since {since:.0?}; it will be read again after that",
+                    self.source.name()
+                );
+            }
             self.again = true;
             return;
         }
@@ -210,21 +220,31 @@ impl<'a> Supervisor<'a> {
     }
 
     /// A configuration that is good as a whole. What can still fail comes first.
-    async fn reload(&mut self, mut config: Config) {
+    async fn reload(&mut self, mut config: Config, signals: &mut Signals) {
         if self.phase != Phase::Serving {
             return;
         }
+        let asked = self.asked;
         let fixed = keep_what_is_fixed(&self.table.config, &mut config);
         let change = match self.prepare(&config).await {
             Ok(change) => change,
             Err(error) => return refuse(&error),
         };
+        let config = Arc::new(config);
+        let mut answered = pin!(self.discoveries.first(&config, DISCOVERY_PATIENCE));
+        loop {
+            tokio::select! {
+                () = &mut answered => break,
+                signal = signals.next() => self.obey(signal),
+            }
+            if self.phase != Phase::Serving {
+                return;
+            }
+        }
         for option in fixed {
             warn!("{option} has changed; that takes effect at the next start");
         }
         self.level.set(config.log_level);
-        let config = Arc::new(config);
-        self.discoveries.first(&config, DISCOVERY_PATIENCE).await;
         let before = self.replace(config);
         if let Err(error) = self.workers.adopt(&self.table, change) {
             error!(%error, "a worker could not be told of the new configuration");
@@ -233,7 +253,7 @@ impl<'a> Supervisor<'a> {
         self.leave_drained(&before);
         let (routes, pools) = (self.table.router.len(), self.table.pools.len());
         let backends: usize = self.table.pools.iter().map(|pool| pool.members.len()).sum();
-        info!(routes, pools, backends, ms = self.asked.elapsed().as_millis() as u64, "reloaded");
+        info!(routes, pools, backends, ms = asked.elapsed().as_millis() as u64, "reloaded");
     }
 
     /// Binds the listeners that are new. One that was removed a moment ago may not be closed yet by every worker, and be

@@ -1,7 +1,7 @@
 //! Reload, row L25 and what an operator sees of L24: what is new holds for new sessions, what is wrong changes nothing.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -306,7 +306,30 @@ fn a_reload_that_never_ends_does_not_keep_the_relay_from_ending() {
     edge.relay.signal("HUP");
     edge.until_lines(1, &["SIGHUP: reloading"]);
     assert_eq!(edge.who(&[]), host.name());
+    // Who asks again is told why nothing happens.
+    until("it is told", || {
+        edge.relay.signal("HUP");
+        edge.lines(&["WARN", "is still being read", edge.relay.config.to_str().unwrap()]) > 0
+    });
     edge.relay.signal("TERM");
+    edge.relay.ended();
+}
+
+#[test]
+fn a_reload_that_waits_for_discovery_does_not_keep_the_relay_from_ending() {
+    let host = Host::new();
+    let edge = Edge::start(1, &pool(&[&host], ""));
+    // It is asked, and never answers.
+    let nameserver = UdpSocket::bind((own_ip(), 0)).unwrap();
+    nameserver.set_read_timeout(Some(DEADLINE)).unwrap();
+    let discovery = "[pools.discovery]\ndns = \"chat.test:80\"\n";
+    let config = format!("nameservers = [\"{}\"]\n{}", nameserver.local_addr().unwrap(), pool(&[&host], discovery));
+    std::fs::write(&edge.relay.config, config).unwrap();
+    edge.relay.signal("HUP");
+    nameserver.recv(&mut [0; 512]).unwrap();
+    edge.relay.signal("INT");
+    edge.until_lines(1, &["SIGINT"]);
+    assert_eq!(edge.lines(&["reloaded"]), 0, "it did not wait");
     edge.relay.ended();
 }
 

@@ -99,23 +99,16 @@ impl Discoveries {
         self.shared.board().found()
     }
 
-    /// Follows the config and waits until every source has answered or failed, but no longer than `patience`: so that a
+    /// Follows the config, and waits until every source has answered or failed, but no longer than `patience`: so that a
     /// relay need not start with pools that would be filled a moment later.
-    pub async fn first(&mut self, config: &Arc<Config>, patience: Duration) {
+    pub fn first(&mut self, config: &Arc<Config>, patience: Duration) -> impl Future<Output = ()> + use<> {
         self.follow(config);
         let deadline = Instant::now() + patience;
-        let complete = async {
-            loop {
-                // Made before the question, so that no report between the two is missed.
-                let reported = self.shared.reported.notified();
-                if self.shared.board().all_have_reported() {
-                    break;
-                }
-                reported.await;
+        let shared = self.shared.clone();
+        async move {
+            if timeout_at(deadline, shared.complete()).await.is_err() {
+                warn!("discovery has not answered within {patience:?}; going on without");
             }
-        };
-        if timeout_at(deadline, complete).await.is_err() {
-            warn!("discovery has not answered within {patience:?}; going on without");
         }
     }
 
@@ -153,6 +146,18 @@ impl Shared {
     fn board(&self) -> MutexGuard<'_, Board> {
         // A panic elsewhere leaves whole answers behind.
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every source has answered or failed.
+    async fn complete(&self) {
+        loop {
+            // Made before the question, so that no report between the two is missed.
+            let reported = self.reported.notified();
+            if self.board().all_have_reported() {
+                return;
+            }
+            reported.await;
+        }
     }
 }
 
