@@ -163,7 +163,7 @@ fn ip_hash_goes_by_the_clients_address() {
 fn backups_serve_only_when_all_others_are_down() {
     let hosts = Host::many(3);
     let config = tables(&[(&hosts[0], ""), (&hosts[1], ""), (&hosts[2], "backup = true\n")], "")
-        + "[pools.health]\ncheck = \"http\"\ninterval = \"300ms\"\ntimeout = \"300ms\"\nfall = 3\nrise = 1\n";
+        + "[pools.health]\ncheck = \"http\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 1\n";
     let edge = Edge::start(2, &config);
     until("they are checked", || hosts.iter().all(|host| host.checks() > 0));
     let backup = hosts[2].name();

@@ -9,7 +9,7 @@ use crate::wire::*;
 /// Quick checks of this kind; `more` are further lines of [pools.health].
 fn checks(check: &str, more: &str) -> String {
     format!(
-        "[pools.health]\ncheck = \"{check}\"\ninterval = \"300ms\"\ntimeout = \"300ms\"\nfall = 3\nrise = 1\n{more}"
+        "[pools.health]\ncheck = \"{check}\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nfall = 3\nrise = 1\n{more}"
     )
 }
 
@@ -38,7 +38,7 @@ fn comes_and_goes(server: &str, check: &str, more: &str) {
     if check != "tcp" {
         crate::harness::send_signal(process.pid(), "STOP");
         fallen += 1;
-        edge.until_lines(fallen, &["backend is down", &address.to_string(), "within 300ms"]);
+        edge.until_lines(fallen, &["backend is down", &address.to_string(), "within 500ms"]);
         // Without the check this would be a 504, much later.
         says_when(&edge.refused(503), 5);
         crate::harness::send_signal(process.pid(), "CONT");
@@ -79,7 +79,7 @@ fn http_checks_see_what_they_can() {
         (Mood::Status(404), "http", "answered 404"),
         (Mood::Garbage, "http", "no HTTP"),
         (Mood::HangUp, "http", "closed without an answer"),
-        (Mood::Silent, "http", "no answer within 300ms"),
+        (Mood::Silent, "http", "no answer within 500ms"),
     ]);
 }
 
@@ -90,7 +90,7 @@ fn websocket_checks_see_what_they_can() {
         (Mood::Status(200), "ping", "answered 200"),
         (Mood::Garbage, "websocket", "reason="),
         (Mood::HangUp, "ping", "reason="),
-        (Mood::Silent, "websocket", "no handshake within 300ms"),
+        (Mood::Silent, "websocket", "no handshake within 500ms"),
         (Mood::Drop, "ping", "reason="),
     ]);
 }
