@@ -117,7 +117,8 @@ impl Session {
             handshake.admitted = true;
             self.probe = pool.state.breaker.is_half_open(&pool.config.breaker);
         }
-        let ask = Ask { key: handshake.key, tried: &handshake.tried, now: cx.now, random: cx.shared.random() };
+        let random = cx.shared.random();
+        let ask = Ask { key: handshake.key, tried: &handshake.tried, now: cx.now, random, is_handshake: true };
         let balancer = &mut cx.shared.current.view(pool_number).balancer;
         if let Some(wanted) = handshake.wanted.take()
             && balancer.claim(pool, wanted, &ask)
