@@ -53,7 +53,8 @@ fn decisions(balance: Balance, backends: usize, weights: u32, rounds: usize) {
     let mut balancer = Balancer::new(pool);
     let mut dice = Dice(1);
     let mut choose = |dice: &mut Dice| {
-        let ask = Ask { key: dice.roll(), tried: &[], now: 1, random: dice.roll() };
+        let (key, random) = (dice.roll(), dice.roll());
+        let ask = Ask { key, tried: &[], now: 1, random, is_handshake: true };
         balancer.choose(pool, &ask).expect("nobody is full")
     };
     let mut open: Vec<u16> = (0..backends * SESSIONS + CHURN).map(|_| choose(&mut dice)).collect();

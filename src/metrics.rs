@@ -70,7 +70,7 @@ counters! {
     connect_failures,
     /// Backends ejected because of what sessions met there.
     ejections,
-    /// Handshakes that waited for their turn at a pool.
+    /// Requests that waited for their turn at a pool.
     queued,
     /// Those of them that waited in vain.
     queue_timeouts,

@@ -112,7 +112,7 @@ pub enum Secure {
     Always,
 }
 
-/// How many handshakes a pool and its backends take, and what happens to the others.
+/// How many handshakes a pool and its backends take, and what happens to the others. Plain HTTP is none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admission {
     /// Of the pool, over all workers. `None`: no limit.
@@ -121,7 +121,7 @@ pub struct Admission {
     pub handshakes_burst: Option<u32>,
     /// Handshakes under way with one backend, over all workers. `None`: no limit.
     pub backend_handshakes_max: Option<u32>,
-    /// Handshakes of one worker that wait for their turn. 0: none, they hear 503 at once.
+    /// Handshakes and plain HTTP requests of one worker that wait for their turn. 0: none, they hear 503 at once.
     pub queue_max: u32,
     /// How long one waits; then 503.
     pub queue_timeout: Duration,

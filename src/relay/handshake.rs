@@ -41,7 +41,7 @@ pub(super) struct Handshake {
     pub wanted: Option<u16>,
     /// The backend that the client's cookie names.
     pub came_with: Option<u16>,
-    /// The pool has let it in: it passes the breaker and counts in the rate only once.
+    /// The pool has let it in: it passes the breaker, and a handshake counts in the rate, only once.
     pub admitted: bool,
     /// When waiting for its turn ends.
     pub queued_until: u64,

@@ -106,18 +106,20 @@ impl Session {
         };
         let policy = self.policy.as_deref().expect("a routed session");
         let (pool_number, pool) = policy.pool();
+        let is_handshake = !handshake.is_plain();
         if !handshake.admitted {
             let queue_max = pool.config.admission.queue_max;
             // Who waits for some backends only is not overtaken by somebody who goes to another.
             let others = || pool.state.waiting.load(Relaxed) > pool.state.picky.load(Relaxed);
             if !its_turn && queue_max > 0 && others() {
-                return Err(Denial::Busy(Fault::new(503, "Too many handshakes wait for this pool."), ADMIT_MS));
+                return Err(Denial::Busy(Fault::new(503, "Too many requests wait for this pool."), ADMIT_MS));
             }
-            admit(pool, cx.now)?;
+            admit(pool, is_handshake, cx.now)?;
             handshake.admitted = true;
             self.probe = pool.state.breaker.is_half_open(&pool.config.breaker);
         }
-        let ask = Ask { key: handshake.key, tried: &handshake.tried, now: cx.now, random: cx.shared.random() };
+        let random = cx.shared.random();
+        let ask = Ask { key: handshake.key, tried: &handshake.tried, now: cx.now, random, is_handshake };
         let balancer = &mut cx.shared.current.view(pool_number).balancer;
         if let Some(wanted) = handshake.wanted.take()
             && balancer.claim(pool, wanted, &ask)
@@ -143,7 +145,7 @@ impl Session {
         handshake.leaves = None;
         self.backend_number = Some(number);
         self.reserved = true;
-        self.shaking = true;
+        self.shaking = !handshake.is_plain();
         self.backend = End::absent();
         self.backend.link = Link::Connecting;
         self.deadline = cx.now + self.waits().connect;
@@ -389,15 +391,15 @@ fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
     sticky.find(asking.cookie(sticky.cookie())?)
 }
 
-/// Whether the pool takes another handshake now.
-fn admit(pool: &Pool, now: u64) -> Result<(), Denial> {
+/// Whether the pool takes another request now. The rate is one of handshakes; the breaker asks about plain HTTP too.
+fn admit(pool: &Pool, is_handshake: bool, now: u64) -> Result<(), Denial> {
     let open = || Denial::Open(Fault::new(503, "This pool fails too often; its circuit breaker is open."));
     if pool.state.breaker.refuses(&pool.config.breaker, now) {
         return Err(open());
     }
     // Before the breaker counts it as a probe, which nobody could be who still has to wait.
     let admission = &pool.config.admission;
-    if let Some(per_second) = admission.handshakes_per_second_max {
+    if let Some(per_second) = admission.handshakes_per_second_max.filter(|_| is_handshake) {
         let burst = admission.handshakes_burst.unwrap_or(per_second);
         let taken = pool.state.rate.take(per_second, burst, now);
         let busy = |wait| Denial::Busy(Fault::new(503, "This pool takes no more handshakes per second."), wait);

@@ -57,7 +57,7 @@ pub(super) struct Session {
     pub backend_number: Option<u16>,
     /// True exactly while it counts among that backend's sessions.
     pub reserved: bool,
-    /// True exactly while it counts among that backend's handshakes.
+    /// True exactly while it counts among that backend's handshakes, as plain HTTP never does.
     pub shaking: bool,
     /// True exactly while the breaker of its pool waits for it as a probe.
     pub probe: bool,

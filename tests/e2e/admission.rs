@@ -4,7 +4,9 @@ use std::sync::Barrier;
 use std::time::Instant;
 
 use crate::fleet::*;
-use crate::harness::{refusal, until};
+use crate::harness::{close, refusal, until};
+use crate::plain::{answered, forwarded, plain};
+use crate::site::{Site, ask};
 use crate::wire::*;
 
 /// A pool of these hosts, and `[pools.admission]`.
@@ -239,6 +241,22 @@ fn slots_are_handed_on_when_sessions_end() {
         holder = opened(waiting.swap_remove(next)).0;
     }
     assert_eq!(host.open_peak(), 1);
+}
+
+/// They hold their connections as long as they like, and neither the only handshake there may be nor the rate.
+#[test]
+fn long_polls_keep_no_upgrade_waiting() {
+    let admission =
+        "[pools.admission]\nbackend_handshakes_max = 1\nhandshakes_per_second_max = 1\nhandshakes_burst = 2\n";
+    let site = Site::with_pools(&["web"], admission, "[[routes]]\npool = \"web\"\nplain_http = \"forward\"\n");
+    let mut polls: Vec<_> = (0..6).map(|_| forwarded(&site, plain("GET /poll", &[], ""))).collect();
+    let mut sessions = [(); 2].map(|()| site.open("web", ask("chat.example", "/", &[])));
+    for (client, backend, _) in &mut polls {
+        answered(client, backend);
+    }
+    for (client, backend) in &mut sessions {
+        close(client, backend);
+    }
 }
 
 /// Everybody was connected when the backend died, and comes back in the same moment.

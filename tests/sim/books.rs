@@ -16,12 +16,19 @@ pub struct Books {
     pub table: Arc<Table>,
     older: Vec<Weak<Table>>,
     /// By open socket of a backend.
-    used: HashMap<ConnId, (Arc<BackendState>, Arc<PoolState>)>,
+    used: HashMap<ConnId, Use>,
     /// Of all tables, and how many handshakes there were last time.
     backends: Vec<(Arc<BackendState>, u32)>,
     pools: Vec<Arc<PoolState>>,
     /// Since when somebody waits who need not, in milliseconds.
     neglected_since: Option<u64>,
+}
+
+struct Use {
+    backend: Arc<BackendState>,
+    pool: Arc<PoolState>,
+    /// Not plain HTTP.
+    is_handshake: bool,
 }
 
 /// How long somebody may wait for a backend that time alone has made usable.
@@ -61,7 +68,7 @@ impl Books {
     }
 
     /// A request for this path, come to this listener, goes to the backend at this port. Returns the limits of its route.
-    pub fn dialled(&mut self, conn: ConnId, port: u16, path: &str, listener: u32) -> Limits {
+    pub fn dialled(&mut self, conn: ConnId, port: u16, path: &str, listener: u32, is_handshake: bool) -> Limits {
         let Some((number, limits)) = configs::routed(&self.table.config, path, listener) else {
             panic!("a request for {path} is relayed, which no route takes");
         };
@@ -71,8 +78,8 @@ impl Books {
             panic!("a request for {path} goes to backend {port}, which is not of {}", pool.config.name);
         };
         assert!(!member.drain, "backend {port} is drained and gets a session");
-        let before = self.used.insert(conn, (member.state.clone(), pool.state.clone()));
-        assert!(before.is_none(), "{conn:?} is connected twice");
+        let used = Use { backend: member.state.clone(), pool: pool.state.clone(), is_handshake };
+        assert!(self.used.insert(conn, used).is_none(), "{conn:?} is connected twice");
         let sessions = self.sessions_of(&member.state);
         assert!(sessions <= member.connections_max, "backend {port} has {sessions} sessions");
         frame_limits(limits)
@@ -83,7 +90,11 @@ impl Books {
     }
 
     fn sessions_of(&self, state: &Arc<BackendState>) -> u32 {
-        self.used.values().filter(|(backend, _)| Arc::ptr_eq(backend, state)).count() as u32
+        self.uses_of(state).count() as u32
+    }
+
+    fn uses_of(&self, state: &Arc<BackendState>) -> impl Iterator<Item = &Use> {
+        self.used.values().filter(move |used| Arc::ptr_eq(&used.backend, state))
     }
 
     /// After a batch. `queues`: whether those who wait could go to any backend of their pool.
@@ -102,14 +113,18 @@ impl Books {
     fn check_counts(&mut self) {
         for (state, _) in &self.backends {
             assert_eq!(state.sessions.load(Relaxed), self.sessions_of(state), "sessions of a backend");
+            let most = self.uses_of(state).filter(|used| used.is_handshake).count() as u32;
+            assert!(
+                state.handshakes.load(Relaxed) <= most,
+                "more handshakes than sessions that are none of plain HTTP"
+            );
         }
         for pool in &self.pools {
-            let sessions = self.used.values().filter(|(_, used)| Arc::ptr_eq(used, pool)).count() as u32;
+            let sessions = self.used.values().filter(|used| Arc::ptr_eq(&used.pool, pool)).count() as u32;
             assert_eq!(pool.sessions.load(Relaxed), sessions, "sessions of a pool");
         }
         for (state, before) in &mut self.backends {
             let now = state.handshakes.load(Relaxed);
-            assert!(now <= state.sessions.load(Relaxed), "more handshakes than sessions");
             let most = |pool: &Pool| pool.config.admission.backend_handshakes_max.unwrap_or(u32::MAX);
             let is_of = |pool: &&Pool| pool.members.iter().any(|member| Arc::ptr_eq(&member.state, state));
             if let Some(pool) = self.table.pools.iter().find(is_of).filter(|_| now > *before) {

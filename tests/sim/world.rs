@@ -241,7 +241,8 @@ impl World {
         let wire = &self.kernel.wires[client];
         let request = String::from_utf8_lossy(&wire.to_relay.bytes[..wire.heard]);
         let path = request.split(' ').nth(1).expect("a whole request has come");
-        self.tracks[client].limits = self.books.dialled(conn, port, path, wire.listener);
+        let is_handshake = request.contains("Sec-WebSocket-Key: ");
+        self.tracks[client].limits = self.books.dialled(conn, port, path, wire.listener, is_handshake);
     }
 
     fn let_peers_act(&mut self) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::view::{View, scale};
-use super::{Ask, reserve};
+use super::{Ask, handshakes_max, reserve};
 use crate::relay::table::Pool;
 use crate::relay::table::bounds::{Bound, GROUP, Load};
 use crate::relay::table::state::BackendState;
@@ -88,20 +88,20 @@ impl Least {
             let (found, least) = self.look(group, bound, pool, ask);
             if let Some(found) = found.filter(|found| bound.holds_off(found.load)) {
                 // The usual case: the bound was exact. It learns what is left when this one has been taken.
-                return self.take(pool, &found);
+                return self.take(pool, ask, &found);
             }
             let bound = pool.bounds.raise(group, bound, least);
             let found = found.filter(|found| best.is_none_or(|best| found.load < best.load));
             best = found.map(|found| Found { bound, ..found }).or(best);
             lowest = pool.bounds.lowest(start, |group| self.visited[group]);
         }
-        best.map_or(Search::Nobody, |best| self.take(pool, &best))
+        best.map_or(Search::Nobody, |best| self.take(pool, ask, &best))
     }
 
     /// The least loaded member that may be taken, and the least load of all, those included that only this request, or
     /// only at this moment, may not take.
     fn look(&self, group: usize, bound: Bound, pool: &Pool, ask: &Ask<'_>) -> (Option<Found>, Load) {
-        let handshakes_max = pool.config.admission.backend_handshakes_max.unwrap_or(u32::MAX);
+        let handshakes_max = handshakes_max(pool, ask);
         let may_be_taken =
             |entry: &Entry| entry.state.handshakes.load(Relaxed) < handshakes_max && !ask.tried.contains(&entry.number);
         let (found, least) = self.least_of(group, bound, ask, |_| true);
@@ -144,9 +144,9 @@ impl Least {
     }
 
     /// With what was seen, the next search can be spared a look that finds nothing.
-    fn take(&self, pool: &Pool, best: &Found) -> Search {
+    fn take(&self, pool: &Pool, ask: &Ask<'_>, best: &Found) -> Search {
         let entry = &self.entries[best.entry];
-        if !reserve(pool, entry.number, u32::MAX) {
+        if !reserve(pool, ask, entry.number, u32::MAX) {
             return Search::Raced;
         }
         pool.bounds.raise(best.group, best.bound, entry.load().min(best.others));

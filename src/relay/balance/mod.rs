@@ -41,6 +41,8 @@ pub struct Ask<'a> {
     /// Milliseconds since the table's epoch.
     pub now: u64,
     pub random: u64,
+    /// It counts as a handshake of the one that is chosen. Plain HTTP does not: it may take as long as it likes.
+    pub is_handshake: bool,
 }
 
 /// Why nobody was chosen.
@@ -80,8 +82,8 @@ impl Balancer {
         Balancer { view: View::default(), policy }
     }
 
-    /// Chooses and reserves: the member has a session and a handshake more, the pool a session. They end with
-    /// [`handshake_ended`] and [`release`].
+    /// Chooses and reserves: the member has a session more, and a handshake if the request is one, the pool a session.
+    /// They end with [`handshake_ended`] and [`release`].
     pub fn choose(&mut self, pool: &Pool, ask: &Ask<'_>) -> Result<u16, Unavailable> {
         self.refresh(pool, ask);
         match self.propose(pool, ask) {
@@ -96,7 +98,7 @@ impl Balancer {
         let Some(member) = pool.members.get(usize::from(number)) else { return false };
         // A backup that has taken sessions keeps them. Ejected ones are in the view if there is nobody else.
         let is_usable = view::is_usable(member, ask.now) || self.view.has(number);
-        is_usable && !ask.tried.contains(&number) && reserve(pool, number, u32::MAX)
+        is_usable && !ask.tried.contains(&number) && reserve(pool, ask, number, u32::MAX)
     }
 
     fn refresh(&mut self, pool: &Pool, ask: &Ask<'_>) {
@@ -158,10 +160,10 @@ impl Balancer {
     fn least_loaded(&self, pool: &Pool, ask: &Ask<'_>) -> Result<u16, Unavailable> {
         for _ in 0..RACES_MAX {
             let untried = || self.view.rotated(ask.random).filter(|number| !ask.tried.contains(number));
-            let least =
-                untried().filter(|number| has_room(pool, *number)).min_by_key(|number| self.view.load(pool, *number));
+            let roomy = untried().filter(|number| has_room(pool, ask, *number));
+            let least = roomy.min_by_key(|number| self.view.load(pool, *number));
             match least {
-                Some(number) if reserve(pool, number, u32::MAX) => return Ok(number),
+                Some(number) if reserve(pool, ask, number, u32::MAX) => return Ok(number),
                 Some(_) => (),
                 None if untried().next().is_none() => return Err(Unavailable::Down),
                 None => break,
@@ -206,37 +208,44 @@ fn hashed(view: &View, pool: &Pool, ask: &Ask<'_>, percent_max: Option<u32>) -> 
     let sessions_max = |number| percent_max.map_or(u32::MAX, |percent| view.share(pool, number, percent));
     for proposal in 0..PROPOSALS_MAX {
         let number = ring.find(nth(ask.key, proposal))?;
-        if view.has(number) && !ask.tried.contains(&number) && reserve(pool, number, sessions_max(number)) {
+        if view.has(number) && !ask.tried.contains(&number) && reserve(pool, ask, number, sessions_max(number)) {
             return Some(number);
         }
     }
     let has_share = |number: u16| pool.members[usize::from(number)].state.sessions.load(Relaxed) < sessions_max(number);
     let untried = view.numbers().iter().copied().filter(|number| !ask.tried.contains(number));
     let best = untried
-        .filter(|number| has_room(pool, *number) && has_share(*number))
+        .filter(|number| has_room(pool, ask, *number) && has_share(*number))
         .max_by_key(|number| ring.affinity(ask.key, *number))?;
-    reserve(pool, best, sessions_max(best)).then_some(best)
+    reserve(pool, ask, best, sessions_max(best)).then_some(best)
 }
 
 fn take(view: &View, pool: &Pool, ask: &Ask<'_>, number: u16) -> Option<u16> {
-    (view.has(number) && !ask.tried.contains(&number) && reserve(pool, number, u32::MAX)).then_some(number)
+    (view.has(number) && !ask.tried.contains(&number) && reserve(pool, ask, number, u32::MAX)).then_some(number)
 }
 
-fn has_room(pool: &Pool, number: u16) -> bool {
+fn has_room(pool: &Pool, ask: &Ask<'_>, number: u16) -> bool {
     let member = &pool.members[usize::from(number)];
     member.state.sessions.load(Relaxed) < member.connections_max
-        && pool.config.admission.backend_handshakes_max.is_none_or(|max| member.state.handshakes.load(Relaxed) < max)
+        && member.state.handshakes.load(Relaxed) < handshakes_max(pool, ask)
 }
 
-/// Counts a session and a handshake, if the member may have more of both.
-fn reserve(pool: &Pool, number: u16, sessions_max: u32) -> bool {
+/// How many handshakes whoever is chosen may have then.
+fn handshakes_max(pool: &Pool, ask: &Ask<'_>) -> u32 {
+    pool.config.admission.backend_handshakes_max.filter(|_| ask.is_handshake).unwrap_or(u32::MAX)
+}
+
+/// Counts a session, and a handshake if the request is one, if the member may have more of them.
+fn reserve(pool: &Pool, ask: &Ask<'_>, number: u16, sessions_max: u32) -> bool {
     let member = &pool.members[usize::from(number)];
-    if !count(&member.state.handshakes, pool.config.admission.backend_handshakes_max.unwrap_or(u32::MAX)) {
+    if ask.is_handshake && !count(&member.state.handshakes, handshakes_max(pool, ask)) {
         return false;
     }
     // Behind the handshakes: sessions fall in release() alone, which tells the bounds.
     if !count(&member.state.sessions, member.connections_max.min(sessions_max)) {
-        member.state.handshakes.fetch_sub(1, Relaxed);
+        if ask.is_handshake {
+            member.state.handshakes.fetch_sub(1, Relaxed);
+        }
         return false;
     }
     pool.state.sessions.fetch_add(1, Relaxed);

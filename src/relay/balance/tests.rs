@@ -32,11 +32,11 @@ pub(super) fn backends(count: usize) -> Vec<config::Backend> {
 }
 
 pub(super) fn ask(now: u64, random: u64) -> Ask<'static> {
-    Ask { key: 0, tried: &[], now, random }
+    Ask { key: 0, tried: &[], now, random, is_handshake: true }
 }
 
 pub(super) fn keyed(key: u64) -> Ask<'static> {
-    Ask { key: hash_bytes(&key.to_le_bytes()), tried: &[], now: 1, random: key }
+    Ask { key: hash_bytes(&key.to_le_bytes()), ..ask(1, key) }
 }
 
 pub(super) fn sessions(pool: &Pool) -> Vec<u32> {

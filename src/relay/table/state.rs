@@ -14,7 +14,7 @@ use super::rate::Rate;
 pub struct BackendState {
     /// Sessions that use it, those still connecting included.
     pub sessions: AtomicU32,
-    /// Handshakes under way with it: from the choice to the answer.
+    /// Handshakes under way with it: from the choice to the answer. Plain HTTP is none.
     pub handshakes: AtomicU32,
     /// Failures in a row that sessions met.
     pub failures: AtomicU32,
@@ -43,7 +43,7 @@ pub struct PoolState {
     pub version: AtomicU64,
     /// Sessions of all its backends.
     pub sessions: AtomicU32,
-    /// Handshakes that wait for their turn, over all workers.
+    /// Requests that wait for their turn, over all workers.
     pub waiting: AtomicU32,
     /// Those of them who have failed at some backends and wait for the others.
     pub picky: AtomicU32,

@@ -1,7 +1,10 @@
 //! Plain HTTP through a route that forwards it: the body up, the answer down, and who waits for whom.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use ringway::config::{Config, PlainHttp, Route};
 
+use super::queues::{answer, assert_turned_away, served, waiting};
 use super::*;
 use crate::stage::config;
 
@@ -247,4 +250,136 @@ fn a_slow_client_of_a_long_page_is_waited_for() {
     stage.give(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
     stage.pass(ms(10_001));
     assert_over(&stage, [client, backend]);
+}
+
+const POLL: &[u8] = b"GET /poll HTTP/1.1\r\nHost: chat.example\r\n\r\n";
+
+/// The backend that this client's poll has reached answers.
+fn end_poll(stage: &mut Stage, client: ConnId) {
+    if stage.out(client.peer()).is_empty() {
+        stage.connected(client.peer(), Ok(()));
+    }
+    stage.give(client.peer(), b"HTTP/1.1 204 No Content\r\n\r\n");
+    assert_status(stage, client, "204");
+    stage.eof(client);
+    assert!(!stage.is_open(client) && !stage.is_open(client.peer()));
+}
+
+/// A poll is answered when there is something to say. That is no reason to keep a backend from handshakes.
+#[test]
+fn long_polls_take_no_handshakes() {
+    let mut config = forwarding();
+    config.pools[0].admission.backend_handshakes_max = Some(1);
+    config.pools[0].admission.queue_max = 10;
+    let mut stage = Stage::new(config, 16);
+    // Some are connected, one is not yet.
+    let mut polls: Vec<_> = (0..4).map(|_| asked(&mut stage, POLL).0).collect();
+    polls.push(stage.ask(POLL).0);
+    assert_eq!(served(&stage, &polls), [true; 5]);
+    let handshakes = |stage: &Stage| stage.table.pools[0].members[0].state.handshakes.load(Relaxed);
+    assert_eq!(handshakes(&stage), 0);
+
+    let upgrades = [stage.request().0, stage.request().0];
+    assert_eq!((served(&stage, &upgrades), handshakes(&stage)), (vec![true, false], 1));
+    // A poll that ends makes no room for a handshake.
+    end_poll(&mut stage, polls.pop().unwrap());
+    assert_eq!((served(&stage, &upgrades), handshakes(&stage)), (vec![true, false], 1));
+    answer(&mut stage, upgrades[0]);
+    assert_eq!((served(&stage, &upgrades), handshakes(&stage)), (vec![true, true], 1));
+    answer(&mut stage, upgrades[1]);
+    assert_eq!(handshakes(&stage), 0);
+    polls.into_iter().for_each(|poll| end_poll(&mut stage, poll));
+    upgrades.into_iter().for_each(|client| end(&mut stage, client));
+    assert_over(&stage, upgrades);
+}
+
+#[test]
+fn plain_http_uses_up_no_rate() {
+    let mut config = forwarding();
+    config.pools[0].admission.handshakes_per_second_max = Some(1);
+    config.pools[0].admission.handshakes_burst = Some(1);
+    let mut stage = Stage::new(config, 16);
+    stage.pass(ms(1000));
+    let before: Vec<_> = (0..3).map(|_| stage.ask(POLL).0).collect();
+    let (client, _) = stage.open();
+    let late = stage.request().0;
+    assert_turned_away(&mut stage, late);
+    stage.eof(late);
+    let behind: Vec<_> = (0..3).map(|_| stage.ask(POLL).0).collect();
+    for poll in before.into_iter().chain(behind) {
+        assert_eq!(served(&stage, &[poll]), [true]);
+        end_poll(&mut stage, poll);
+    }
+    end(&mut stage, client);
+    assert_over(&stage, [client, late]);
+}
+
+#[test]
+fn plain_http_counts_among_the_connections_of_a_backend() {
+    let mut config = forwarding();
+    config.pools[0].connections_max = Some(2);
+    let mut stage = Stage::new(config.clone(), 16);
+    let polls = [stage.ask(POLL).0, stage.ask(POLL).0];
+    let late = stage.ask(POLL).0;
+    assert_turned_away(&mut stage, late);
+    stage.eof(late);
+    polls.into_iter().for_each(|poll| end_poll(&mut stage, poll));
+    assert_over(&stage, polls);
+
+    // Both kinds wait in one line, the last of it for a connection alone.
+    config.pools[0].admission.queue_max = 10;
+    config.pools[0].admission.backend_handshakes_max = Some(1);
+    let mut stage = Stage::new(config, 16);
+    let polls = [stage.ask(POLL).0, stage.ask(POLL).0];
+    let line = [stage.ask(POLL).0, stage.request().0, stage.ask(POLL).0];
+    assert_eq!((served(&stage, &line), waiting(&stage)), (vec![false; 3], 3));
+    end_poll(&mut stage, polls[0]);
+    assert_eq!(served(&stage, &line), [true, false, false]);
+    end_poll(&mut stage, polls[1]);
+    assert_eq!(served(&stage, &line), [true, true, false]);
+    end_poll(&mut stage, line[0]);
+    assert_eq!(served(&stage, &line), [false, true, true]);
+    end_poll(&mut stage, line[2]);
+    answer(&mut stage, line[1]);
+    end(&mut stage, line[1]);
+    assert_over(&stage, [line[1], line[1].peer()]);
+}
+
+/// It could go, as it needs no more than a connection: but it has come later.
+#[test]
+fn plain_http_does_not_overtake_handshakes_that_wait() {
+    let mut config = forwarding();
+    config.pools[0].admission.backend_handshakes_max = Some(1);
+    config.pools[0].admission.queue_max = 10;
+    let mut stage = Stage::new(config, 16);
+    let first = stage.request().0;
+    let line = [stage.request().0, stage.ask(POLL).0, stage.request().0, stage.ask(POLL).0];
+    stage.pass(ms(50));
+    assert_eq!((served(&stage, &line), waiting(&stage)), (vec![false; 4], 4));
+    answer(&mut stage, first);
+    assert_eq!(served(&stage, &line), [true, true, false, false]);
+    end_poll(&mut stage, line[1]);
+    assert_eq!(served(&stage, &line), [true, false, false, false]);
+    answer(&mut stage, line[0]);
+    assert_eq!(served(&stage, &line), [true, false, true, true]);
+    assert_eq!(waiting(&stage), 0);
+}
+
+#[test]
+fn a_breaker_that_is_open_stops_plain_http_too() {
+    let mut config = forwarding();
+    let breaker = &mut config.pools[0].breaker;
+    (breaker.failures_percent, breaker.handshakes_min, breaker.open) = (Some(50), 1, ms(5000));
+    let mut stage = Stage::new(config, 4);
+    let (client, backend) = stage.request();
+    stage.connected(backend, Ok(()));
+    stage.give(backend, b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
+    stage.eof(client);
+    let poll = stage.ask(POLL).0;
+    assert_turned_away(&mut stage, poll);
+    stage.eof(poll);
+    stage.pass(ms(5001));
+    let poll = stage.ask(POLL).0;
+    end_poll(&mut stage, poll);
+    assert_over(&stage, [client, poll]);
 }

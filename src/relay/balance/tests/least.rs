@@ -79,14 +79,15 @@ fn limits_and_tried_ones_leave_it_exact_for_the_next() {
             }
             _ => {
                 let tried = [dice.below(100) as u16, dice.below(100) as u16];
-                let ask = Ask { tried: &tried, ..ask(1, dice.roll()) };
-                let may = |number: &u16| !tried.contains(number) && has_room(pool, *number);
+                let is_handshake = dice.below(3) > 0;
+                let ask = Ask { tried: &tried, is_handshake, ..ask(1, dice.roll()) };
+                let may = |number: &u16| !tried.contains(number) && has_room(pool, &ask, *number);
                 let least = (0..100).filter(may).map(|number| sessions(pool)[usize::from(number)]).min();
                 let chosen = workers[dice.below(2)].choose(pool, &ask);
                 match chosen {
                     Ok(number) => {
                         assert_eq!(Some(sessions(pool)[usize::from(number)] - 1), least);
-                        shaking.push(number);
+                        if is_handshake { &mut shaking } else { &mut open }.push(number);
                     }
                     Err(why) => assert_eq!((why, least), (Unavailable::Full, None)),
                 }

@@ -71,6 +71,42 @@ fn handshakes_have_a_limit_of_their_own() {
     }
 }
 
+/// It is counted as a session and nothing else, however many handshakes there are.
+#[test]
+fn plain_http_is_no_handshake() {
+    for balance in POLICIES {
+        let table = table(balance, 40, |pool| {
+            pool.connections_max = Some(42);
+            pool.admission.backend_handshakes_max = Some(2);
+        });
+        let pool = &table.pools[0];
+        let mut balancer = Balancer::new(pool);
+        let plain = |key| Ask { is_handshake: false, ..keyed(key) };
+        for key in 0..40 {
+            assert!(balancer.choose(pool, &plain(key)).is_ok(), "{balance:?}: refused request {key}");
+        }
+        assert_eq!(handshakes(pool), [0; 40], "{balance:?}");
+        for key in 0..80 {
+            assert!(balancer.choose(pool, &keyed(key)).is_ok(), "{balance:?}: refused handshake {key}");
+        }
+        assert_eq!(balancer.choose(pool, &keyed(0)), Err(Unavailable::Full), "{balance:?}");
+        for key in 0..39 * 40 {
+            assert!(balancer.choose(pool, &plain(key)).is_ok(), "{balance:?}: refused request {key} beside handshakes");
+        }
+        assert_eq!(balancer.choose(pool, &plain(0)), Err(Unavailable::Full), "{balance:?}");
+        assert_eq!((sessions(pool), handshakes(pool)), (vec![42; 40], vec![2; 40]), "{balance:?}");
+        for claims in [false, true] {
+            release(&pool.members[35], pool, &table);
+            assert_eq!(balancer.choose(pool, &keyed(0)), Err(Unavailable::Full), "{balance:?}");
+            assert!(!balancer.claim(pool, 35, &keyed(0)), "{balance:?}");
+            match claims {
+                true => assert!(balancer.claim(pool, 35, &plain(0)), "{balance:?}"),
+                false => assert_eq!(balancer.choose(pool, &plain(0)), Ok(35), "{balance:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn each_one_is_tried_once_and_then_all_are_down() {
     for balance in POLICIES {
