@@ -6,6 +6,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::text;
+
 /// `sun_path` has 108 bytes, and the kernel wants the last one for the NUL.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
@@ -75,14 +77,18 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let target = match text.parse::<Address>() {
-            Ok(address) => Target::Address(address),
-            Err(fault) => name(text).ok_or_else(|| match text.starts_with("unix:") {
-                true => fault,
-                false => format!(
+        let target = match (text.parse::<Address>(), text::split_name(text)) {
+            (Ok(address), _) => Target::Address(address),
+            (Err(_), Some((name, port))) => {
+                text::dns_name(name)?;
+                Target::Name { host: name.into(), port }
+            }
+            (Err(fault), None) if text.starts_with("unix:") => return Err(fault),
+            (Err(_), None) => {
+                return Err(format!(
                     "\"{text}\" is not a backend; write it as 192.0.2.1:9000, [2001:db8::1]:9000, name:9000 or unix:/path"
-                ),
-            })?,
+                ));
+            }
         };
         match &target {
             Target::Address(Address::Inet(address)) if address.port() == 0 => {
@@ -92,16 +98,6 @@ impl FromStr for Target {
             _ => Ok(target),
         }
     }
-}
-
-/// `host:port`, the host of the characters that DNS and /etc/hosts know.
-fn name(text: &str) -> Option<Target> {
-    let (host, port) = text.split_once(':')?;
-    let port = port.parse().ok().filter(|_| port.bytes().all(|b| b.is_ascii_digit()))?;
-    let letters = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-    // What is all digits and dots was meant as an IPv4 address, and is not one.
-    let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    (letters && !numeric).then(|| Target::Name { host: host.into(), port })
 }
 
 impl Target {
@@ -153,12 +149,26 @@ mod tests {
         {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
+        assert_eq!("chat.:80".parse(), Ok(Target::Name { host: "chat.".into(), port: 80 }));
+        // Told when they are read, not when they are looked up.
+        for (name, fault) in [("a..b", "has nothing between two dots"), (&"x".repeat(64), "has a label of 64 bytes")] {
+            let found = format!("{name}:80").parse::<Target>().unwrap_err();
+            assert!(found.contains(fault), "{found}");
+        }
     }
 
     #[test]
     fn a_name_gives_every_address_once() {
         let found = "localhost:9000".parse::<Target>().unwrap().resolve().unwrap();
         assert!(found.contains(&Address::Inet(([127, 0, 0, 1], 9000).into())) || found.len() == 1, "{found:?}");
+    }
+
+    #[test]
+    fn a_name_that_is_nobodys_is_a_fault() {
+        // A label of 64 letters is refused before anyone is asked, so that this needs no network.
+        let host = "x".repeat(64);
+        let fault = Target::Name { host: host.clone(), port: 80 }.resolve().unwrap_err();
+        assert!(fault.starts_with(&format!("\"{host}\" cannot be resolved: ")), "{fault}");
     }
 
     #[test]
