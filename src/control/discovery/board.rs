@@ -92,7 +92,7 @@ impl Pool {
     /// Every address once and every name once, without those that the config names, in the order of their addresses.
     fn merge(&self) -> Vec<Backend> {
         let mut addresses: HashSet<&Address> = self.named.iter().map(|backend| &backend.address).collect();
-        let mut merged: Vec<Backend> = self
+        let merged: Vec<Backend> = self
             .findings
             .iter()
             .flat_map(|finding| &finding.backends)
@@ -101,17 +101,26 @@ impl Pool {
             .cloned()
             .collect();
         let mut names: HashSet<String> = self.named.iter().map(|backend| backend.name.clone()).collect();
-        for backend in &mut merged {
-            if !names.insert(backend.name.clone()) {
-                // Two sources may have the same name for different things, but not the same address.
-                backend.name = backend.address.to_string();
-                names.insert(backend.name.clone());
-            }
+        let (mut merged, mut nameless): (Vec<Backend>, Vec<Backend>) =
+            merged.into_iter().partition(|backend| names.insert(backend.name.clone()));
+        // Whatever the order in which they were found.
+        nameless.sort_by(|a, b| order(&a.address).cmp(&order(&b.address)));
+        for mut backend in nameless {
+            backend.name = free_name(&backend.address, &names);
+            names.insert(backend.name.clone());
+            merged.push(backend);
         }
         merged.sort_by(|a, b| order(&a.address).cmp(&order(&b.address)));
         merged.truncate(MEMBERS_MAX.saturating_sub(self.named.len()));
         merged
     }
+}
+
+/// The address, or, if the config gives that name to something else, the address with the first number that is free.
+fn free_name(address: &Address, names: &HashSet<String>) -> String {
+    let numbered = (2..).map(|number: u64| format!("{address}-{number}"));
+    let mut candidates = std::iter::once(address.to_string()).chain(numbered);
+    candidates.find(|name| !names.contains(name)).expect("there are more numbers than names")
 }
 
 fn order(address: &Address) -> impl Ord + use<'_> {
@@ -161,10 +170,30 @@ mod tests {
         assert_eq!(board.found().keys().collect::<Vec<_>>(), ["chat"]);
         assert!(board.report("chat", &srv("b"), Some(vec![backend(3, "x"), backend(2, "nine"), backend(9, "")])));
         assert!(board.report("chat", &dns("a:1"), Some(vec![backend(3, "y"), backend(1, "x")])));
-        let names: Vec<String> = board.found()["chat"].iter().map(|backend| backend.name.clone()).collect();
         // DNS wins over SRV, the config over both; a name that is taken gives way to the address.
-        assert_eq!(names, ["x", "10.0.0.1:2", "y"]);
+        assert_eq!(names(&board), ["x", "10.0.0.1:2", "y"]);
         assert_eq!(ports(&board), [1, 2, 3]);
+    }
+
+    fn names(board: &Board) -> Vec<String> {
+        board.found()["chat"].iter().map(|backend| backend.name.clone()).collect()
+    }
+
+    #[test]
+    fn no_two_members_share_a_name() {
+        // The config's names are the addresses of others.
+        let named = [backend(9, "10.0.0.1:2"), backend(8, "10.0.0.1:3"), backend(7, "10.0.0.1:3-2")];
+        let found = [backend(1, "10.0.0.1:2-2"), backend(2, ""), backend(3, ""), backend(4, "")];
+        let expected = ["10.0.0.1:2-2", "10.0.0.1:2-3", "10.0.0.1:3-3", "10.0.0.1:4"];
+        let reversed = found.iter().rev().cloned().collect();
+        for found in [found.to_vec(), reversed] {
+            let mut board = Board::default();
+            board.follow(&config(Some("a:1"), None, &named));
+            board.report("chat", &dns("a:1"), Some(found));
+            assert_eq!(names(&board), expected);
+            // And nothing has changed if it is found again.
+            assert!(!board.report("chat", &dns("a:1"), None));
+        }
     }
 
     #[test]
