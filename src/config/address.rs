@@ -2,7 +2,7 @@
 //! name with a port, which is looked up once.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -44,12 +44,17 @@ impl FromStr for Address {
 
 impl Address {
     /// Would a connection to `self` reach a listener on `listener`? Then a backend of that address is ourselves.
-    pub(super) fn reaches(&self, listener: &Address) -> bool {
+    pub(crate) fn reaches(&self, listener: &Address) -> bool {
         match (self, listener) {
             (Address::Inet(to), Address::Inet(on)) => {
-                let is_same_family = to.ip().to_canonical().is_ipv4() == on.is_ipv4();
-                let loopback = to.ip().to_canonical().is_loopback() && on.ip().is_unspecified() && is_same_family;
-                to.port() == on.port() && (to.ip().to_canonical() == on.ip().to_canonical() || loopback)
+                // The kernel takes "no address" as the loopback one.
+                let to_ip = match to.ip().to_canonical() {
+                    IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+                    ip => ip,
+                };
+                let loopback = to_ip.is_loopback() && on.ip().is_unspecified() && to_ip.is_ipv4() == on.is_ipv4();
+                to.port() == on.port() && (to_ip == on.ip().to_canonical() || loopback)
             }
             (to, on) => to == on,
         }
@@ -181,6 +186,14 @@ mod tests {
         // Listeners on IPv6 take no IPv4.
         assert!(!reaches("127.0.0.1:80", "[::]:80") && !reaches("[::1]:80", "0.0.0.0:80"));
         assert!(reaches("[::ffff:127.0.0.1]:80", "0.0.0.0:80"));
+        // Where connections to no address go.
+        assert!(reaches("0.0.0.0:80", "127.0.0.1:80") && reaches("0.0.0.0:80", "0.0.0.0:80"));
+        assert!(
+            reaches("[::]:80", "[::1]:80")
+                && reaches("[::]:80", "[::]:80")
+                && reaches("[::ffff:0.0.0.0]:80", "0.0.0.0:80")
+        );
+        assert!(!reaches("0.0.0.0:80", "10.0.0.1:80") && !reaches("0.0.0.0:80", "[::1]:80"));
         assert!(reaches("unix:/a", "unix:/a") && !reaches("unix:/a", "unix:/b"));
     }
 }
