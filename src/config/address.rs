@@ -2,9 +2,11 @@
 //! name with a port, which is looked up once.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use super::text;
 
 /// `sun_path` has 108 bytes, and the kernel wants the last one for the NUL.
 const UNIX_PATH_BYTES_MAX: usize = 107;
@@ -42,12 +44,17 @@ impl FromStr for Address {
 
 impl Address {
     /// Would a connection to `self` reach a listener on `listener`? Then a backend of that address is ourselves.
-    pub(super) fn reaches(&self, listener: &Address) -> bool {
+    pub(crate) fn reaches(&self, listener: &Address) -> bool {
         match (self, listener) {
             (Address::Inet(to), Address::Inet(on)) => {
-                let is_same_family = to.ip().to_canonical().is_ipv4() == on.is_ipv4();
-                let loopback = to.ip().to_canonical().is_loopback() && on.ip().is_unspecified() && is_same_family;
-                to.port() == on.port() && (to.ip().to_canonical() == on.ip().to_canonical() || loopback)
+                // The kernel takes "no address" as the loopback one.
+                let to_ip = match to.ip().to_canonical() {
+                    IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+                    ip => ip,
+                };
+                let loopback = to_ip.is_loopback() && on.ip().is_unspecified() && to_ip.is_ipv4() == on.is_ipv4();
+                to.port() == on.port() && (to_ip == on.ip().to_canonical() || loopback)
             }
             (to, on) => to == on,
         }
@@ -75,14 +82,18 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let target = match text.parse::<Address>() {
-            Ok(address) => Target::Address(address),
-            Err(fault) => name(text).ok_or_else(|| match text.starts_with("unix:") {
-                true => fault,
-                false => format!(
+        let target = match (text.parse::<Address>(), text::split_name(text)) {
+            (Ok(address), _) => Target::Address(address),
+            (Err(_), Some((name, port))) => {
+                text::dns_name(name)?;
+                Target::Name { host: name.into(), port }
+            }
+            (Err(fault), None) if text.starts_with("unix:") => return Err(fault),
+            (Err(_), None) => {
+                return Err(format!(
                     "\"{text}\" is not a backend; write it as 192.0.2.1:9000, [2001:db8::1]:9000, name:9000 or unix:/path"
-                ),
-            })?,
+                ));
+            }
         };
         match &target {
             Target::Address(Address::Inet(address)) if address.port() == 0 => {
@@ -92,16 +103,6 @@ impl FromStr for Target {
             _ => Ok(target),
         }
     }
-}
-
-/// `host:port`, the host of the characters that DNS and /etc/hosts know.
-fn name(text: &str) -> Option<Target> {
-    let (host, port) = text.split_once(':')?;
-    let port = port.parse().ok().filter(|_| port.bytes().all(|b| b.is_ascii_digit()))?;
-    let letters = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-    // What is all digits and dots was meant as an IPv4 address, and is not one.
-    let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    (letters && !numeric).then(|| Target::Name { host: host.into(), port })
 }
 
 impl Target {
@@ -153,12 +154,26 @@ mod tests {
         {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
+        assert_eq!("chat.:80".parse(), Ok(Target::Name { host: "chat.".into(), port: 80 }));
+        // Told when they are read, not when they are looked up.
+        for (name, fault) in [("a..b", "has nothing between two dots"), (&"x".repeat(64), "has a label of 64 bytes")] {
+            let found = format!("{name}:80").parse::<Target>().unwrap_err();
+            assert!(found.contains(fault), "{found}");
+        }
     }
 
     #[test]
     fn a_name_gives_every_address_once() {
         let found = "localhost:9000".parse::<Target>().unwrap().resolve().unwrap();
         assert!(found.contains(&Address::Inet(([127, 0, 0, 1], 9000).into())) || found.len() == 1, "{found:?}");
+    }
+
+    #[test]
+    fn a_name_that_is_nobodys_is_a_fault() {
+        // A label of 64 letters is refused before anyone is asked, so that this needs no network.
+        let host = "x".repeat(64);
+        let fault = Target::Name { host: host.clone(), port: 80 }.resolve().unwrap_err();
+        assert!(fault.starts_with(&format!("\"{host}\" cannot be resolved: ")), "{fault}");
     }
 
     #[test]
@@ -171,6 +186,14 @@ mod tests {
         // Listeners on IPv6 take no IPv4.
         assert!(!reaches("127.0.0.1:80", "[::]:80") && !reaches("[::1]:80", "0.0.0.0:80"));
         assert!(reaches("[::ffff:127.0.0.1]:80", "0.0.0.0:80"));
+        // Where connections to no address go.
+        assert!(reaches("0.0.0.0:80", "127.0.0.1:80") && reaches("0.0.0.0:80", "0.0.0.0:80"));
+        assert!(
+            reaches("[::]:80", "[::1]:80")
+                && reaches("[::]:80", "[::]:80")
+                && reaches("[::ffff:0.0.0.0]:80", "0.0.0.0:80")
+        );
+        assert!(!reaches("0.0.0.0:80", "10.0.0.1:80") && !reaches("0.0.0.0:80", "[::1]:80"));
         assert!(reaches("unix:/a", "unix:/a") && !reaches("unix:/a", "unix:/b"));
     }
 }

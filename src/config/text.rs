@@ -5,8 +5,6 @@
 
 use std::net::Ipv6Addr;
 
-use super::address::Target;
-
 type Checked = Result<(), String>;
 
 /// A secret that is short can be guessed.
@@ -14,6 +12,10 @@ const SECRET_CHARACTERS_MIN: usize = 16;
 
 /// As much as requests may have by default.
 const TARGET_BYTES_MAX: usize = 8 << 10;
+
+/// RFC 1035, 2.3.4: 63 octets of a label, 255 of a name, which are two more on the wire than in a text.
+const LABEL_BYTES_MAX: usize = 63;
+const NAME_BYTES_MAX: usize = 253;
 
 /// RFC 9110, 5.6.2.
 fn is_token(text: &str) -> bool {
@@ -179,17 +181,53 @@ pub(super) fn authority(text: &str) -> Checked {
 
 /// `name:port`, to be looked up.
 pub(super) fn name_and_port(text: &str) -> Checked {
-    match text.parse() {
-        Ok(Target::Name { host, .. }) if is_host(&host) => Ok(()),
+    match split_name(text) {
+        Some((name, port)) if port != 0 => dns_name(name),
         _ => wrong(text, "is no name with a port; write it as chat.example.com:9000"),
     }
 }
 
+/// `None`: this has not even the form.
+pub(super) fn split_name(text: &str) -> Option<(&str, u16)> {
+    let (name, port) = text.split_once(':')?;
+    let port = port.parse().ok().filter(|_| port.bytes().all(|b| b.is_ascii_digit()))?;
+    // What is all digits and dots was meant as an IPv4 address, and is not one. With "unix:" sockets begin.
+    let numeric = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    (has_form_of_name(name) && !numeric && name != "unix").then_some((name, port))
+}
+
+/// Of the characters that DNS and /etc/hosts know.
+fn has_form_of_name(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+}
+
+/// What has the form of a name, and is to be one that can be asked for. A dot at its end says that it is whole.
+pub(super) fn dns_name(text: &str) -> Checked {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!("the name has {} bytes; in DNS it may have {NAME_BYTES_MAX}", name.len()));
+    }
+    for label in name.split('.') {
+        if label.is_empty() {
+            return wrong(text, "has nothing between two dots or before the first; no name in DNS may");
+        }
+        if label.starts_with('-') {
+            return wrong(text, "has a hyphen at the beginning of a label; no name in DNS may");
+        }
+        if label.len() > LABEL_BYTES_MAX {
+            let bytes = label.len();
+            return wrong(text, &format!("has a label of {bytes} bytes; in DNS it may have {LABEL_BYTES_MAX}"));
+        }
+    }
+    Ok(())
+}
+
 /// RFC 2782: `_service._protocol.name`.
 pub(super) fn service(text: &str) -> Checked {
-    let underscores = text.split('.').take_while(|label| label.starts_with('_')).count();
-    match underscores >= 2 && is_host(text) && text.split('.').count() > underscores {
-        true => Ok(()),
+    let labels = || text.strip_suffix('.').unwrap_or(text).split('.');
+    let underscores = labels().take_while(|label| label.starts_with('_')).count();
+    match has_form_of_name(text) && underscores >= 2 && labels().count() > underscores {
+        true => dns_name(text),
         false => wrong(text, "is no service's name; write it as _ws._tcp.chat.example.com"),
     }
 }
@@ -273,14 +311,54 @@ mod tests {
         );
         tells(
             name_and_port,
-            &["chat.example.com:9000", "a:1"],
-            &["a", "a:0", "10.0.0.1:80", "[::1]:80", "unix:/a", "a..b:80", "a:x"],
+            &["chat.example.com:9000", "a:1", "chat.svc.cluster.local.:9000", "chat_1-b:80"],
+            &["a", "a:0", "10.0.0.1:80", "10.0.0.1.:80", "[::1]:80", "unix:/a", "unix:80", "a..b:80", "a:x", ".:80"],
         );
         tells(
             service,
-            &["_ws._tcp.chat.example", "_x._tcp.a"],
-            &["ws._tcp.a", "_ws._tcp", "_ws.a", "_ws._tcp..a", "_ws._tcp.a:80", "", "_ws._tcp.a b"],
+            &["_ws._tcp.chat.example", "_x._tcp.a", "_ws._tcp.a."],
+            &[
+                "ws._tcp.a",
+                "_ws._tcp",
+                "_ws._tcp.",
+                "_ws.a",
+                "_ws._tcp..a",
+                "_ws._tcp.a..",
+                "_ws._tcp.a:80",
+                "",
+                ".",
+                "_ws._tcp.a b",
+                "_ws._tcp.a~b",
+            ],
         );
+    }
+
+    #[test]
+    fn names_that_dns_cannot_have() {
+        let label = "x".repeat(63);
+        let long = format!("{label}.{label}.{label}.{}", "x".repeat(61));
+        assert_eq!(long.len(), 253);
+        for name in [&label, &long, &format!("{long}."), &format!("{label}.a"), "a-.b", "_a.1"] {
+            assert_eq!(dns_name(name), Ok(()), "{name}");
+            assert_eq!(name_and_port(&format!("{name}:9000")), Ok(()), "{name}");
+        }
+        for (name, fault) in [
+            (format!("{label}x"), "has a label of 64 bytes; in DNS it may have 63"),
+            (format!("a.{label}x.b"), "has a label of 64 bytes"),
+            (format!("{long}x"), "the name has 254 bytes; in DNS it may have 253"),
+            (format!("{long}x."), "the name has 254 bytes"),
+            ("a..b".into(), "\"a..b\" has nothing between two dots"),
+            ("a..".into(), "\"a..\" has nothing between two dots"),
+            (".a".into(), "\".a\" has nothing between two dots or before the first"),
+            ("a.-b".into(), "\"a.-b\" has a hyphen at the beginning of a label"),
+        ] {
+            for found in [dns_name(&name), name_and_port(&format!("{name}:9000"))] {
+                assert!(found.as_ref().is_err_and(|found| found.contains(fault)), "{name}: {found:?}");
+            }
+        }
+        let found = service(&format!("_ws._tcp.{label}x")).unwrap_err();
+        assert!(found.ends_with("has a label of 64 bytes; in DNS it may have 63"), "{found}");
+        assert!(service(&format!("_ws._tcp.{long}")).unwrap_err().starts_with("the name has 262 bytes"));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Backends that come from DNS, asked of Debian's dnsmasq, and from files. The log says what changes, clients see where
 //! they end up.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::fleet::*;
-use crate::harness::{Process, scratch, send_signal, until};
+use crate::harness::{Process, Ringway, Setup, scratch, send_signal, until};
 
 /// A nameserver for chat.test that knows what its hosts file and its arguments say.
 struct Nameserver {
@@ -314,4 +315,48 @@ fn a_file_says_more_than_addresses() {
     });
     edge.refused(503);
     says_back(&mut live, "still here");
+}
+
+/// Sessions would go round through the relay until there are none left.
+#[test]
+fn the_relay_itself_is_no_backend() {
+    let host = Host::new();
+    let [public, other] = [free_address(), free_address()];
+    let path = scratch("backends.toml");
+    let listed = |addresses: &[SocketAddr]| {
+        let addresses: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+        replace(&path, &format!("backends = [{}]\n", addresses.join(", ")));
+    };
+    let config = |listeners: &[SocketAddr]| -> String {
+        let listeners = listeners.iter().map(|address| format!("[[listeners]]\naddress = \"{address}\"\n"));
+        listeners.collect::<String>() + &discover(&format!("file = \"{}\"\n", path.display()))
+    };
+    let left_out = |address: SocketAddr| {
+        let reason = format!("{address} is this relay itself: it listens there");
+        ["WARN", "backend left out", "pool=\"chat\"", &format!("backend=\"{address}\""), &reason].map(str::to_owned)
+    };
+    let told = |edge: &Edge, address| edge.lines(&left_out(address).each_ref().map(String::as_str));
+    listed(&[host.address, public]);
+    let setup = Setup { settings: config(&[public, other]), ..Setup::default() };
+    let edge = Edge { relay: Ringway::start(&setup) };
+    serve(&edge, &[&host]);
+    assert_eq!((told(&edge, public), told(&edge, other)), (1, 0));
+    // A look a second at a file so young, and each finds the same.
+    listed(&[host.address, public, other]);
+    until("the other listener is found", || told(&edge, other) == 1);
+    std::thread::sleep(Duration::from_millis(2500));
+    serve(&edge, &[&host]);
+    assert_eq!(edge.lines(&["backend left out"]), 2, "a line per change");
+    // It is a backend like any other when the relay does not listen there any more.
+    edge.reload(&config(&[public]));
+    assert_eq!(edge.lines(&[" reloaded ", "backends=2"]), 1);
+    until("the listener is closed", || TcpStream::connect(other).is_err());
+    let another = Host::at(other);
+    serve(&edge, &[&host, &another]);
+    // And none when it does again.
+    another.stop();
+    edge.reload(&config(&[public, other]));
+    until("the other listener is found", || told(&edge, other) == 2);
+    serve(&edge, &[&host]);
+    assert_eq!(edge.lines(&["backend left out"]), 3, "a line per change");
 }

@@ -222,9 +222,34 @@ fn pools_that_can_have_no_backend() {
     pool_faults("[pools.discovery]\ninterval_min = \"1s\"", &[&format!("f:1:1: pools[0].backends: {missing}")]);
     pool_faults("backends = []\n[pools.discovery]", &[&format!("f:3:12: pools[0].backends: {empty}")]);
     // A source that was not understood is one fault, not two.
-    let fault = "pools[0].discovery.dns: \"a.:80\" is no name with a port; write it as chat.example.com:9000";
-    pool_faults("backends = []\n[pools.discovery]\ndns = \"a.:80\"", &[&format!("f:5:7: {fault}")]);
-    pool_faults("[pools.discovery]\ndns = \"a.:80\"", &[&format!("f:4:7: {fault}")]);
+    let fault = "pools[0].discovery.dns: \"a.\" is no name with a port; write it as chat.example.com:9000";
+    pool_faults("backends = []\n[pools.discovery]\ndns = \"a.\"", &[&format!("f:5:7: {fault}")]);
+    pool_faults("[pools.discovery]\ndns = \"a.\"", &[&format!("f:4:7: {fault}")]);
+}
+
+#[test]
+fn names_that_can_never_be_looked_up() {
+    let (label, name) = ("x".repeat(64), "x.".repeat(127));
+    pool_faults(
+        &format!(
+            "backends = [\"a..b:80\", {{ address = \"{label}:80\" }}]\n[pools.discovery]\ndns = \"{name}x:80\"\nsrv = \"_ws._tcp.{label}\""
+        ),
+        &[
+            "f:3:13: pools[0].backends[0]: \"a..b\" has nothing between two dots or before the first; no name in DNS may",
+            &format!(
+                "f:3:36: pools[0].backends[1].address: \"{label}\" has a label of 64 bytes; in DNS it may have 63"
+            ),
+            "f:5:7: pools[0].discovery.dns: the name has 255 bytes; in DNS it may have 253",
+            &format!(
+                "f:6:7: pools[0].discovery.srv: \"_ws._tcp.{label}\" has a label of 64 bytes; in DNS it may have 63"
+            ),
+        ],
+    );
+    // Whole names, which no search domain is for.
+    let text = "dns = \"chat.svc.cluster.local.:9000\"\nsrv = \"_ws._tcp.chat.svc.cluster.local.\"";
+    let config = accepted(&format!("[[pools]]\nname = \"a\"\n[pools.discovery]\n{text}\n"), &[]);
+    assert_eq!(config.pools[0].discovery.dns.as_deref(), Some("chat.svc.cluster.local.:9000"));
+    assert_eq!(accepted(&print(&config), &[]), config);
 }
 
 #[test]

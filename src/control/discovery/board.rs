@@ -13,6 +13,17 @@ const MEMBERS_MAX: usize = u16::MAX as usize;
 pub(super) struct Board {
     /// Those that have sources.
     pools: HashMap<String, Pool>,
+    /// Where the relay listens itself.
+    listeners: Vec<Address>,
+    /// Not yet taken.
+    left_out: Vec<LeftOut>,
+}
+
+/// A backend that would be this relay itself: one request would go round through it until there are no sessions left.
+#[derive(Debug, PartialEq)]
+pub(super) struct LeftOut {
+    pub(super) pool: String,
+    pub(super) backend: Backend,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +35,8 @@ struct Pool {
     /// What replaced sources had found, until their successors have reported.
     inherited: Vec<Backend>,
     merged: Vec<Backend>,
+    /// What was found and is this relay itself.
+    own: HashSet<Address>,
 }
 
 #[derive(Debug)]
@@ -37,26 +50,38 @@ struct Finding {
 
 impl Board {
     pub(super) fn follow(&mut self, config: &Config) {
+        self.listeners = config.listeners.iter().map(|listener| listener.address.clone()).collect();
         let mut before = std::mem::take(&mut self.pools);
-        for pool in config.pools.iter().filter(|pool| pool.discovery.is_on()) {
-            let known = before.remove(&pool.name).unwrap_or_default();
-            self.pools.insert(pool.name.clone(), known.followed_by(pool));
+        for config in config.pools.iter().filter(|pool| pool.discovery.is_on()) {
+            let mut pool = before.remove(&config.name).unwrap_or_default().followed_by(config);
+            let left_out = pool.renew(&self.listeners);
+            self.leave_out(&config.name, left_out);
+            self.pools.insert(config.name.clone(), pool);
         }
     }
 
     /// `None`: the source has failed. Returns whether that makes a difference to [`Board::found`].
-    pub(super) fn report(&mut self, pool: &str, source: &Source, backends: Option<Vec<Backend>>) -> bool {
-        let Some(pool) = self.pools.get_mut(pool) else { return false };
+    pub(super) fn report(&mut self, name: &str, source: &Source, backends: Option<Vec<Backend>>) -> bool {
+        let Some(pool) = self.pools.get_mut(name) else { return false };
         let Some(finding) = pool.findings.iter_mut().find(|finding| finding.source == *source) else { return false };
         finding.reported = true;
         if let Some(backends) = backends {
             finding.backends = backends;
         }
-        pool.settle();
-        let merged = pool.merge();
-        let changed = merged != pool.merged;
-        pool.merged = merged;
+        let before = std::mem::take(&mut pool.merged);
+        let left_out = pool.renew(&self.listeners);
+        let changed = pool.merged != before;
+        self.leave_out(name, left_out);
         changed
+    }
+
+    fn leave_out(&mut self, pool: &str, backends: Vec<Backend>) {
+        self.left_out.extend(backends.into_iter().map(|backend| LeftOut { pool: pool.into(), backend }));
+    }
+
+    /// What is left out since this was last asked. Each is told again only if it was gone meanwhile.
+    pub(super) fn take_left_out(&mut self) -> Vec<LeftOut> {
+        std::mem::take(&mut self.left_out)
     }
 
     pub(super) fn all_have_reported(&self) -> bool {
@@ -70,48 +95,58 @@ impl Board {
 
 impl Pool {
     fn followed_by(self, config: &config::Pool) -> Pool {
-        let Pool { findings: mut before, mut inherited, .. } = self;
+        let Pool { findings: mut before, mut inherited, own, .. } = self;
         let mut findings = Vec::new();
         for source in sources(&config.discovery) {
             let known = before.iter().position(|finding| finding.source == source).map(|index| before.remove(index));
             findings.push(known.unwrap_or(Finding { source, reported: false, backends: Vec::new() }));
         }
         inherited.extend(before.into_iter().flat_map(|finding| finding.backends));
-        let mut pool = Pool { named: config.backends.clone(), findings, inherited, merged: Vec::new() };
-        pool.settle();
-        pool.merged = pool.merge();
-        pool
+        Pool { named: config.backends.clone(), findings, inherited, merged: Vec::new(), own }
     }
 
-    fn settle(&mut self) {
+    /// Merges again. Returns what is this relay itself now and was not before.
+    fn renew(&mut self, listeners: &[Address]) -> Vec<Backend> {
         if self.findings.iter().all(|finding| finding.reported) {
             self.inherited = Vec::new();
         }
+        let (own, others): (Vec<Backend>, Vec<Backend>) =
+            self.by_address().partition(|backend| listeners.iter().any(|listener| backend.address.reaches(listener)));
+        self.merged = self.merge(others);
+        let known = std::mem::replace(&mut self.own, own.iter().map(|backend| backend.address.clone()).collect());
+        own.into_iter().filter(|backend| !known.contains(&backend.address)).collect()
     }
 
-    /// Every address once and every name once, without those that the config names, in the order of their addresses.
-    fn merge(&self) -> Vec<Backend> {
+    /// Every address once, without those that the config names.
+    fn by_address(&self) -> impl Iterator<Item = Backend> {
         let mut addresses: HashSet<&Address> = self.named.iter().map(|backend| &backend.address).collect();
-        let mut merged: Vec<Backend> = self
-            .findings
-            .iter()
-            .flat_map(|finding| &finding.backends)
-            .chain(&self.inherited)
-            .filter(|backend| addresses.insert(&backend.address))
-            .cloned()
-            .collect();
+        let found = self.findings.iter().flat_map(|finding| &finding.backends).chain(&self.inherited);
+        found.filter(move |backend| addresses.insert(&backend.address)).cloned()
+    }
+
+    /// Every name once, in the order of their addresses.
+    fn merge(&self, found: Vec<Backend>) -> Vec<Backend> {
         let mut names: HashSet<String> = self.named.iter().map(|backend| backend.name.clone()).collect();
-        for backend in &mut merged {
-            if !names.insert(backend.name.clone()) {
-                // Two sources may have the same name for different things, but not the same address.
-                backend.name = backend.address.to_string();
-                names.insert(backend.name.clone());
-            }
+        let (mut merged, mut nameless): (Vec<Backend>, Vec<Backend>) =
+            found.into_iter().partition(|backend| names.insert(backend.name.clone()));
+        // Whatever the order in which they were found.
+        nameless.sort_by(|a, b| order(&a.address).cmp(&order(&b.address)));
+        for mut backend in nameless {
+            backend.name = free_name(&backend.address, &names);
+            names.insert(backend.name.clone());
+            merged.push(backend);
         }
         merged.sort_by(|a, b| order(&a.address).cmp(&order(&b.address)));
         merged.truncate(MEMBERS_MAX.saturating_sub(self.named.len()));
         merged
     }
+}
+
+/// The address, or, if the config gives that name to something else, the address with the first number that is free.
+fn free_name(address: &Address, names: &HashSet<String>) -> String {
+    let numbered = (2..).map(|number: u64| format!("{address}-{number}"));
+    let mut candidates = std::iter::once(address.to_string()).chain(numbered);
+    candidates.find(|name| !names.contains(name)).expect("there are more numbers than names")
 }
 
 fn order(address: &Address) -> impl Ord + use<'_> {
@@ -161,10 +196,79 @@ mod tests {
         assert_eq!(board.found().keys().collect::<Vec<_>>(), ["chat"]);
         assert!(board.report("chat", &srv("b"), Some(vec![backend(3, "x"), backend(2, "nine"), backend(9, "")])));
         assert!(board.report("chat", &dns("a:1"), Some(vec![backend(3, "y"), backend(1, "x")])));
-        let names: Vec<String> = board.found()["chat"].iter().map(|backend| backend.name.clone()).collect();
         // DNS wins over SRV, the config over both; a name that is taken gives way to the address.
-        assert_eq!(names, ["x", "10.0.0.1:2", "y"]);
+        assert_eq!(names(&board), ["x", "10.0.0.1:2", "y"]);
         assert_eq!(ports(&board), [1, 2, 3]);
+    }
+
+    fn names(board: &Board) -> Vec<String> {
+        board.found()["chat"].iter().map(|backend| backend.name.clone()).collect()
+    }
+
+    #[test]
+    fn no_two_members_share_a_name() {
+        // The config's names are the addresses of others.
+        let named = [backend(9, "10.0.0.1:2"), backend(8, "10.0.0.1:3"), backend(7, "10.0.0.1:3-2")];
+        let found = [backend(1, "10.0.0.1:2-2"), backend(2, ""), backend(3, ""), backend(4, "")];
+        let expected = ["10.0.0.1:2-2", "10.0.0.1:2-3", "10.0.0.1:3-3", "10.0.0.1:4"];
+        let reversed = found.iter().rev().cloned().collect();
+        for found in [found.to_vec(), reversed] {
+            let mut board = Board::default();
+            board.follow(&config(Some("a:1"), None, &named));
+            board.report("chat", &dns("a:1"), Some(found));
+            assert_eq!(names(&board), expected);
+            // And nothing has changed if it is found again.
+            assert!(!board.report("chat", &dns("a:1"), None));
+        }
+    }
+
+    fn listening(config: Config, listeners: &[&str]) -> Config {
+        let listeners = listeners.iter().map(|address| address.parse::<Address>().unwrap().into()).collect();
+        Config { listeners, ..config }
+    }
+
+    /// What is newly left out.
+    fn left_out(board: &mut Board) -> Vec<String> {
+        let left_out = board.take_left_out().into_iter();
+        left_out.map(|LeftOut { pool, backend }| format!("{pool} {} {}", backend.name, backend.address)).collect()
+    }
+
+    #[test]
+    fn the_relays_own_listeners_are_left_out() {
+        let mut board = Board::default();
+        let sources = config(Some("a:1"), Some("b"), &[backend(9, "nine")]);
+        board.follow(&listening(sources, &["127.0.0.1:5", "10.0.0.1:2", "0.0.0.0:80"]));
+        let inet = |text: &str| Backend::from(text.parse::<Address>().unwrap());
+        let found = vec![backend(1, "x"), backend(2, "y"), backend(5, ""), inet("127.0.0.2:80")];
+        assert!(board.report("chat", &dns("a:1"), Some(found.clone())));
+        assert_eq!(ports(&board), [1, 5], "everything else serves");
+        assert_eq!(left_out(&mut board), ["chat y 10.0.0.1:2", "chat 127.0.0.2:80 127.0.0.2:80"]);
+        // Once per change, not once per answer, and whoever else finds it.
+        assert!(!board.report("chat", &dns("a:1"), Some(found)));
+        assert!(board.report("chat", &srv("b"), Some(vec![backend(2, ""), backend(4, "y")])));
+        assert_eq!(left_out(&mut board), [""; 0]);
+        // What is left out keeps no name from others.
+        assert_eq!(names(&board), ["x", "y", "10.0.0.1:5"]);
+        // Gone and back.
+        assert!(board.report("chat", &dns("a:1"), Some(Vec::new())));
+        assert_eq!(left_out(&mut board), [""; 0]);
+        assert!(!board.report("chat", &dns("a:1"), Some(vec![inet("127.0.0.2:80")])));
+        assert_eq!(left_out(&mut board), ["chat 127.0.0.2:80 127.0.0.2:80"]);
+    }
+
+    #[test]
+    fn listeners_that_come_and_go_with_a_config() {
+        let mut board = Board::default();
+        let config = |listeners: &[&str]| listening(config(Some("a:1"), None, &[]), listeners);
+        board.follow(&config(&["10.0.0.1:1"]));
+        board.report("chat", &dns("a:1"), Some(vec![backend(1, ""), backend(2, "")]));
+        assert_eq!((ports(&board), left_out(&mut board).len()), (vec![2], 1));
+        board.follow(&config(&["10.0.0.1:1"]));
+        assert_eq!((ports(&board), left_out(&mut board).len()), (vec![2], 0));
+        board.follow(&config(&["10.0.0.1:2"]));
+        assert_eq!((ports(&board), left_out(&mut board)), (vec![1], vec!["chat 10.0.0.1:2 10.0.0.1:2".into()]));
+        board.follow(&config(&[]));
+        assert_eq!((ports(&board), left_out(&mut board).len()), (vec![1, 2], 0));
     }
 
     #[test]

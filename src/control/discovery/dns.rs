@@ -11,6 +11,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{Query, ResponseCode};
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Hosts, MAX_TTL, TokioResolver};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -48,7 +49,7 @@ struct Known {
 }
 
 /// One name and record type.
-enum Records<T> {
+pub(super) enum Records<T> {
     Some(Vec<T>, Duration),
     /// DNS knows that there are none.
     None(&'static str),
@@ -128,40 +129,44 @@ impl Asker {
 
     /// A new one each time: it keeps no answers of its own, and sees what has changed in /etc/resolv.conf and /etc/hosts.
     fn client(&self) -> Result<Client, String> {
-        let builder = match &self.nameservers {
-            None => TokioResolver::builder_tokio(),
+        let (config, options) = match &self.nameservers {
+            None => read_system_conf().map_err(|error| format!("DNS cannot be asked: {error}"))?,
             Some(servers) => {
                 let servers = servers.iter().map(|address| nameserver(*address)).collect();
-                let config = ResolverConfig::from_parts(None, Vec::new(), servers);
                 let mut options = ResolverOpts::default();
                 options.timeout = ATTEMPT;
-                Ok(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options))
+                (ResolverConfig::from_parts(None, Vec::new(), servers), options)
             }
         };
-        let resolver = builder.and_then(|mut builder| {
-            let options = builder.options_mut();
-            options.cache_size = 0;
-            // Ours, below: theirs would still ask for the family that the file does not have.
-            options.use_hosts_file = ResolveHosts::Never;
-            builder.build()
-        });
-        let resolver = resolver.map_err(|error| format!("DNS cannot be asked: {error}"))?;
-        let hosts = Arc::new(Hosts::from_system().unwrap_or_default());
-        Ok(Client { resolver, hosts, slots: self.slots.clone() })
+        Client::new(config, options, self.slots.clone())
     }
 }
 
 /// For one question and those that follow from it.
 #[derive(Clone)]
-struct Client {
+pub(super) struct Client {
     resolver: TokioResolver,
     hosts: Arc<Hosts>,
     slots: Arc<Semaphore>,
 }
 
 impl Client {
+    pub(super) fn new(
+        config: ResolverConfig,
+        mut options: ResolverOpts,
+        slots: Arc<Semaphore>,
+    ) -> Result<Self, String> {
+        options.cache_size = 0;
+        // Ours, below: theirs would still ask for the family that the file does not have.
+        options.use_hosts_file = ResolveHosts::Never;
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let resolver =
+            builder.with_options(options).build().map_err(|error| format!("DNS cannot be asked: {error}"))?;
+        Ok(Client { resolver, hosts: Arc::new(Hosts::from_system().unwrap_or_default()), slots })
+    }
+
     /// The IPv4 and the IPv6 addresses of a name. A name in /etc/hosts is not asked for anywhere else.
-    async fn families(&self, name: &Name) -> (Records<IpAddr>, Records<IpAddr>) {
+    pub(super) async fn families(&self, name: &Name) -> (Records<IpAddr>, Records<IpAddr>) {
         let [v4, v6] = [RecordType::A, RecordType::AAAA]
             .map(|family| self.hosts.lookup_static_host(&Query::query(name.clone(), family)));
         if v4.is_some() || v6.is_some() {
@@ -279,8 +284,10 @@ fn scale(weight: u16, heaviest: u16) -> u32 {
     scaled.max(1)
 }
 
-fn parse_name(text: &str) -> Result<Name, String> {
-    Name::from_utf8(text).map_err(|error| format!("\"{text}\" is not a name: {error}"))
+/// As it is: of a host's name in Unicode the underscores of `chat_1` would be no part. One with a dot at its end is asked
+/// for alone, any other also below the search domains of /etc/resolv.conf.
+pub(super) fn parse_name(text: &str) -> Result<Name, String> {
+    Name::from_ascii(text).map_err(|error| format!("\"{text}\" is not a name: {error}"))
 }
 
 fn nameserver(address: SocketAddr) -> NameServerConfig {
@@ -305,6 +312,21 @@ mod tests {
 
     fn failed() -> Records<IpAddr> {
         Records::Failed("lost".into())
+    }
+
+    #[test]
+    fn every_name_that_a_config_may_have_can_be_asked_for() {
+        let label = "x".repeat(63);
+        let long = format!("{label}.{label}.{label}.{}", "x".repeat(61));
+        for name in ["chat_1.a", "a-.1", "_a.b", "xn--a.b", "Chat", &label, &long] {
+            for (name, whole) in [(name.to_owned(), false), (format!("{name}."), true)] {
+                assert!(format!("{name}:1").parse::<Target>().is_ok(), "{name}");
+                assert_eq!(parse_name(&name).map(|name| name.is_fqdn()), Ok(whole), "{name}");
+            }
+        }
+        for name in [format!("{label}x"), format!("{long}x"), "a..b".into(), ".a".into(), "-a".into()] {
+            assert!(parse_name(&name).is_err() && format!("{name}:1").parse::<Target>().is_err(), "{name}");
+        }
     }
 
     #[test]

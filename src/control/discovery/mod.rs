@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use super::task::{Task, random};
 use crate::config::{Backend, Config, Discovery};
 use crate::relay::table::Found;
-use board::Board;
+use board::{Board, LeftOut};
 
 /// DNS queries under way at a time: each holds a socket.
 const QUERIES_MAX: usize = 64;
@@ -77,6 +77,7 @@ impl Discoveries {
     /// To be called on the control plane's runtime.
     pub fn follow(&mut self, config: &Arc<Config>) {
         self.shared.board().follow(config);
+        self.shared.tell_left_out();
         let mut before = std::mem::take(&mut self.running);
         for pool in &config.pools {
             for source in sources(&pool.discovery) {
@@ -159,6 +160,14 @@ impl Shared {
             reported.await;
         }
     }
+
+    fn tell_left_out(&self) {
+        let left_out = self.board().take_left_out();
+        for LeftOut { pool, backend } in left_out {
+            let reason = format!("{} is this relay itself: it listens there", backend.address);
+            warn!(pool, backend = backend.name, reason, "backend left out");
+        }
+    }
 }
 
 impl fmt::Display for Source {
@@ -190,6 +199,7 @@ impl Reporter {
         }
         self.failing = fault.is_some();
         let changed = self.shared.board().report(pool, source, backends);
+        self.shared.tell_left_out();
         self.shared.reported.notify_waiters();
         if changed {
             // Without the supervisor there is nobody to tell, and soon no runtime.

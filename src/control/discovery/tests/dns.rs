@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::proto::rr::RecordType;
 use tokio::sync::Semaphore;
 
 use super::nameserver::Nameserver;
-use crate::control::discovery::dns::{Answer, Asker};
+use crate::control::discovery::dns::{Answer, Asker, Client, parse_name};
 
 fn asker(server: &Nameserver) -> Asker {
     Asker::new(Some(vec![server.address]), Arc::new(Semaphore::new(2)))
@@ -155,4 +156,41 @@ async fn an_address_needs_no_question() {
     let answer = asker(&server).addresses("10.0.0.1:9000").await.unwrap();
     assert_eq!((listed(&answer), answer.ttl), (vec!["10.0.0.1:9000".into()], Duration::MAX));
     assert!(server.asked.try_recv().is_err());
+}
+
+/// As Kubernetes writes resolv.conf: a name of few dots is looked for below other names first.
+#[tokio::test]
+async fn a_name_with_a_dot_at_its_end_is_the_only_one_asked_for() {
+    let mut server = Nameserver::start().await;
+    let mut resolver = NameServerConfig::udp_and_tcp(server.address.ip());
+    resolver.connections.iter_mut().for_each(|connection| connection.port = server.address.port());
+    let search = vec![parse_name("svc.cluster.local.").unwrap(), parse_name("cluster.local.").unwrap()];
+    let mut options = ResolverOpts::default();
+    options.ndots = 5;
+    let config = ResolverConfig::from_parts(None, search, vec![resolver]);
+    let client = Client::new(config, options, Arc::new(Semaphore::new(2))).unwrap();
+    let mut asked_for = async |name: &str| {
+        drop(client.families(&parse_name(name).unwrap()).await);
+        let mut names: Vec<String> =
+            std::iter::from_fn(|| server.asked.try_recv().ok()).map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    };
+    let below = ["chat.a.", "chat.a.cluster.local.", "chat.a.svc.cluster.local."];
+    assert_eq!(asked_for("chat.a").await, below);
+    assert_eq!(asked_for("chat.a.").await, ["chat.a."]);
+}
+
+#[tokio::test]
+async fn whole_names_are_found_like_others() {
+    let server = Nameserver::start().await;
+    server.addresses("chat_1.example.", 30, &["10.0.0.1"]);
+    server.services("_ws._tcp.example.", 30, &[(1, 1, 9000, "chat_1.example.")]);
+    for name in ["chat_1.example:9000", "chat_1.example.:9000"] {
+        assert_eq!(listed(&asker(&server).addresses(name).await.unwrap()), ["10.0.0.1:9000"], "{name}");
+    }
+    for name in ["_ws._tcp.example", "_ws._tcp.example."] {
+        assert_eq!(listed(&asker(&server).services(name).await.unwrap()), ["10.0.0.1:9000"], "{name}");
+    }
 }

@@ -59,14 +59,14 @@ impl Nameserver {
     /// Priority, weight, port and target of each.
     pub(super) fn services(&self, name: &str, ttl: u32, services: &[(u16, u16, u16, &str)]) {
         let data = services.iter().map(|(priority, weight, port, target)| {
-            RData::SRV(SRV::new(*priority, *weight, *port, Name::from_utf8(target).unwrap()))
+            RData::SRV(SRV::new(*priority, *weight, *port, Name::from_ascii(target).unwrap()))
         });
         self.set(name, ttl, data.collect());
     }
 
     /// An alias, and the addresses behind it, as a recursive server answers.
     pub(super) fn alias(&self, name: &str, ttl: u32, target: &str, ips: &[&str], target_ttl: u32) {
-        let target_name = Name::from_utf8(target).unwrap();
+        let target_name = Name::from_ascii(target).unwrap();
         self.set(name, ttl, vec![RData::CNAME(CNAME(target_name.clone()))]);
         let ips = ips
             .iter()
@@ -75,7 +75,7 @@ impl Nameserver {
     }
 
     fn set(&self, name: &str, ttl: u32, data: Vec<RData>) {
-        let owner = Name::from_utf8(name).unwrap();
+        let owner = Name::from_ascii(name).unwrap();
         let records = data.into_iter().map(|data| Record::from_rdata(owner.clone(), ttl, data)).collect();
         self.zone.lock().unwrap().names.insert(name.into(), records);
     }
