@@ -291,6 +291,10 @@ impl<'a> Supervisor<'a> {
     /// Discovery has found other backends.
     fn refresh(&mut self) {
         while self.found.try_recv().is_ok() {}
+        // What the start or a reload has waited for is in the table already. Balancing would begin anew with another.
+        if !self.discoveries.has_news() {
+            return;
+        }
         let before = self.replace(self.table.config.clone());
         if let Err(error) = self.workers.update(&self.table) {
             error!(%error, "a worker could not be told of other backends");

@@ -45,6 +45,7 @@ pub struct Discoveries {
     shared: Arc<Shared>,
     /// By their pool's name.
     running: HashMap<(String, Source), Running>,
+    given: Found,
 }
 
 #[derive(Debug)]
@@ -64,11 +65,11 @@ struct Running {
 }
 
 impl Discoveries {
-    /// Sends on `found` whenever [`Discoveries::found`] would give something else than before.
+    /// Sends on `found` whenever something else has been found than before. Somebody may have taken it meanwhile.
     pub fn new(found: UnboundedSender<()>) -> Self {
         let queries = Arc::new(Semaphore::new(QUERIES_MAX));
         let shared = Shared { board: Mutex::default(), found, reported: Notify::new(), queries };
-        Discoveries { shared: Arc::new(shared), running: HashMap::new() }
+        Discoveries { shared: Arc::new(shared), running: HashMap::new(), given: Found::new() }
     }
 
     /// Asks the sources of this config from now on, and no others. What those that stay have found is kept; what a replaced
@@ -96,8 +97,14 @@ impl Discoveries {
     }
 
     /// What has been found until now, by pool. Equal answers give equal results.
-    pub fn found(&self) -> Found {
-        self.shared.board().found()
+    pub fn found(&mut self) -> Found {
+        self.given = self.shared.board().found();
+        self.given.clone()
+    }
+
+    /// [`Discoveries::found`] would give something else than the last time.
+    pub fn has_news(&self) -> bool {
+        self.shared.board().found() != self.given
     }
 
     /// Follows the config, and waits until every source has answered or failed, but no longer than `patience`: so that a
