@@ -66,7 +66,7 @@ pub fn run(config: Config, source: Source, level: Level, held: Held, demo: Optio
     let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(ControlError::Runtime)?;
     let epoch = std::time::Instant::now();
     let secret = secret().map_err(ControlError::Secret)?;
-    let (config, mut finding) = runtime.block_on(find(config));
+    let (config, finding) = runtime.block_on(find(config));
     let table = Table::start(config, &finding.discoveries.found(), epoch, secret);
     let (exited, exits) = unbounded_channel();
     let mut workers = Workers::start(&table, move |worker| {

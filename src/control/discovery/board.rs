@@ -17,6 +17,8 @@ pub(super) struct Board {
     listeners: Vec<Address>,
     /// Not yet taken.
     left_out: Vec<LeftOut>,
+    /// A report has made a difference since what is found was last taken.
+    has_news: bool,
 }
 
 /// A backend that would be this relay itself: one request would go round through it until there are no sessions left.
@@ -71,6 +73,7 @@ impl Board {
         let before = std::mem::take(&mut pool.merged);
         let left_out = pool.renew(&self.listeners);
         let changed = pool.merged != before;
+        self.has_news |= changed;
         self.leave_out(name, left_out);
         changed
     }
@@ -88,7 +91,16 @@ impl Board {
         self.pools.values().flat_map(|pool| &pool.findings).all(|finding| finding.reported)
     }
 
-    pub(super) fn found(&self) -> Found {
+    pub(super) fn has_news(&self) -> bool {
+        self.has_news
+    }
+
+    pub(super) fn take_found(&mut self) -> Found {
+        self.has_news = false;
+        self.found()
+    }
+
+    fn found(&self) -> Found {
         self.pools.iter().map(|(name, pool)| (name.clone(), pool.merged.clone())).collect()
     }
 }

@@ -45,7 +45,6 @@ pub struct Discoveries {
     shared: Arc<Shared>,
     /// By their pool's name.
     running: HashMap<(String, Source), Running>,
-    given: Found,
 }
 
 #[derive(Debug)]
@@ -69,7 +68,7 @@ impl Discoveries {
     pub fn new(found: UnboundedSender<()>) -> Self {
         let queries = Arc::new(Semaphore::new(QUERIES_MAX));
         let shared = Shared { board: Mutex::default(), found, reported: Notify::new(), queries };
-        Discoveries { shared: Arc::new(shared), running: HashMap::new(), given: Found::new() }
+        Discoveries { shared: Arc::new(shared), running: HashMap::new() }
     }
 
     /// Asks the sources of this config from now on, and no others. What those that stay have found is kept; what a replaced
@@ -97,14 +96,13 @@ impl Discoveries {
     }
 
     /// What has been found until now, by pool. Equal answers give equal results.
-    pub fn found(&mut self) -> Found {
-        self.given = self.shared.board().found();
-        self.given.clone()
+    pub fn found(&self) -> Found {
+        self.shared.board().take_found()
     }
 
-    /// [`Discoveries::found`] would give something else than the last time.
+    /// Something else has been found since [`Discoveries::found`] was last asked.
     pub fn has_news(&self) -> bool {
-        self.shared.board().found() != self.given
+        self.shared.board().has_news()
     }
 
     /// Follows the config, and waits until every source has answered or failed, but no longer than `patience`: so that a

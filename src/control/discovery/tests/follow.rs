@@ -28,7 +28,7 @@ fn discoveries() -> (Discoveries, UnboundedReceiver<()>) {
     (Discoveries::new(found), news)
 }
 
-fn listed(discoveries: &mut Discoveries) -> Vec<String> {
+fn listed(discoveries: &Discoveries) -> Vec<String> {
     let found = discoveries.found();
     found.get("chat").into_iter().flatten().map(|backend| backend.address.to_string()).collect()
 }
@@ -52,7 +52,7 @@ async fn changes_are_told_and_repetitions_are_not() {
     let (mut discoveries, mut news) = discoveries();
     discoveries.first(&Arc::new(config(&server)), HOUR).await;
     assert!(discoveries.has_news());
-    assert_eq!(listed(&mut discoveries), ["10.0.0.1:9000", "10.0.0.2:9000"]);
+    assert_eq!(listed(&discoveries), ["10.0.0.1:9000", "10.0.0.2:9000"]);
     // Who has waited for it knows it already.
     assert_eq!((news.try_recv(), discoveries.has_news()), (Ok(()), false));
 
@@ -63,7 +63,7 @@ async fn changes_are_told_and_repetitions_are_not() {
     server.addresses(NAME, 30, &["10.0.0.3"]);
     news.recv().await.unwrap();
     assert!(discoveries.has_news());
-    assert_eq!(listed(&mut discoveries), ["10.0.0.3:9000"]);
+    assert_eq!(listed(&discoveries), ["10.0.0.3:9000"]);
 }
 
 #[tokio::test]
@@ -77,13 +77,13 @@ async fn what_dns_cannot_say_leaves_the_last_answer() {
     asked_again(&mut server).await;
     server.fail(NAME, &[RecordType::A, RecordType::AAAA]);
     asked_again(&mut server).await;
-    assert_eq!(listed(&mut discoveries), ["10.0.0.1:9000"]);
+    assert_eq!(listed(&discoveries), ["10.0.0.1:9000"]);
     assert!(news.try_recv().is_err());
     // And when it can again, that is news.
     server.addresses(NAME, 30, &["10.0.0.2"]);
     server.fail(NAME, &[]);
     news.recv().await.unwrap();
-    assert_eq!(listed(&mut discoveries), ["10.0.0.2:9000"]);
+    assert_eq!(listed(&discoveries), ["10.0.0.2:9000"]);
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn the_first_answer_may_be_a_failure() {
     let server = Nameserver::start().await;
     let (mut discoveries, mut news) = discoveries();
     discoveries.first(&Arc::new(config(&server)), HOUR).await;
-    assert_eq!(listed(&mut discoveries), [""; 0]);
+    assert_eq!(listed(&discoveries), [""; 0]);
     assert!(news.try_recv().is_err());
 }
 
@@ -130,14 +130,14 @@ async fn sources_that_stay_are_not_asked_again_and_others_end() {
     config.pools.insert(0, Pool::named("other"));
     config.pools[1].discovery.file = Some(PathBuf::from("/nonexistent/ringway.toml"));
     discoveries.first(&Arc::new(config.clone()), HOUR).await;
-    assert_eq!(listed(&mut discoveries), ["10.0.0.1:9000"]);
+    assert_eq!(listed(&discoveries), ["10.0.0.1:9000"]);
     assert_eq!(discoveries.running.len(), 2);
     assert!(server.asked.try_recv().is_err());
 
     // Another interval asks again, with the old answer still at hand.
     config.pools[1].discovery.interval_min = HOUR / 2;
     discoveries.follow(&Arc::new(config.clone()));
-    assert_eq!(listed(&mut discoveries), ["10.0.0.1:9000"]);
+    assert_eq!(listed(&discoveries), ["10.0.0.1:9000"]);
     server.asked.recv().await.unwrap();
 
     config.pools[1].discovery = Pool::named("chat").discovery;
@@ -155,13 +155,13 @@ async fn a_file_is_watched() {
     let config = Arc::new(Config { pools: vec![pool], ..Config::default() });
     let (mut discoveries, mut news) = discoveries();
     discoveries.first(&config, HOUR).await;
-    assert_eq!(listed(&mut discoveries), ["10.0.0.1:1"]);
+    assert_eq!(listed(&discoveries), ["10.0.0.1:1"]);
     news.recv().await.unwrap();
 
     for text in ["{", r#"{"backends": [1]}"#] {
         std::fs::write(&path, text).unwrap();
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(listed(&mut discoveries), ["10.0.0.1:1"], "{text}");
+        assert_eq!(listed(&discoveries), ["10.0.0.1:1"], "{text}");
     }
     std::fs::remove_file(&path).unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -169,7 +169,7 @@ async fn a_file_is_watched() {
 
     std::fs::write(&path, r#"{"backends": ["10.0.0.1:1", "10.0.0.2:2"]}"#).unwrap();
     news.recv().await.unwrap();
-    assert_eq!(listed(&mut discoveries), ["10.0.0.1:1", "10.0.0.2:2"]);
+    assert_eq!(listed(&discoveries), ["10.0.0.1:1", "10.0.0.2:2"]);
     std::fs::remove_file(&path).unwrap();
 }
 
@@ -183,6 +183,6 @@ fn the_control_planes_runtime_will_do() {
         let (mut discoveries, mut news) = discoveries();
         discoveries.first(&Arc::new(config(&server)), HOUR).await;
         news.recv().await.unwrap();
-        assert_eq!(listed(&mut discoveries), ["10.0.0.1:9000"]);
+        assert_eq!(listed(&discoveries), ["10.0.0.1:9000"]);
     });
 }
