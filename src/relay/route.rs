@@ -15,7 +15,7 @@ use super::plain;
 use super::policy::Waiting;
 use super::session::{Session, State};
 use super::shared::{Context, millis};
-use super::table::breaker::Change;
+use super::table::breaker::{Admitted, Change};
 use super::table::eject;
 use super::table::{Pool, router::Asked};
 use super::waiting::ADMIT_MS;
@@ -114,9 +114,8 @@ impl Session {
             if !its_turn && queue_max > 0 && others() {
                 return Err(Denial::Busy(Fault::new(503, "Too many requests wait for this pool."), ADMIT_MS));
             }
-            admit(pool, is_handshake, cx.now)?;
+            self.probe = admit(pool, is_handshake, cx.now)?;
             handshake.admitted = true;
-            self.probe = pool.state.breaker.is_half_open(&pool.config.breaker);
         }
         let random = cx.shared.random();
         let ask = Ask { key: handshake.key, tried: &handshake.tried, now: cx.now, random, is_handshake };
@@ -391,8 +390,9 @@ fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
     sticky.find(asking.cookie(sticky.cookie())?)
 }
 
-/// Whether the pool takes another request now. The rate is one of handshakes; the breaker asks about plain HTTP too.
-fn admit(pool: &Pool, is_handshake: bool, now: u64) -> Result<(), Denial> {
+/// Whether the pool takes another request now, and whether that is a probe of its breaker. The rate is one of handshakes;
+/// the breaker asks about plain HTTP too.
+fn admit(pool: &Pool, is_handshake: bool, now: u64) -> Result<bool, Denial> {
     let open = || Denial::Open(Fault::new(503, "This pool fails too often; its circuit breaker is open."));
     if pool.state.breaker.refuses(&pool.config.breaker, now) {
         return Err(open());
@@ -405,9 +405,11 @@ fn admit(pool: &Pool, is_handshake: bool, now: u64) -> Result<(), Denial> {
         let busy = |wait| Denial::Busy(Fault::new(503, "This pool takes no more handshakes per second."), wait);
         taken.map_err(busy)?;
     }
-    let change = pool.state.breaker.admit(&pool.config.breaker, now).map_err(|_| open())?;
-    tell(pool, change);
-    Ok(())
+    let admitted = pool.state.breaker.admit(&pool.config.breaker, now).map_err(|_| open())?;
+    if admitted == Admitted::FirstProbe {
+        tracing::info!(pool = pool.config.name, "circuit breaker is half open");
+    }
+    Ok(admitted != Admitted::Freely)
 }
 
 fn tell(pool: &Pool, change: Option<Change>) {
@@ -417,7 +419,6 @@ fn tell(pool: &Pool, change: Option<Change>) {
         Some(Change::Opened) => {
             tracing::warn!(pool = name, "circuit breaker opens for {:?}", pool.config.breaker.open);
         }
-        Some(Change::HalfOpened) => tracing::info!(pool = name, "circuit breaker is half open"),
         Some(Change::Closed) => tracing::info!(pool = name, "circuit breaker closes"),
     }
 }

@@ -21,8 +21,18 @@ pub struct Breaker(AtomicU64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Opened,
-    HalfOpened,
     Closed,
+}
+
+/// As what a handshake is let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// The breaker is closed, or there is none.
+    Freely,
+    /// What becomes of it decides whether the breaker closes.
+    Probe,
+    /// The same, and with it the breaker has become half open.
+    FirstProbe,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,27 +69,25 @@ impl Breaker {
     }
 
     /// May a handshake go to the pool? If not: how many milliseconds until it may be asked again.
-    pub fn admit(&self, config: &config::Breaker, now: u64) -> Result<Option<Change>, u64> {
+    pub fn admit(&self, config: &config::Breaker, now: u64) -> Result<Admitted, u64> {
         if config.failures_percent.is_none() {
-            return Ok(None);
+            return Ok(Admitted::Freely);
         }
         let mut packed = self.0.load(Relaxed);
         loop {
             let before = State::unpack(packed);
             let after = before.admit(config, now)?;
-            if after == before {
-                return Ok(None);
-            }
+            // Told by the very step that counted it: another worker may close the breaker right behind it.
+            let admitted = match before {
+                State::Closed { .. } => return Ok(Admitted::Freely),
+                State::Open { .. } => Admitted::FirstProbe,
+                State::HalfOpen { .. } => Admitted::Probe,
+            };
             match self.0.compare_exchange_weak(packed, after.pack(), Relaxed, Relaxed) {
-                Ok(_) => return Ok(matches!(before, State::Open { .. }).then_some(Change::HalfOpened)),
+                Ok(_) => return Ok(admitted),
                 Err(other) => packed = other,
             }
         }
-    }
-
-    /// Who has just been admitted is a probe.
-    pub fn is_half_open(&self, config: &config::Breaker) -> bool {
-        config.failures_percent.is_some() && matches!(State::unpack(self.0.load(Relaxed)), State::HalfOpen { .. })
     }
 
     /// A probe has found nobody to ask, or its client has gone: another one may go.
@@ -220,7 +228,7 @@ mod tests {
         for ok in [true, false, true, true, false] {
             assert_eq!(breaker.report(&config(), ok, 100), None);
         }
-        assert_eq!(breaker.admit(&config(), 100), Ok(None));
+        assert_eq!(breaker.admit(&config(), 100), Ok(Admitted::Freely));
         assert_eq!(breaker.report(&config(), false, 200), Some(Change::Opened), "3 of 6");
         assert_eq!(breaker.admit(&config(), 200), Err(5000));
         assert_eq!(breaker.admit(&config(), 5199), Err(1));
@@ -239,13 +247,13 @@ mod tests {
     #[test]
     fn half_open_lets_so_many_probes_through_and_closes_when_all_succeed() {
         let breaker = opened_at(0);
-        assert_eq!(breaker.admit(&config(), 5000), Ok(Some(Change::HalfOpened)));
-        assert_eq!(breaker.admit(&config(), 5001), Ok(None));
+        assert_eq!(breaker.admit(&config(), 5000), Ok(Admitted::FirstProbe));
+        assert_eq!(breaker.admit(&config(), 5001), Ok(Admitted::Probe));
         assert_eq!(breaker.admit(&config(), 5002), Err(4998));
         assert_eq!(breaker.report(&config(), true, 5100), None);
         assert_eq!(breaker.admit(&config(), 5100), Err(4900));
         assert_eq!(breaker.report(&config(), true, 5200), Some(Change::Closed));
-        assert_eq!(breaker.admit(&config(), 5200), Ok(None));
+        assert_eq!(breaker.admit(&config(), 5200), Ok(Admitted::Freely));
         for _ in 0..3 {
             assert_eq!(breaker.report(&config(), false, 5300), None, "the old failures are forgotten");
         }
@@ -254,7 +262,7 @@ mod tests {
     #[test]
     fn one_probe_that_fails_opens_it_again() {
         let breaker = opened_at(0);
-        assert_eq!(breaker.admit(&config(), 6000), Ok(Some(Change::HalfOpened)));
+        assert_eq!(breaker.admit(&config(), 6000), Ok(Admitted::FirstProbe));
         assert_eq!(breaker.report(&config(), false, 6500), Some(Change::Opened));
         assert_eq!(breaker.admit(&config(), 6500), Err(5000));
     }
@@ -262,11 +270,11 @@ mod tests {
     #[test]
     fn lost_probes_are_followed_by_others() {
         let breaker = opened_at(0);
-        assert_eq!(breaker.admit(&config(), 5000), Ok(Some(Change::HalfOpened)));
-        assert_eq!(breaker.admit(&config(), 5000), Ok(None));
+        assert_eq!(breaker.admit(&config(), 5000), Ok(Admitted::FirstProbe));
+        assert_eq!(breaker.admit(&config(), 5000), Ok(Admitted::Probe));
         assert_eq!(breaker.admit(&config(), 9999), Err(1));
-        assert_eq!(breaker.admit(&config(), 10_000), Ok(None));
-        assert_eq!(breaker.admit(&config(), 10_000), Ok(None));
+        assert_eq!(breaker.admit(&config(), 10_000), Ok(Admitted::Probe));
+        assert_eq!(breaker.admit(&config(), 10_000), Ok(Admitted::Probe));
         assert_eq!(breaker.admit(&config(), 10_001), Err(4999));
     }
 
@@ -275,7 +283,7 @@ mod tests {
         let breaker = opened_at(0);
         assert_eq!(breaker.report(&config(), true, 10), None);
         assert_eq!(breaker.admit(&config(), 10), Err(4990));
-        assert_eq!(breaker.admit(&config(), 5000), Ok(Some(Change::HalfOpened)));
+        assert_eq!(breaker.admit(&config(), 5000), Ok(Admitted::FirstProbe));
         for _ in 0..5 {
             assert_eq!(breaker.report(&config(), true, 5001), None, "only one probe is under way");
         }
@@ -286,15 +294,15 @@ mod tests {
         let breaker = opened_at(0);
         breaker.withdraw();
         assert_eq!(breaker.admit(&config(), 10), Err(4990), "open it stays open");
-        assert_eq!(breaker.admit(&config(), 5000), Ok(Some(Change::HalfOpened)));
+        assert_eq!(breaker.admit(&config(), 5000), Ok(Admitted::FirstProbe));
         breaker.withdraw();
         breaker.withdraw();
-        assert_eq!([breaker.admit(&config(), 5000), breaker.admit(&config(), 5000)], [Ok(None); 2]);
+        assert_eq!([breaker.admit(&config(), 5000), breaker.admit(&config(), 5000)], [Ok(Admitted::Probe); 2]);
         assert_eq!(breaker.admit(&config(), 5000), Err(5000));
         assert_eq!(breaker.report(&config(), true, 5001), None);
         breaker.withdraw();
         breaker.withdraw();
-        assert_eq!(breaker.admit(&config(), 5002), Ok(None), "the one that succeeded still counts");
+        assert_eq!(breaker.admit(&config(), 5002), Ok(Admitted::Probe), "the one that succeeded still counts");
         assert_eq!(breaker.report(&config(), true, 5003), Some(Change::Closed));
     }
 
@@ -302,7 +310,7 @@ mod tests {
     fn without_a_share_it_never_opens() {
         let off = config::Breaker { failures_percent: None, ..config() };
         let breaker = opened_at(0);
-        assert_eq!(breaker.admit(&off, 1), Ok(None));
+        assert_eq!(breaker.admit(&off, 1), Ok(Admitted::Freely));
         assert_eq!(breaker.report(&off, false, 1), None);
     }
 
@@ -325,6 +333,29 @@ mod tests {
             assert_eq!(State::unpack(state.pack()), state);
         }
         assert_eq!(State::unpack(0), State::Closed { window: 0, failures: 0, total: 0 });
+    }
+
+    /// Who is admitted is told so by the step that counts it, whatever other workers do right behind that: of as many as
+    /// are told that they are probes none is missing and none too many.
+    #[test]
+    fn field_c07_probes_are_told_by_the_look_that_counts_them() {
+        let config = config::Breaker { probes: 1, ..config() };
+        for round in 0..200 {
+            let breaker = opened_at(0);
+            let now = 5000 + round;
+            let worker = || match breaker.admit(&config, now) {
+                Ok(Admitted::Probe | Admitted::FirstProbe) => {
+                    breaker.report(&config, true, now);
+                    1
+                }
+                Ok(Admitted::Freely) | Err(_) => 0,
+            };
+            let probes: usize = std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
+                workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+            });
+            assert_eq!(probes, 1, "in round {round}");
+        }
     }
 
     #[test]
