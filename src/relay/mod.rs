@@ -449,6 +449,8 @@ impl Session {
                 if spread == 0 {
                     return self.go_away(Notice::Draining, cx);
                 }
+                // Also if it was to leave its backend: that is over with the relay.
+                self.leave = Notice::Draining;
                 self.deadline = cx.now + cx.shared.random() % spread;
                 cx.unsettle(self);
             }

@@ -98,6 +98,34 @@ fn who_is_leaving_is_told_once() {
     assert_ends(&mut stage, [client, backend]);
 }
 
+/// What a session was to hear from its backend's end is over when the relay itself ends, also if that was put off for long.
+#[test]
+fn field_c04_who_is_leaving_its_backend_leaves_with_the_relay() {
+    for fate in [Fate::Restart, Fate::GoingAway] {
+        for spread in [ms(60_000), ms(500)] {
+            let mut config = config(1);
+            config.timeouts.drain_spread = ms(1000);
+            let mut stage = Stage::new(config, 8);
+            let sessions = [stage.open(), stage.open(), stage.open()];
+            stage.move_away(&backend_at(&stage, 1), fate, spread);
+            stage.drain();
+            stage.pass(ms(1000));
+            for (client, backend) in sessions {
+                for conn in [client, backend] {
+                    let told = stage.out(conn);
+                    assert!(told.ends_with(b"relay is shutting down") || conn == backend, "{}", told.escape_ascii());
+                    assert_eq!(close_code(&told, conn == backend), Some(1001));
+                }
+                stage.give(client, &c(CLOSE, &close_of(1001)));
+                stage.give(backend, &s(CLOSE, &close_of(1001)));
+                stage.eof(backend);
+                stage.eof(client);
+            }
+            assert!(stage.relay.is_drained());
+        }
+    }
+}
+
 /// Wherever it is, it goes on, and leaves as soon as it is open: else nobody would ever tell it.
 #[test]
 fn a_handshake_that_is_under_way_goes_on_and_leaves_then() {
