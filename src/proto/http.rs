@@ -123,13 +123,15 @@ fn check_request_line(line: &[u8], ended: bool, limits: &HeadLimits) -> Result<(
     Ok(())
 }
 
-/// A status line as far as it has come (RFC 9112, 4: the space behind the code "MUST" be there, the reason need not).
+/// A status line as far as it has come. RFC 9112, 4, wants a space behind the code even without a reason, but backends
+/// leave it out, and "a client SHOULD ignore the reason-phrase content": without the space there is none.
 fn check_status_line(line: &[u8], ended: bool) -> Result<(), Fault> {
     const START: &[u8] = b"HTTP/1.9 999 ";
+    const CODE_END: usize = START.len() - 1;
     if is_tls(line) {
         return Err(Fault::backend("is TLS, and plain HTTP is spoken with it"));
     }
-    if !follows(line, START) || (ended && line.len() < START.len()) {
+    if !follows(line, START) || (ended && line.len() < CODE_END) {
         return Err(Fault::backend("does not start with an HTTP/1.1 status line"));
     }
     match line.iter().all(|&byte| is(FIELD, byte)) {

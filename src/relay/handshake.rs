@@ -205,10 +205,10 @@ impl Session {
                     handshake.answer.drain(..end);
                     handshake.searched = 0;
                 }
-                Ok(Answer::Switched(agreement)) => {
+                Ok(Answer::Switched { agreement, mended }) => {
                     self.backend_answered(cx);
                     self.handshake_judged(true, cx);
-                    return self.open(end, agreement, cx);
+                    return self.open(end, mended, agreement, cx);
                 }
                 Ok(Answer::Response { status, head, body }) => return self.answered(status, head, end, body, cx),
             }
@@ -250,15 +250,15 @@ impl Session {
         if edits.is_empty() { head } else { upgrade::edit_head(&head, &edits) }
     }
 
-    /// The backend's 101 is right: it is relayed as it came, but for the route's edits and the cookie, and everything
-    /// behind it is frames.
-    fn open(&mut self, end: usize, agreement: Agreement, cx: &mut Context<'_>) {
+    /// The backend's 101 is right: it is relayed as it came, or mended, but for the route's edits and the cookie, and
+    /// everything behind it is frames.
+    fn open(&mut self, end: usize, mended: Option<Vec<u8>>, agreement: Agreement, cx: &mut Context<'_>) {
         let State::Answering(mut handshake) = std::mem::replace(&mut self.state, State::Open) else {
             unreachable!("a 101 is an answer")
         };
         self.end_shaking(cx);
         let behind = handshake.answer.split_off(end);
-        let head = std::mem::take(&mut handshake.answer);
+        let head = mended.unwrap_or(std::mem::take(&mut handshake.answer));
         let cookie = handshake.set_cookie(self.policy().pool().1, self.backend_number);
         let head = self.edited(head, cookie);
         cx.shared.metrics.opened.add(1);

@@ -153,7 +153,7 @@ fn b20_what_is_no_response_is_refused_at_once() {
         b"HTTP/2.0 200 ",
         b"HTTP/1.1 20 ",
         b"HTTP/1.1 2000",
-        b"HTTP/1.1 200\r\n",
+        b"HTTP/1.1 20\r\n",
         b"HTTP/1.1  200",
         b"HTTP/1.1 -20",
         b"http/1.1",

@@ -10,8 +10,8 @@ use super::extensions::{self, Deflate};
 pub enum Answer {
     /// A 1xx other than 101: not the last word.
     Informational,
-    /// A 101, right in every point: the client gets it as it came.
-    Switched(Agreement),
+    /// A 101, right in every point: the client gets it as it came, or `mended` where a strict client would stumble over it.
+    Switched { agreement: Agreement, mended: Option<Vec<u8>> },
     /// No upgrade. `head` is what the client gets, then the body follows, as it comes.
     Response { status: u16, head: Vec<u8>, body: Body },
 }
@@ -26,7 +26,10 @@ pub struct Agreement {
 pub fn answer(head: &[u8], offer: &Offer, limits: &HeadLimits) -> Result<Answer, Fault> {
     let received = Received::of(head, limits)?;
     match received.line.status {
-        101 => Ok(Answer::Switched(switched(&received.line, &received.fields, &received.connection, offer)?)),
+        101 => {
+            let agreement = switched(&received.line, &received.fields, &received.connection, offer)?;
+            Ok(Answer::Switched { agreement, mended: mended(head, &received.fields) })
+        }
         100..=199 => Ok(Answer::Informational),
         _ => received.response("GET"),
     }
@@ -87,7 +90,7 @@ impl<'a> StatusLine<'a> {
     fn of(head: &'a [u8]) -> Self {
         let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
         let status = line[9..12].iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
-        StatusLine { version: &line[..8], status, reason: &line[13..] }
+        StatusLine { version: &line[..8], status, reason: line.get(13..).unwrap_or_default() }
     }
 }
 
@@ -101,8 +104,9 @@ fn switched(
     if line.version != b"HTTP/1.1" {
         return wrong("is a 101 in HTTP/1.0");
     }
-    // RFC 9110, 8.6 and RFC 9112, 6.1: neither may be in a 1xx, and a client that believed them would lose frames.
-    if fields.has("Content-Length") || fields.has("Transfer-Encoding") {
+    // RFC 9110, 8.6 and RFC 9112, 6.1: neither may be in a 1xx, and a client that believed them would lose frames. Of no
+    // length at all, as some frameworks put on every answer, nothing can be lost; it is left out.
+    if fields.all("Content-Length").any(|length| length != b"0") || fields.has("Transfer-Encoding") {
         return wrong("is a 101 with a body");
     }
     let mut protocols = fields.elements("Upgrade");
@@ -120,6 +124,24 @@ fn switched(
         return wrong("is a 101 with a subprotocol that was not offered, or several");
     }
     Ok(Agreement { deflate: deflate(fields, offer)? })
+}
+
+/// A right 101 without what is right only for those who read leniently: a `Content-Length: 0`, and a status line that ends
+/// behind the code. `None`: there is nothing of the kind.
+fn mended(head: &[u8], fields: &Fields<'_>) -> Option<Vec<u8>> {
+    let mut lines = head.split_inclusive(|&byte| byte == b'\n');
+    let first = lines.next().unwrap_or_default();
+    let is_bare = first.len() == b"HTTP/1.1 101\r\n".len();
+    if !is_bare && !fields.has("Content-Length") {
+        return None;
+    }
+    let mut mended = Vec::with_capacity(head.len() + 1);
+    mended.extend_from_slice(if is_bare { b"HTTP/1.1 101 \r\n" } else { first });
+    let is_length = |line: &&[u8]| {
+        line.split(|&byte| byte == b':').next().is_some_and(|name| name.eq_ignore_ascii_case(b"Content-Length"))
+    };
+    lines.filter(|line| !is_length(line)).for_each(|line| mended.extend_from_slice(line));
+    Some(mended)
 }
 
 /// RFC 6455, 4.1: "if ... the value is not present in the client's handshake ... MUST Fail". Case counts.

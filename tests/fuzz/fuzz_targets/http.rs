@@ -115,8 +115,8 @@ fn answers(bytes: &[u8], split: usize) {
                 assert!(taken <= bytes.len() - end && complete == body.is_complete());
             }
         }
-        Ok(Answer::Switched(_)) => {
-            assert!(bytes.starts_with(b"HTTP/1.1 101 ") && plain.is_err());
+        Ok(Answer::Switched { .. }) => {
+            assert!(bytes.starts_with(b"HTTP/1.1 101") && plain.is_err());
             assert_eq!(edit_head(&bytes[..end], &[]), &bytes[..end]);
         }
         Ok(Answer::Informational) => assert!(bytes[9] == b'1' && plain == Ok(Answer::Informational)),

@@ -20,7 +20,20 @@ fn refused(head: &str) {
 
 #[track_caller]
 fn switched(head: &str) {
-    assert_eq!(answered(head), Ok(Answer::Switched(Agreement { deflate: false })), "{head}");
+    assert_eq!(answered(head), as_it_came(false), "{head}");
+}
+
+fn as_it_came(deflate: bool) -> Result<Answer, Fault> {
+    Ok(Answer::Switched { agreement: Agreement { deflate }, mended: None })
+}
+
+/// The 101 opens the tunnel, and the client gets this head instead of it.
+#[track_caller]
+fn mended(head: &str, expected: &str) {
+    match answered(head) {
+        Ok(Answer::Switched { mended: Some(mended), .. }) => assert_eq!(String::from_utf8(mended).unwrap(), expected),
+        other => panic!("{head}: {other:?}"),
+    }
 }
 
 /// The head the client gets, and the body's framing.
@@ -100,7 +113,7 @@ fn b07_subprotocols() {
 #[test]
 fn b08_extensions() {
     let to = |offer: &str, lines: &str| answered_to(&plus(GOOD, offer), &plus(SWITCHED, lines));
-    let deflate = Ok(Answer::Switched(Agreement { deflate: true }));
+    let deflate = as_it_came(true);
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits";
     for params in [
         "",
@@ -110,7 +123,7 @@ fn b08_extensions() {
     ] {
         assert_eq!(to(offer, &format!("Sec-WebSocket-Extensions: permessage-deflate{params}")), deflate, "{params}");
     }
-    assert_eq!(to(offer, "X: y"), Ok(Answer::Switched(Agreement { deflate: false })));
+    assert_eq!(to(offer, "X: y"), as_it_came(false));
     for lines in [
         "Sec-WebSocket-Extensions: x-foo",
         "Sec-WebSocket-Extensions: permessage-deflate, x-foo",
@@ -131,8 +144,46 @@ fn b08_extensions() {
 
 #[test]
 fn b09_a_101_has_no_body() {
-    for line in ["Content-Length: 0", "Content-Length: 5", "Transfer-Encoding: chunked"] {
+    for line in ["Content-Length: 5", "Transfer-Encoding: chunked", "Transfer-Encoding: identity", "Transfer-Encoding:"]
+    {
         refused(&plus(SWITCHED, line));
+    }
+}
+
+#[test]
+fn field_c08_no_length_at_all_is_left_out() {
+    for line in
+        ["Content-Length: 0", "content-length:0", "Content-Length: \t0 ", "Content-Length: 0\r\nContent-Length: 0"]
+    {
+        mended(&plus(SWITCHED, line), SWITCHED);
+    }
+    // In its place between others, which stay as they came.
+    let around = |length: &str| {
+        SWITCHED.replace("Upgrade: ", &format!("Content-Lengths: 0\r\n{length}upgrade-by:x\r\nUpgrade: "))
+    };
+    mended(&around("CONTENT-LENGTH: 0\r\n"), &around(""));
+    for line in ["00", "+0", "-0", "0x0", "0, 0", "", "0;", "1", "0\r\nContent-Length: 1"] {
+        refused(&plus(SWITCHED, &format!("Content-Length: {line}")));
+    }
+    refused(&plus(SWITCHED, "Content-Length: 0\r\nTransfer-Encoding: chunked"));
+}
+
+#[test]
+fn field_r05_a_status_line_may_end_behind_the_code() {
+    mended(&but(SWITCHED, " Switching Protocols", ""), &but(SWITCHED, "Switching Protocols", ""));
+    mended(
+        &plus(&but(SWITCHED, " Switching Protocols", ""), "Content-Length: 0"),
+        &but(SWITCHED, "Switching Protocols", ""),
+    );
+    assert_eq!(answered("HTTP/1.1 100\r\n\r\n"), Ok(Answer::Informational));
+    for (status, sent) in
+        [("403", "HTTP/1.1 403 "), ("503", "HTTP/1.1 503 "), ("204", "HTTP/1.1 204 "), ("403 ", "HTTP/1.1 403 ")]
+    {
+        let (head, _) = relayed(&format!("HTTP/1.1 {status}\r\nX-A: 1\r\n\r\n"));
+        assert_eq!(head, format!("{sent}\r\nX-A: 1\r\nConnection: close\r\n\r\n"));
+    }
+    for line in ["HTTP/1.1 10\r\n", "HTTP/1.1\r\n", "HTTP/1.1 \r\n", "HTTP/1.1 101\tx\r\n", "HTTP/1.1 1011\r\n"] {
+        refused(&but(SWITCHED, "HTTP/1.1 101 Switching Protocols\r\n", line));
     }
 }
 
@@ -222,7 +273,6 @@ fn b19_b20_no_answers() {
     for status in ["000", "099", "600", "999", "1", "10 1"] {
         refused(&but(SWITCHED, "101", status));
     }
-    refused(&but(SWITCHED, " Switching Protocols", ""));
     refused(&SWITCHED.replace("\r\n", "\n"));
     refused(&plus(SWITCHED, "A: b\r\n c"));
     refused(&plus(SWITCHED, "A : b"));

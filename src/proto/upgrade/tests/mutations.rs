@@ -141,7 +141,7 @@ fn mutated_answers() {
                     other => panic!("{other:?}: {}", head.escape_ascii()),
                 }
             }
-            Ok(Answer::Switched(_) | Answer::Informational) => {}
+            Ok(Answer::Switched { .. } | Answer::Informational) => {}
             Err(fault) => assert_eq!(fault.status, 502),
         }
     }
