@@ -21,7 +21,8 @@
 //! main -> control, config                             control -> config, metrics, worker, relay::table
 //! worker -> relay, io, config, metrics, op
 //! relay -> proto, op, config, metrics                  io -> op, config
-//! proto, op, config and metrics import nothing of ours. relay and io never import each other.
+//! config -> proto, for what a file and the wire write alike
+//! proto, op and metrics import nothing of ours. relay and io never import each other.
 //! ```
 
 pub mod config;

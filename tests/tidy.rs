@@ -13,7 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("worker", &["config", "io", "metrics", "op", "relay"]),
     ("relay", &["config", "metrics", "op", "proto"]),
     ("io", &["config", "op"]),
-    ("config", &[]),
+    ("config", &["proto"]),
     ("metrics", &[]),
     ("op", &[]),
     ("proto", &[]),

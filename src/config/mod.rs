@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::proto::close;
 use draft::Draft;
 
 pub use address::{Address, Target};
@@ -92,6 +93,7 @@ pub struct Config {
     pub log_level: LogLevel,
     pub limits: Limits,
     pub timeouts: Timeouts,
+    pub close_codes: CloseCodes,
     pub forward: Forward,
     pub tcp: Tcp,
     pub buffers: Buffers,
@@ -179,6 +181,15 @@ pub struct Timeouts {
     pub drain_spread: Duration,
     /// Between two bytes of a request or response that is no upgrade, on a route that forwards those.
     pub plain_http: Duration,
+}
+
+/// The codes of Closes that Ringway sends for what is no fault of their receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseCodes {
+    /// To the client: its backend is gone, or has broken the protocol.
+    pub backend_lost: u16,
+    /// To both: the backend is down or drained, and `sessions.on_down` or `on_drain` says `restart`.
+    pub backend_restarts: u16,
 }
 
 /// The headers that tell the backend who the client is.
@@ -280,6 +291,10 @@ impl Default for Config {
                 drain: Duration::from_secs(30),
                 drain_spread: Duration::ZERO,
                 plain_http: Duration::from_secs(60),
+            },
+            close_codes: CloseCodes {
+                backend_lost: close::code::INTERNAL_ERROR,
+                backend_restarts: close::code::SERVICE_RESTART,
             },
             forward: Forward {
                 x_forwarded_for: ForwardMode::Replace,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Forward, Limits, Timeouts, text};
+use super::{CloseCodes, Forward, Limits, Timeouts, text};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -27,6 +27,7 @@ pub struct Route {
     /// The config's own, but for what the route says otherwise. Only what concerns one routed request is looked at.
     pub limits: Limits,
     pub timeouts: Timeouts,
+    pub close_codes: CloseCodes,
     pub forward: Forward,
 }
 
@@ -134,6 +135,7 @@ impl Route {
             response_headers: HeaderEdits::default(),
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
+            close_codes: config.close_codes,
             forward: config.forward.clone(),
         }
     }

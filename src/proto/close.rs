@@ -7,12 +7,15 @@ pub mod code {
     /// The relay is stopping, or the client went away without a Close.
     pub const GOING_AWAY: u16 = 1001;
     pub const PROTOCOL_ERROR: u16 = 1002;
+    /// "Data within a message that was not consistent with the type of the message (e.g., non-UTF-8 data)".
+    pub const INVALID_PAYLOAD: u16 = 1007;
     pub const POLICY: u16 = 1008;
     pub const TOO_BIG: u16 = 1009;
     /// Of the registry that RFC 6455, 11.7, founded: the service restarts, come back.
     pub const SERVICE_RESTART: u16 = 1012;
-    /// "The server was acting as a gateway and received an invalid response from the upstream server", or lost it.
-    pub const BAD_GATEWAY: u16 = 1014;
+    /// "An unexpected condition that prevented it from fulfilling the request": the backend is lost, or wrong. 1014 (bad
+    /// gateway) says it better, but was registered after RFC 6455, and many libraries take it for a protocol error.
+    pub const INTERNAL_ERROR: u16 = 1011;
 }
 
 /// The largest payload of a control frame (RFC 6455, 5.5).
@@ -57,6 +60,12 @@ pub fn decode(payload: &[u8]) -> Result<Option<u16>, CloseFault> {
 /// to libraries and applications (RFC 6455, 7.4.2).
 pub fn is_legal(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// May an operator have Ringway say it? Codes of the registry that tell of the service's state, not of a frame that was
+/// wrong or too big, and those of applications.
+pub fn is_configurable(code: u16) -> bool {
+    matches!(code, 1001 | 1008 | 1011..=1014 | 3000..=4999)
 }
 
 /// A whole Close frame of Ringway's own. Frames to a backend carry a mask (RFC 6455, 5.1).

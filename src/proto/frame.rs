@@ -48,6 +48,8 @@ impl Fault {
         match self {
             Fault::FrameTooBig | Fault::MessageTooBig => code::TOO_BIG,
             Fault::TooManyFragments => code::POLICY,
+            // RFC 6455, 8.1: a stream that is to be UTF-8 and is not fails the connection; 7.4.1 has the code for it.
+            Fault::Close(CloseFault::ReasonNotUtf8) => code::INVALID_PAYLOAD,
             _ => code::PROTOCOL_ERROR,
         }
     }

@@ -9,6 +9,7 @@ use std::net::Shutdown;
 use super::end::{Link, Receiving};
 use super::session::{Grace, Session, State};
 use super::shared::Context;
+use crate::config::CloseCodes;
 use crate::op::{InFlight, Op, Side};
 use crate::proto::close::code;
 use crate::proto::frame::Fault;
@@ -39,11 +40,11 @@ pub(super) enum Notice {
 }
 
 impl Notice {
-    pub fn code(self) -> u16 {
+    pub fn code(self, codes: CloseCodes) -> u16 {
         match self {
             Notice::Draining | Notice::BackendLeaves | Notice::Idle | Notice::ClientLost => code::GOING_AWAY,
-            Notice::BackendRestarts => code::SERVICE_RESTART,
-            Notice::BackendLost | Notice::BackendFault => code::BAD_GATEWAY,
+            Notice::BackendRestarts => codes.backend_restarts,
+            Notice::BackendLost | Notice::BackendFault => codes.backend_lost,
             Notice::Fault(fault) => fault.code(),
             Notice::ControlFlood => code::POLICY,
         }
@@ -124,7 +125,8 @@ impl Session {
         let told_other = if side == Side::Client { notice } else { Notice::BackendFault };
         // If the other side has broken a rule before, it hears of that.
         let told_other = self.pipe_from(side).instead.take().unwrap_or(told_other);
-        self.pipe_from(side).tell(told_other, cx);
+        let codes = self.policy().close_codes;
+        self.pipe_from(side).tell(told_other, codes, cx);
         let to_offender = self.pipe_to(side);
         if to_offender.told {
             return self.begin_close(Grace::Peers, self.waits().close, cx);
@@ -136,8 +138,9 @@ impl Session {
     /// Ringway ends the session: both sides hear why at their next frame boundary, and may answer.
     pub fn go_away(&mut self, notice: Notice, cx: &mut Context<'_>) {
         self.outcome.set("ringway", notice.text());
-        self.up.tell(notice, cx);
-        self.down.tell(notice, cx);
+        let codes = self.policy().close_codes;
+        self.up.tell(notice, codes, cx);
+        self.down.tell(notice, codes, cx);
         self.begin_close(Grace::Peers, self.waits().close, cx);
     }
 
@@ -204,6 +207,7 @@ impl Session {
 
     /// Draws the consequences of what has been heard and told so far.
     pub fn progress_close(&mut self, cx: &mut Context<'_>) {
+        let codes = self.policy().close_codes;
         for side in [Side::Client, Side::Backend] {
             let end = self.end(side);
             if end.broken && matches!(end.receiving, Receiving::Idle | Receiving::Starved) {
@@ -212,7 +216,7 @@ impl Session {
             if end.finished {
                 let pipe = self.pipe_from(side);
                 let notice = pipe.instead.take().or(pipe.pending).unwrap_or(Notice::lost(side));
-                pipe.tell_or_cut(notice, cx);
+                pipe.tell_or_cut(notice, codes, cx);
             }
         }
         let client_done = self.client.finished || self.up.heard.is_some() || self.up.deaf;
@@ -230,19 +234,20 @@ impl Session {
             self.deadline = cx.now + self.waits().close;
             return;
         }
+        let codes = self.policy().close_codes;
         match self.state {
             State::Closing(Grace::Answers) => {
                 for pipe in [&mut self.up, &mut self.down] {
                     if let Some(notice) = pipe.instead.take() {
-                        pipe.tell(notice, cx);
+                        pipe.tell(notice, codes, cx);
                     }
                 }
                 self.state = State::Closing(Grace::Peers);
                 self.deadline = cx.now + self.waits().close;
             }
             State::Closing(Grace::Peers) => {
-                self.up.tell_or_cut(Notice::ClientLost, cx);
-                self.down.tell_or_cut(Notice::BackendLost, cx);
+                self.up.tell_or_cut(Notice::ClientLost, codes, cx);
+                self.down.tell_or_cut(Notice::BackendLost, codes, cx);
                 self.up.finish = true;
                 self.down.finish = true;
                 self.state = State::Closing(Grace::None);

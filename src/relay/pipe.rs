@@ -3,6 +3,7 @@
 use super::close::Notice;
 use super::policy::Policy;
 use super::shared::{BULK_WEIGHT, Context, Shared};
+use crate::config::CloseCodes;
 use crate::op::{Group, Lease, Piece, Side};
 use crate::proto::close;
 use crate::proto::frame::{Scan, ScanEnd, Scanner};
@@ -110,7 +111,7 @@ impl Pipe {
         let (rest_of_frame, behind) = bytes.split_at(self.scanner.payload_left().min(bytes.len() as u64) as usize);
         let event = self.relay(rest_of_frame, lease, policy, cx);
         debug_assert_eq!(event, Event::None, "a payload holds no faults");
-        self.tell(notice, cx);
+        self.tell(notice, policy.close_codes, cx);
         self.listen(behind, policy)
     }
 
@@ -131,7 +132,7 @@ impl Pipe {
             Some(ScanEnd::Close(close)) => {
                 self.heard = Some(close.code);
                 match self.instead.take() {
-                    Some(notice) => self.tell(notice, cx),
+                    Some(notice) => self.tell(notice, policy.close_codes, cx),
                     None => {
                         self.told = true;
                         self.bytes += close.frame.len() as u64;
@@ -162,7 +163,7 @@ impl Pipe {
     }
 
     /// Tells the sink why the session ends: now, if it is between two frames, else at the end of the current one.
-    pub fn tell(&mut self, notice: Notice, cx: &mut Context<'_>) {
+    pub fn tell(&mut self, notice: Notice, codes: CloseCodes, cx: &mut Context<'_>) {
         if self.told {
             return;
         }
@@ -171,15 +172,15 @@ impl Pipe {
             return;
         }
         let mask = (self.from == Side::Client).then(|| (cx.shared.random() as u32).to_ne_bytes());
-        self.push(Piece::owned(close::encode(notice.code(), notice.text(), mask)), cx);
+        self.push(Piece::owned(close::encode(notice.code(codes), notice.text(), mask)), cx);
         self.pending = None;
         self.told = true;
     }
 
     /// Tells the sink for the last time: the source will not complete the frame it is in.
-    pub fn tell_or_cut(&mut self, notice: Notice, cx: &mut Context<'_>) {
+    pub fn tell_or_cut(&mut self, notice: Notice, codes: CloseCodes, cx: &mut Context<'_>) {
         if self.scanner.is_between_frames() {
-            self.tell(notice, cx);
+            self.tell(notice, codes, cx);
         }
         self.pending = None;
         self.told = true;

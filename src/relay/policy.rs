@@ -10,7 +10,7 @@ use super::balance::{self, Balancer};
 use super::listener::ListenerId;
 use super::shared::{BULK_WEIGHT, millis};
 use super::table::{Pool, Table};
-use crate::config::{Config, Limits, Route, Timeouts};
+use crate::config::{CloseCodes, Config, Limits, Route, Timeouts};
 use crate::proto::frame::FrameLimits;
 use crate::proto::http::HeadLimits;
 
@@ -21,6 +21,7 @@ pub(super) struct Policy {
     /// The route's number; `None` before there is one.
     route: Option<u32>,
     pub waits: Waits,
+    pub close_codes: CloseCodes,
     pub frame_limits: FrameLimits,
     pub controls_max: Option<u32>,
     /// limits.window_bytes, and the same in small buffers.
@@ -76,12 +77,19 @@ pub(super) struct Waiting {
 }
 
 impl Policy {
-    fn new(table: &Arc<Table>, route: Option<u32>, limits: &Limits, timeouts: &Timeouts) -> Rc<Self> {
+    fn new(
+        table: &Arc<Table>,
+        route: Option<u32>,
+        limits: &Limits,
+        timeouts: &Timeouts,
+        close_codes: CloseCodes,
+    ) -> Rc<Self> {
         let window = table.config.limits.window_bytes;
         Rc::new(Policy {
             table: table.clone(),
             route,
             waits: Waits::new(timeouts),
+            close_codes,
             frame_limits: FrameLimits {
                 frame_bytes_max: limits.frame_bytes_max.unwrap_or(u64::MAX),
                 message_bytes_max: limits.message_bytes_max.unwrap_or(u64::MAX),
@@ -111,12 +119,12 @@ impl Policy {
 
 impl Current {
     pub fn new(table: Arc<Table>, listeners: &[ListenerId]) -> Self {
-        let Config { limits, timeouts, .. } = &*table.config;
+        let Config { limits, timeouts, close_codes, .. } = &*table.config;
         for pool in &table.pools {
             balance::reset(pool);
         }
         Current {
-            entry: Policy::new(&table, None, limits, timeouts),
+            entry: Policy::new(&table, None, limits, timeouts, *close_codes),
             head_limits: HeadLimits {
                 head_bytes_max: limits.head_bytes_max,
                 headers_max: limits.headers_max,
@@ -139,8 +147,8 @@ impl Current {
         let policy = &mut self.policies[route as usize];
         let table = &self.table;
         let make = || {
-            let Route { limits, timeouts, .. } = table.router.route(route);
-            Policy::new(table, Some(route), limits, timeouts)
+            let Route { limits, timeouts, close_codes, .. } = table.router.route(route);
+            Policy::new(table, Some(route), limits, timeouts, *close_codes)
         };
         policy.get_or_insert_with(make).clone()
     }

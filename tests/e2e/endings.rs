@@ -26,14 +26,14 @@ fn backend_ends_with_its_101() {
     let stage = Stage::new();
     let mut client = stage.client();
     let _backend = switch_and_end(&stage, &mut client, b"");
-    client.expect_close(&[1014]);
+    client.expect_close(&[1011]);
     client.expect_fin();
 
     let mut client = stage.client();
     let last = frame(FIN | TEXT, None, b"only word");
     let mut backend = switch_and_end(&stage, &mut client, &last);
     client.expect_frame(FIN | TEXT, "only word");
-    client.expect_close(&[1014]);
+    client.expect_close(&[1011]);
     drop(client);
     backend.rest();
 
@@ -137,7 +137,7 @@ fn queued_bytes_are_delivered_after_the_end_of_their_sender() {
         stage.check();
         assert!(to.bytes(bytes.len()) == bytes);
         writing.join().unwrap();
-        to.expect_close(&[if to_client { 1014 } else { 1001 }]);
+        to.expect_close(&[if to_client { 1011 } else { 1001 }]);
         if to_client {
             to.expect_fin();
         }

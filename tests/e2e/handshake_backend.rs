@@ -81,7 +81,7 @@ fn b02_frames_in_the_segment_of_the_101() {
     backend.head();
     backend.send([right(&[]).as_bytes(), &frame(FIN | TEXT, Some(MASK), b"masked")].concat());
     assert_eq!(client.head().status(), 101);
-    client.expect_close(&[1014]);
+    client.expect_close(&[1011]);
     backend.expect_close(&[1002]);
     drop((client, backend));
     stage.check();

@@ -47,7 +47,7 @@ fn comes_and_goes(server: &str, check: &str, more: &str) {
         leave(&mut open());
     }
     drop(process);
-    live.expect_close(&[1014]);
+    live.expect_close(&[1011]);
     edge.until_lines(fallen.max(1), &["backend is down", &address.to_string()]);
     until("nobody is left", || edge.status() == 503);
     let _process = foreign(server, address);

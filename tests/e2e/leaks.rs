@@ -44,7 +44,7 @@ fn session(stage: &Stage, kind: usize) {
         8 => {
             let (mut client, mut backend) = stage.open();
             backend.send(b"\xff\x00");
-            client.expect_close(&[1014]);
+            client.expect_close(&[1011]);
         }
         9 => _ = stage.client().send("POST / HTTP/1.1\r\n\r\n").head(),
         10 => _ = stage.client().send("GET / HT"),

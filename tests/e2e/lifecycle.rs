@@ -44,7 +44,7 @@ fn l02_backend_dies_between_frames() {
             backend.server_frame(if inside_message { TEXT } else { FIN | TEXT }, "last");
             client.expect_frame(if inside_message { TEXT } else { FIN | TEXT }, "last");
             die(backend, reset);
-            client.expect_close(&[1014]);
+            client.expect_close(&[1011]);
             client.expect_fin();
         }
     }
@@ -109,7 +109,7 @@ fn l04_half_close_without_close() {
     writing.join().unwrap();
     let (mut client, mut backend) = stage.open();
     backend.finish();
-    client.expect_close(&[1014]);
+    client.expect_close(&[1011]);
     client.expect_end();
     // It may be told what became of the client.
     assert!(backend.frames_to_end().0.iter().all(|f| f.first == FIN | CLOSE));

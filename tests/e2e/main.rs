@@ -11,6 +11,7 @@ mod config;
 mod discovery;
 mod eject;
 mod endings;
+mod field_answers;
 mod fleet;
 mod foreign;
 mod frames;

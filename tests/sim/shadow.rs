@@ -171,7 +171,7 @@ fn close_payload(frame: &[u8], header_len: usize, masked: bool) -> Vec<u8> {
 }
 
 /// What Ringway may say in a Close of its own.
-const OWN_CODES: [u16; 6] = [1001, 1002, 1008, 1009, 1012, 1014];
+const OWN_CODES: [u16; 7] = [1001, 1002, 1007, 1008, 1009, 1011, 1012];
 
 /// What comes out of one direction, held against what went in.
 #[derive(Debug, Default)]

@@ -31,7 +31,7 @@ macro_rules! number_field {
     )*};
 }
 
-number_field!(u32, u64, usize);
+number_field!(u16, u32, u64, usize);
 
 impl Field for Duration {
     fn read(&self) -> Value {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::config::units;
+use crate::proto::close;
 
 /// A value of any option.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,8 @@ pub(super) enum Kind {
     /// As `Time`, for what is counted in whole seconds.
     Seconds(RangeInclusive<u64>),
     Words(&'static [&'static str]),
+    /// Of a Close that Ringway sends.
+    CloseCode,
     Flag,
     Text(Grammar),
     Cpus,
@@ -105,6 +108,13 @@ impl Kind {
                 Some(word) => Ok(Value::Word(word)),
                 None => Err(Wrong::Word(describe(value))),
             },
+            (Kind::CloseCode, DeValue::Integer(_)) => {
+                let code = number(value, &(0..=u64::from(u16::MAX)), |n| n.to_string())?;
+                match code {
+                    Value::Number(n) if u16::try_from(n).is_ok_and(close::is_configurable) => Ok(code),
+                    _ => Err(Wrong::Form(describe(value))),
+                }
+            }
             (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
             (Kind::Text(_), DeValue::String(text)) if text.is_empty() => Err(Wrong::Text("is empty".into())),
             (Kind::Text(grammar), DeValue::String(text)) => {
@@ -127,6 +137,7 @@ impl Kind {
             Kind::Bytes(_) => "a size such as \"64KiB\"".into(),
             Kind::Time(_) | Kind::Seconds(_) => "a time such as \"30s\"".into(),
             Kind::Words(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
+            Kind::CloseCode => "1001, 1008, 1011 to 1014 or 3000 to 4999".into(),
             Kind::Flag => "true or false".into(),
             Kind::Text(grammar) => format!("{} such as \"{}\"", grammar.what, grammar.such_as),
             Kind::Cpus => "a list of CPUs such as \"0,2-5\"".into(),
@@ -142,6 +153,7 @@ impl Kind {
             Kind::Time(range) => Value::Time(*range.end()),
             Kind::Seconds(range) => Value::Time(Duration::from_secs(*range.end())),
             Kind::Words(words) => Value::Word(words.iter().find(|word| Value::Word(word) != *than).unwrap()),
+            Kind::CloseCode => Value::Number(4000),
             Kind::Flag => Value::Flag(*than == Value::Flag(false)),
             Kind::Text(grammar) => {
                 assert_eq!((grammar.check)(grammar.such_as), Ok(()));

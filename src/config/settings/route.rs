@@ -40,6 +40,9 @@ pub(in crate::config) static ROUTE: &[Setting<Route>] = &[
     setting!("timeouts.linger", timeouts.linger, WAIT),
     setting!("timeouts.plain_http", timeouts.plain_http, WAIT),
 
+    setting!("close_codes.backend_lost", close_codes.backend_lost, Kind::CloseCode),
+    setting!("close_codes.backend_restarts", close_codes.backend_restarts, Kind::CloseCode),
+
     setting!("forward.x_forwarded_for", forward.x_forwarded_for, Kind::Words(ForwardMode::WORDS)),
     setting!("forward.x_forwarded_proto", forward.x_forwarded_proto, Kind::Words(ForwardMode::WORDS)),
     setting!("forward.x_forwarded_host", forward.x_forwarded_host, Kind::Words(ForwardMode::WORDS)),

@@ -96,7 +96,7 @@ fn the_readme_tells_every_option_and_its_default() {
         ("pools.", POOL_KEYS),
         ("pools.backends.", BACKEND_KEYS),
         ("routes.", ROUTE_KEYS),
-        ("routes.", &["limits", "timeouts", "forward"]),
+        ("routes.", &["limits", "timeouts", "close_codes", "forward"]),
     ];
     for (prefix, keys) in others {
         expected.extend(keys.iter().map(|key| format!("| `{prefix}{key}` | ")));

@@ -63,8 +63,8 @@ fn failing_a_backend_tells_both() {
     let mut stage = Stage::new(config(1), 4);
     let (client, backend) = stage.open();
     stage.give(backend, &c(TEXT, b"masked"));
-    assert_close(&mut stage, client, 1014);
-    stage.give(client, &c(CLOSE, &close_of(1014)));
+    assert_close(&mut stage, client, 1011);
+    stage.give(client, &c(CLOSE, &close_of(1011)));
     assert_close(&mut stage, backend, 1002);
     assert_ends(&mut stage, [client, backend]);
 }
@@ -109,7 +109,7 @@ fn f25_a_close_that_is_never_answered() {
     stage.pass(ms(4999));
     assert!(stage.is_open(client) && stage.is_open(backend) && stage.out(client).is_empty());
     stage.pass(ms(2));
-    assert_close(&mut stage, client, 1014);
+    assert_close(&mut stage, client, 1011);
     assert!(stage.has_fin(client) && stage.has_fin(backend));
     // Then there are two seconds for the last bytes.
     stage.pass(ms(2001));
@@ -140,7 +140,7 @@ fn l01_a_header_cut_in_two_is_no_frame_yet() {
     let (client, backend) = stage.open();
     stage.give(backend, &s(TEXT, &[7; 300])[..3]);
     stage.eof(backend);
-    assert_close(&mut stage, client, 1014);
+    assert_close(&mut stage, client, 1011);
     assert_ends(&mut stage, [client, backend]);
 }
 
@@ -151,7 +151,7 @@ fn l02_backend_dies_between_frames() {
     stage.give(backend, &s(BEGIN, b"first fragment"));
     stage.out(client);
     stage.eof(backend);
-    assert_close(&mut stage, client, 1014);
+    assert_close(&mut stage, client, 1011);
     assert!(stage.has_fin(client));
     assert_ends(&mut stage, [client, backend]);
 }

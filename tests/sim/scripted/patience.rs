@@ -39,7 +39,7 @@ fn who_holds_most_buffers_is_cut_when_somebody_starves() {
     assert_eq!(stage.out(greedy), b"");
     stage.pass(ms(30));
     assert!(stage.receives(starved), "there are buffers again");
-    assert_close(&mut stage, greedy, 1014);
+    assert_close(&mut stage, greedy, 1011);
     let message = c(TEXT, b"served");
     stage.give(starved, &message);
     assert_eq!(stage.out(starved_backend), message);

@@ -126,7 +126,7 @@ fn a_backend_that_drops_its_sessions_soon_is_ejected() {
 
 #[track_caller]
 fn assert_ends_alone(stage: &mut Stage, client: ConnId, backend: ConnId) {
-    assert_close(stage, client, 1014);
+    assert_close(stage, client, 1011);
     stage.eof(client);
     assert!(!stage.is_open(client) && !stage.is_open(backend));
 }
