@@ -54,7 +54,7 @@ fn decisions(balance: Balance, backends: usize, weights: u32, rounds: usize) {
     let mut dice = Dice(1);
     let mut choose = |dice: &mut Dice| {
         let (key, random) = (dice.roll(), dice.roll());
-        let ask = Ask { key, tried: &[], now: 1, random, is_handshake: true };
+        let ask = Ask { key, tried: &[], is_last: false, now: 1, random, is_handshake: true };
         balancer.choose(pool, &ask).expect("nobody is full")
     };
     let mut open: Vec<u16> = (0..backends * SESSIONS + CHURN).map(|_| choose(&mut dice)).collect();

@@ -165,6 +165,8 @@ pub struct Timeouts {
     pub head: Duration,
     /// One connect to one backend; then the next is tried. 504 after the last.
     pub connect: Duration,
+    /// All connects of one request together. 504.
+    pub dial: Duration,
     /// From the forwarded request to the end of the backend's response head. 504.
     pub answer: Duration,
     /// A send that makes no progress for this long ends the session.
@@ -283,6 +285,7 @@ impl Default for Config {
             timeouts: Timeouts {
                 head: Duration::from_secs(10),
                 connect: Duration::from_secs(5),
+                dial: Duration::from_secs(15),
                 answer: Duration::from_secs(10),
                 send_stall: Duration::from_secs(30),
                 idle: None,

@@ -127,6 +127,9 @@ pub struct Admission {
     pub queue_timeout: Duration,
     /// What a refused client is told in Retry-After, give or take a half.
     pub retry_after: Duration,
+    /// Backends that one request is tried at until one accepts the connection. The last of them is of the next class: a
+    /// backup if primaries have failed it, one that is ejected if backups have.
+    pub tries_max: u32,
 }
 
 /// Active checks of every backend.
@@ -170,6 +173,13 @@ pub enum Check {
 pub struct Ejection {
     /// So many failures in a row. `None`: never.
     pub failures: Option<u32>,
+    /// Answers to a handshake that count at once, as no connection and silence do. Any other 5xx counts as hang-ups and
+    /// wrong answers do: by clients.
+    pub statuses: Vec<u16>,
+    /// So many different clients at least must have met these...
+    pub clients_min: u32,
+    /// ...and so many percent of those seen.
+    pub clients_percent: u32,
     /// For how long the first time, give or take a tenth; then doubled each time.
     pub time: Duration,
     pub time_max: Duration,
@@ -257,6 +267,7 @@ impl Pool {
                 queue_max: 0,
                 queue_timeout: seconds(5),
                 retry_after: seconds(5),
+                tries_max: 3,
             },
             health: Health {
                 check: Check::default(),
@@ -272,6 +283,9 @@ impl Pool {
             },
             eject: Ejection {
                 failures: Some(3),
+                statuses: vec![502, 503, 504],
+                clients_min: 5,
+                clients_percent: 50,
                 time: seconds(5),
                 time_max: seconds(300),
                 available_percent_min: 50,

@@ -27,7 +27,7 @@ pub use edit::{Edit, edit_head};
 pub use head::Head;
 pub use plain::PlainRequest;
 pub use request::{Incoming, Request, request};
-pub use response::{Agreement, Answer, answer, plain_answer};
+pub use response::{Agreement, Answer, Wrong, answer, plain_answer};
 pub use target::rewrite;
 
 use base64::Engine as _;

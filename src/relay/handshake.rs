@@ -9,13 +9,13 @@ use super::listener::ListenerId;
 use super::pipe::Event;
 use super::plain::Upload;
 use super::respond::Response;
-use super::route;
+use super::route::{self, Failure, Lack};
 use super::session::{Session, State};
 use super::shared::Context;
 use crate::config::{Forward, ForwardMode, Limits};
 use crate::op::{Piece, Side};
 use crate::proto::http::{Body, Fault, HeadKind, head_end};
-use crate::proto::upgrade::{self, Agreement, Answer, Edit, Incoming};
+use crate::proto::upgrade::{self, Agreement, Answer, Edit, Incoming, Wrong};
 
 /// What a session needs until its 101, and not a byte longer.
 #[derive(Debug, Default)]
@@ -47,10 +47,15 @@ pub(super) struct Handshake {
     pub queued_until: u64,
     /// Backends that could not be connected to.
     pub tried: Vec<u16>,
+    /// How many connects there have been, those of earlier tables included.
+    pub tries: u32,
+    /// What is left of the time for all of them, and when the last began.
+    pub dial_left: u64,
+    pub dialled_at: u64,
     /// One of them had not answered in time.
     pub timed_out: bool,
     /// This machine lacked what a connect needs: that says nothing of the pool.
-    pub lacked: bool,
+    pub lacked: Option<Lack>,
     /// Its backend is to be left, with this notice, within so many milliseconds of the 101.
     pub leaves: Option<(Notice, u64)>,
     /// The body of a request that is plain HTTP, once a backend is there to take it.
@@ -63,7 +68,13 @@ pub(super) struct Handshake {
 
 impl Handshake {
     pub fn new(listener: ListenerId, over_limit: bool) -> Box<Self> {
-        Box::new(Handshake { listener, over_limit, queued_until: u64::MAX, ..Handshake::default() })
+        Box::new(Handshake {
+            listener,
+            over_limit,
+            queued_until: u64::MAX,
+            dial_left: u64::MAX,
+            ..Handshake::default()
+        })
     }
 
     pub fn is_plain(&self) -> bool {
@@ -196,7 +207,8 @@ impl Session {
             }
             let incoming = handshake.incoming.as_ref().expect("an answer follows a request");
             match incoming.answer(&handshake.answer[..end], &limits) {
-                Err(fault) => return self.bad_gateway(fault.text, cx),
+                Err(Wrong::Answer(fault)) => return self.bad_gateway(fault.text, cx),
+                Err(Wrong::Agreement(fault)) => return self.bad_answer(Failure::OfOffer, fault.text, cx),
                 Ok(Answer::Informational) => {
                     handshake.informational += 1;
                     if handshake.informational > informational_max {
@@ -220,14 +232,22 @@ impl Session {
         let State::Answering(mut handshake) = std::mem::replace(&mut self.state, State::Ending) else {
             unreachable!("what answers has been asked")
         };
-        // What a page answers is its own affair; a chat backend that answers a handshake with 5xx is not well.
-        let good = status < 500 || handshake.is_plain();
-        if status < 500 {
-            self.backend_answered(cx);
-        } else if !good {
-            self.backend_failed(&format_args!("it answered {status}"), cx);
+        // What a page answers is its own affair. A handshake that is answered with 502 to 504 says that the backend is not
+        // well; another 5xx may say that about the request.
+        let counts_at_once = self.policy().pool().1.config.eject.statuses.contains(&status);
+        let failure = match (status, handshake.is_plain()) {
+            (500.., true) => None,
+            _ if handshake.is_plain() || !counts_at_once && status < 500 => {
+                self.backend_answered(cx);
+                None
+            }
+            _ if counts_at_once => Some(Failure::OfBackend),
+            _ => Some(Failure::OfRequest),
+        };
+        match failure {
+            Some(failure) => self.handshake_failed(failure, &format_args!("it answered {status}"), cx),
+            None => self.handshake_judged(true, cx),
         }
-        self.handshake_judged(good, cx);
         self.end_shaking(cx);
         let policy = self.policy();
         let cookie =
@@ -306,8 +326,10 @@ impl Session {
         if self.owes_body() {
             return self.refuse(Fault::new(408, "The request's body did not arrive in time."), cx);
         }
-        self.backend_failed(&"no answer in time", cx);
-        self.handshake_judged(false, cx);
+        let is_plain = matches!(&self.state, State::Answering(handshake) if handshake.is_plain());
+        // How long a page takes is its own affair.
+        let failure = if is_plain { Failure::OfOffer } else { Failure::OfBackend };
+        self.handshake_failed(failure, &"no answer in time", cx);
         self.refuse(Fault::new(504, "The backend did not answer in time."), cx);
     }
 
@@ -321,6 +343,7 @@ impl Session {
             // A client that has said all it wants to say may still want the answer.
             (Side::Client, State::Answering(handshake)) if !reset && handshake.uploads() => self.upload_ended(cx),
             (Side::Client, State::Queued(handshake)) if !reset && handshake.is_plain() => self.client.finished = true,
+            // It may still hear the answer of the backend that is being asked, but no other one is tried for it.
             (Side::Client, State::Connecting(_) | State::Answering(_)) if !reset => self.client.finished = true,
             (Side::Client, _) => {
                 self.outcome.set(name(side), "connection closed before the request was answered");
@@ -342,10 +365,13 @@ impl Session {
         }
     }
 
+    /// The backend has hung up, or its answer is wrong.
     pub fn bad_gateway(&mut self, text: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
-        let text = text.into();
-        self.backend_failed(&text, cx);
-        self.handshake_judged(false, cx);
+        self.bad_answer(Failure::OfRequest, text.into(), cx);
+    }
+
+    fn bad_answer(&mut self, failure: Failure, text: Cow<'static, str>, cx: &mut Context<'_>) {
+        self.handshake_failed(failure, &text, cx);
         let backend = self.backend().map(|member| &*member.name);
         tracing::debug!(backend, fault = %text, "bad answer");
         self.refuse(Fault::new(502, text), cx);

@@ -34,6 +34,7 @@ pub(super) struct Policy {
 pub(super) struct Waits {
     pub head: u64,
     pub connect: u64,
+    pub dial: u64,
     pub answer: u64,
     pub send_stall: u64,
     /// `u64::MAX`: none.
@@ -206,6 +207,7 @@ impl Waits {
         Waits {
             head: millis(timeouts.head),
             connect: millis(timeouts.connect),
+            dial: millis(timeouts.dial),
             answer: millis(timeouts.answer),
             send_stall: millis(timeouts.send_stall),
             idle: timeouts.idle.map_or(u64::MAX, millis),

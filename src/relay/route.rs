@@ -17,6 +17,7 @@ use super::session::{Session, State};
 use super::shared::{Context, millis};
 use super::table::breaker::{Admitted, Change};
 use super::table::eject;
+use super::table::state::is_lack;
 use super::table::{Pool, router::Asked};
 use super::waiting::ADMIT_MS;
 use crate::config::{Balance, HashKey, HeaderEdits, PlainHttp};
@@ -36,6 +37,25 @@ enum Denial {
     Busy(Fault, u64),
 }
 
+/// What of this machine a connect lacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// A port towards this one backend (EADDRNOTAVAIL): towards others there are some.
+    Port,
+    /// Descriptors or memory, which no other connect finds either.
+    Everything,
+}
+
+/// Whose failure it is that a handshake has met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    OfBackend,
+    /// A request of another kind may fare better: counts if many clients meet it.
+    OfRequest,
+    /// It comes from what this client wants or offers, and says nothing about the backend.
+    OfOffer,
+}
+
 impl Session {
     /// Connects to the next backend, waits for its turn, or tells the client why not.
     pub fn connect_next(&mut self, cx: &mut Context<'_>) {
@@ -51,7 +71,7 @@ impl Session {
             Denial::Refused(fault) => self.refuse(fault, cx),
             Denial::Busy(fault, _) | Denial::Open(fault) => self.refuse_for_now(fault, cx),
             Denial::Unwell(fault) => {
-                let has_asked = |handshake: &Handshake| !handshake.tried.is_empty() && !handshake.lacked;
+                let has_asked = |handshake: &Handshake| !handshake.tried.is_empty() && handshake.lacked.is_none();
                 if matches!(&self.state, State::Connecting(handshake) if has_asked(handshake)) {
                     self.handshake_judged(false, cx);
                 }
@@ -107,6 +127,15 @@ impl Session {
         let policy = self.policy.as_deref().expect("a routed session");
         let (pool_number, pool) = policy.pool();
         let is_handshake = !handshake.is_plain();
+        let tries_max = pool.config.admission.tries_max;
+        // A client that has ended its half may still wait for an answer, but who can tell; it has had its try.
+        let has_gone = self.client.finished && is_handshake && handshake.tries > 0;
+        if handshake.lacked == Some(Lack::Everything) {
+            return Err(Denial::Unwell(Fault::new(503, "The relay's machine lacks what another connection needs.")));
+        }
+        if handshake.tries >= tries_max || handshake.dial_left == 0 || has_gone {
+            return Err(Denial::Unwell(nobody(handshake)));
+        }
         if !handshake.admitted {
             let queue_max = pool.config.admission.queue_max;
             // Who waits for some backends only is not overtaken by somebody who goes to another.
@@ -118,7 +147,8 @@ impl Session {
             handshake.admitted = true;
         }
         let random = cx.shared.random();
-        let ask = Ask { key: handshake.key, tried: &handshake.tried, now: cx.now, random, is_handshake };
+        let is_last = handshake.tries > 0 && handshake.tries + 1 == tries_max;
+        let ask = Ask { key: handshake.key, tried: &handshake.tried, is_last, now: cx.now, random, is_handshake };
         let balancer = &mut cx.shared.current.view(pool_number).balancer;
         if let Some(wanted) = handshake.wanted.take()
             && balancer.claim(pool, wanted, &ask)
@@ -129,10 +159,7 @@ impl Session {
             Unavailable::Full => {
                 Denial::Busy(Fault::new(503, "Every backend of this pool has all it can take."), ADMIT_MS)
             }
-            Unavailable::Down if handshake.timed_out => {
-                Denial::Unwell(Fault::new(504, "No backend accepted the connection in time."))
-            }
-            Unavailable::Down => Denial::Unwell(Fault::new(503, "No backend is reachable.")),
+            Unavailable::Down => Denial::Unwell(nobody(handshake)),
         })
     }
 
@@ -141,13 +168,22 @@ impl Session {
             unreachable!("a backend is chosen before there is one")
         };
         handshake.tried.push(number);
+        handshake.tries += 1;
         handshake.leaves = None;
+        handshake.dialled_at = cx.now;
+        let policy = self.policy.as_deref().expect("a routed session");
+        let waits = policy.waits;
+        let pool = policy.pool().1;
+        handshake.dial_left = handshake.dial_left.min(waits.dial);
+        // Each of those that may still be tried has its share of the time, so that the last one has some.
+        let untried = (pool.members.len() + 1).saturating_sub(handshake.tried.len()).max(1) as u64;
+        let tries_left = u64::from(pool.config.admission.tries_max.saturating_sub(handshake.tries) + 1).min(untried);
+        self.deadline = cx.now + waits.connect.min((handshake.dial_left / tries_left).max(1));
         self.backend_number = Some(number);
         self.reserved = true;
         self.shaking = !handshake.is_plain();
         self.backend = End::absent();
         self.backend.link = Link::Connecting;
-        self.deadline = cx.now + self.waits().connect;
         let address = self.backend().expect("just chosen").address.clone();
         cx.ops.push(Op::Connect { conn: self.conn(Side::Backend), address });
     }
@@ -219,10 +255,9 @@ impl Session {
     /// A Connect that was still wanted has ended.
     pub fn connected(&mut self, result: io::Result<()>, cx: &mut Context<'_>) {
         if let Err(error) = result {
-            if is_lack(&error) {
-                self.connect_lacked(&error, cx);
-            } else {
-                self.connect_failed(&error, cx);
+            match lack(&error) {
+                Some(lack) => self.connect_lacked(lack, &error, cx),
+                None => self.connect_failed(&error, cx),
             }
             self.backend.link = Link::Retiring { connecting: false };
             return;
@@ -232,15 +267,23 @@ impl Session {
     }
 
     fn connect_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        self.connect_ended(cx.now);
         cx.shared.metrics.connect_failures.add(1);
         self.backend_failed(error, cx);
         self.end_shaking(cx);
     }
 
-    /// No descriptor, no memory or no port: that is nothing that another backend would do better.
-    fn connect_lacked(&mut self, error: &io::Error, cx: &mut Context<'_>) {
+    fn connect_ended(&mut self, now: u64) {
         if let State::Connecting(handshake) = &mut self.state {
-            handshake.lacked = true;
+            handshake.dial_left = handshake.dial_left.saturating_sub(now - handshake.dialled_at);
+        }
+    }
+
+    /// That is nothing that the backend could have done better.
+    fn connect_lacked(&mut self, lack: Lack, error: &io::Error, cx: &mut Context<'_>) {
+        self.connect_ended(cx.now);
+        if let State::Connecting(handshake) = &mut self.state {
+            handshake.lacked = Some(lack);
         }
         cx.shared.metrics.connect_failures.add(1);
         if let Some(member) = self.backend()
@@ -255,45 +298,66 @@ impl Session {
         if let State::Connecting(handshake) = &mut self.state {
             handshake.timed_out = true;
         }
-        self.connect_failed(&"no connection within timeouts.connect", cx);
+        self.connect_failed(&"no connection in time (timeouts.connect, timeouts.dial)", cx);
         self.retire(Side::Backend, cx);
     }
 
     /// The backend has shown that it is not well.
-    pub fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
-        self.backend_failed_by(eject::failed, error, cx);
+    fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        let random = cx.shared.random();
+        let Some(number) = self.backend_number else { return };
+        let ejected = eject::failed(self.policy().pool().1, number, cx.now, random);
+        self.tell_failure(ejected, error, cx);
     }
 
-    /// It has dropped a session, or somebody else has ended it. One that it drops at once is a failure.
-    pub fn backend_left(&mut self, dropped: bool, cx: &mut Context<'_>) {
-        let pool = self.policy().pool().1;
-        let Some(early) = pool.config.eject.early_close.map(millis) else { return };
-        let Some(number) = self.backend_number else { return };
-        if cx.now >= self.opened_at.saturating_add(early) {
-            eject::stayed(pool, number);
-        } else if dropped {
-            self.backend_failed_by(eject::dropped, &"it dropped a session soon after the handshake", cx);
+    /// The backend has failed this client, perhaps for what this client has sent. Returns whether so many others meet the
+    /// same that it is the backend's.
+    fn backend_suspected(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) -> bool {
+        let random = cx.shared.random();
+        let Some(number) = self.backend_number else { return false };
+        let client = eject::client_of(self.client_ip);
+        let suspicion = eject::suspected(self.policy().pool().1, number, client, cx.now, random);
+        if suspicion.is_widespread {
+            self.tell_failure(suspicion.ejected, error, cx);
+        }
+        suspicion.is_widespread
+    }
+
+    /// The handshake has failed at its backend, after the connect.
+    pub fn handshake_failed(&mut self, failure: Failure, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        let is_the_backends = match failure {
+            Failure::OfBackend => {
+                self.backend_failed(error, cx);
+                true
+            }
+            Failure::OfRequest => self.backend_suspected(error, cx),
+            Failure::OfOffer => false,
+        };
+        match is_the_backends {
+            true => self.handshake_judged(false, cx),
+            false => self.withdraw_probe(),
         }
     }
 
-    fn backend_failed_by(
-        &mut self,
-        count: fn(&Pool, u16, u64, u64) -> Option<u64>,
-        error: &dyn std::fmt::Display,
-        cx: &mut Context<'_>,
-    ) {
-        let Some(number) = self.backend_number else { return };
-        let random = cx.shared.random();
-        let pool = self.policy().pool().1;
-        let member = &pool.members[usize::from(number)];
-        let (pool_name, backend) = (&*pool.config.name, &*member.name);
+    /// It has dropped a session, which may have been the client's doing. One that it drops at once is a failure if it does
+    /// so to many.
+    pub fn backend_left(&mut self, dropped: bool, cx: &mut Context<'_>) {
+        let early = self.policy().pool().1.config.eject.early_close.map(millis);
+        if dropped && early.is_some_and(|early| cx.now < self.opened_at.saturating_add(early)) {
+            self.backend_suspected(&"it dropped a session soon after the handshake", cx);
+        }
+    }
+
+    fn tell_failure(&self, ejected: Option<u64>, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        let Some(member) = self.backend() else { return };
+        let (pool, backend) = (&*self.policy().pool().1.config.name, &*member.name);
         let is_news = member.state.failure_is_news(cx.now);
-        match count(pool, number, cx.now, random) {
+        match ejected {
             Some(ms) => {
                 cx.shared.metrics.ejections.add(1);
-                tracing::warn!(pool = pool_name, backend, %error, "backend is ejected for {ms} ms");
+                tracing::warn!(pool, backend, %error, "backend is ejected for {ms} ms");
             }
-            None if is_news => tracing::warn!(pool = pool_name, backend, %error, "backend fails"),
+            None if is_news => tracing::warn!(pool, backend, %error, "backend fails"),
             None => {}
         }
     }
@@ -303,7 +367,7 @@ impl Session {
         let Some(number) = self.backend_number else { return };
         let pool = self.policy().pool().1;
         let member = &pool.members[usize::from(number)];
-        eject::succeeded(pool, number, cx.now);
+        eject::succeeded(pool, number, eject::client_of(self.client_ip), cx.now);
         if member.state.answer_is_news(cx.now) {
             tracing::info!(pool = pool.config.name, backend = &*member.name, "backend answers again");
         }
@@ -369,11 +433,20 @@ impl Session {
     }
 }
 
-/// EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL: this machine is at a limit, not the backend.
-fn is_lack(error: &io::Error) -> bool {
-    const LACKS: [i32; 4] = [24, 23, 12, 105];
-    matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable)
-        || error.raw_os_error().is_some_and(|errno| LACKS.contains(&errno))
+fn lack(error: &io::Error) -> Option<Lack> {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => Some(Lack::Port),
+        _ if is_lack(error) => Some(Lack::Everything),
+        _ => None,
+    }
+}
+
+/// Nobody is left to be tried.
+fn nobody(handshake: &Handshake) -> Fault {
+    match handshake.timed_out {
+        true => Fault::new(504, "No backend accepted the connection in time."),
+        false => Fault::new(503, "No backend is reachable."),
+    }
 }
 
 /// A body that says how long it is can be refused before any of it has come.

@@ -11,25 +11,26 @@ fn eject(failures: usize, time: &str, more: &str) -> String {
 /// Not the relay's default, or a silent backend would take 10 s to be noticed. All others have that time.
 const IMPATIENT: &str = "[timeouts]\nanswer = \"1s\"\n";
 
-/// What a backend can do wrong, and what the client of such a handshake hears.
-const FAULTS: &[(Mood, u16, &str)] = &[
-    (Mood::Status(500), 500, "it answered 500"),
-    (Mood::Status(503), 503, "it answered 503"),
-    (Mood::Garbage, 502, "error="),
-    (Mood::HangUp, 502, "without an answer"),
-    (Mood::Silent, 504, "no answer in time"),
-    (Mood::Drop, 101, "dropped a session soon after the handshake"),
-    (Mood::Reset, 101, "dropped a session soon after the handshake"),
+/// What a backend can do wrong, what the client of such a handshake hears, and how often it takes until the backend is
+/// ejected: what counts by clients has met all of them when it has met the only one.
+const FAULTS: &[(Mood, u16, &str, usize)] = &[
+    (Mood::Status(500), 500, "it answered 500", 1),
+    (Mood::Status(503), 503, "it answered 503", 3),
+    (Mood::Garbage, 502, "error=", 1),
+    (Mood::HangUp, 502, "without an answer", 1),
+    (Mood::Silent, 504, "no answer in time", 3),
+    (Mood::Drop, 101, "dropped a session soon after the handshake", 1),
+    (Mood::Reset, 101, "dropped a session soon after the handshake", 1),
 ];
 
 #[test]
 fn what_sessions_meet_ejects_a_backend() {
-    for (mood, status, reason) in FAULTS {
+    for (mood, status, reason, failures) in FAULTS {
         eprintln!("case {mood:?}");
         let hosts = Host::many(3);
         let config = if *mood == Mood::Silent { IMPATIENT } else { "" }.to_string()
             + &pool(&hosts.iter().collect::<Vec<_>>(), "")
-            + &eject(3, "1h", "early_close = \"1h\"\n");
+            + &eject(3, "1h", "early_close = \"1h\"\nclients_min = 1\n");
         let edge = Edge::start(1, &config);
         let bad = &hosts[1];
         bad.set(mood.clone());
@@ -49,12 +50,12 @@ fn what_sessions_meet_ejects_a_backend() {
                 assert_eq!(got, *status);
             }
         }
-        assert_eq!(met, 3, "failures until it was ejected");
+        assert_eq!(met, *failures, "failures until it was ejected");
         edge.until_lines(1, &["WARN", "backend is ejected for", &bad.name(), reason, "pool=\"chat\""]);
         for _ in 0..12 {
             assert_ne!(edge.who(&[]), bad.name());
         }
-        assert_eq!(bad.asked().len(), 3, "it is left alone");
+        assert_eq!(bad.asked().len(), *failures, "it is left alone");
     }
 }
 
@@ -93,7 +94,7 @@ fn what_is_no_failure_ejects_nobody() {
     }
     for _ in 0..4 {
         let well = host.asked().len() + 3;
-        host.set(Mood::Status(500));
+        host.set(Mood::Status(503));
         until("two failures", || {
             edge.status();
             host.asked().len() + 1 >= well
@@ -108,7 +109,7 @@ fn what_is_no_failure_ejects_nobody() {
 fn an_ejected_backend_comes_back_and_says_so() {
     let (bad, good) = (Host::new(), Host::new());
     let edge = Edge::start(2, &(pool(&[&bad, &good], "") + &eject(1, "200ms", "")));
-    bad.set(Mood::Status(500));
+    bad.set(Mood::Status(503));
     until("it is ejected", || {
         edge.status();
         edge.lines(&["backend is ejected", &bad.name()]) > 0
@@ -129,14 +130,14 @@ fn the_last_share_of_a_pool_is_never_ejected() {
         let hosts = Host::many(broken);
         let minimum = format!("available_percent_min = {percent}\n");
         let edge = Edge::start(2, &(pool(&hosts.iter().collect::<Vec<_>>(), "") + &eject(1, "1h", &minimum)));
-        hosts.iter().for_each(|host| host.set(Mood::Status(500)));
+        hosts.iter().for_each(|host| host.set(Mood::Status(503)));
         // Each of them fails on either worker.
         for _ in 0..40 {
             edge.status();
         }
         let asked: usize = hosts.iter().map(|host| host.asked().len()).sum();
         for _ in 0..10 {
-            assert_eq!(edge.status(), 500, "of those who are left");
+            assert_eq!(edge.status(), 503, "of those who are left");
         }
         // Also if that is nobody: better one more failure than none that could succeed.
         let now: usize = hosts.iter().map(|host| host.asked().len()).sum();
@@ -151,7 +152,7 @@ fn each_ejection_lasts_twice_as_long_up_to_the_maximum() {
     let (bad, good) = (Host::new(), Host::new());
     let times = "[pools.eject]\nfailures = 1\ntime = \"100ms\"\ntime_max = \"300ms\"\n";
     let edge = Edge::start(1, &(pool(&[&bad, &good], "") + times));
-    bad.set(Mood::Status(500));
+    bad.set(Mood::Status(503));
     until("it is ejected five times", || {
         edge.status();
         edge.lines(&["backend is ejected for"]) >= 5
@@ -161,9 +162,16 @@ fn each_ejection_lasts_twice_as_long_up_to_the_maximum() {
     for (time, wanted) in times.iter().zip([100, 200, 300, 300, 300]) {
         assert!((wanted - wanted / 10..=wanted + wanted / 10).contains(time), "{times:?}");
     }
-    // It has to be well for time_max before the past is forgotten.
+    // One good answer ends the row.
     bad.set(Mood::Well);
     until("it serves again", || edge.who(&[]) == bad.name());
+    bad.set(Mood::Status(503));
+    until("it is ejected anew", || {
+        edge.status();
+        edge.lines(&["backend is ejected for"]) > times.len()
+    });
+    let again = edge.matching(&["backend is ejected for"]).iter().filter_map(said).nth(times.len());
+    assert!((90..=110).contains(&again.unwrap()), "{again:?}: as long as the first");
 }
 
 /// Half of at least 4 within an hour; ejection does not interfere.
@@ -179,9 +187,9 @@ fn an_open_breaker_leaves_the_backends_alone() {
     let hosts = Host::many(2);
     let edge = Edge::start(2, &(pool(&hosts.iter().collect::<Vec<_>>(), "") + &breaker("1h", 1)));
     let (mut live, _) = edge.open(&[]);
-    hosts.iter().for_each(|host| host.set(Mood::Status(500)));
+    hosts.iter().for_each(|host| host.set(Mood::Status(503)));
     for _ in 0..3 {
-        assert_eq!(edge.status(), 500, "three of four have failed when it opens");
+        assert_eq!(edge.status(), 503, "three of four have failed when it opens");
     }
     edge.until_lines(1, &["WARN", "circuit breaker opens for 3600s", "pool=\"chat\""]);
     hosts.iter().for_each(|host| host.set(Mood::Well));
@@ -199,7 +207,7 @@ fn an_open_breaker_leaves_the_backends_alone() {
 fn fewer_failures_than_the_share_open_no_breaker() {
     let hosts = Host::many(4);
     let edge = Edge::start(1, &(pool(&hosts.iter().collect::<Vec<_>>(), "") + &breaker("1h", 1)));
-    hosts[0].set(Mood::Status(500));
+    hosts[0].set(Mood::Status(503));
     // A quarter of all; two of the first five at most, as the others come between.
     for _ in 0..40 {
         edge.status();
@@ -211,8 +219,8 @@ fn fewer_failures_than_the_share_open_no_breaker() {
 fn a_half_open_breaker_lets_probes_through_and_then_closes() {
     let host = Host::new();
     let edge = Edge::start(2, &(pool(&[&host], "") + &breaker("3s", 2)));
-    host.set(Mood::Status(500));
-    (0..4).for_each(|_| assert_eq!(edge.status(), 500));
+    host.set(Mood::Status(503));
+    (0..4).for_each(|_| assert_eq!(edge.status(), 503));
     edge.until_lines(1, &["circuit breaker opens"]);
     host.set(Mood::Held);
     // Those who come while it is open are refused; in the end two are let through and wait at the backend.
@@ -246,9 +254,9 @@ fn a_half_open_breaker_closes_however_few_handshakes_a_second_there_may_be() {
     let host = Host::new();
     let rate = "[pools.admission]\nhandshakes_per_second_max = 20\nhandshakes_burst = 1\nqueue_max = 100\n";
     let edge = Edge::start(1, &(pool(&[&host], "") + rate + &breaker("100ms", 4)));
-    host.set(Mood::Status(500));
+    host.set(Mood::Status(503));
     // No more than open it: one that comes when it is half open, before the log has been read, would open it again.
-    (0..4).for_each(|_| assert_eq!(edge.status(), 500));
+    (0..4).for_each(|_| assert_eq!(edge.status(), 503));
     edge.until_lines(1, &["circuit breaker opens"]);
     host.set(Mood::Well);
     until("it closes", || {
@@ -263,7 +271,7 @@ fn a_half_open_breaker_closes_however_few_handshakes_a_second_there_may_be() {
 fn a_failed_probe_opens_the_breaker_again() {
     let host = Host::new();
     let edge = Edge::start(2, &(pool(&[&host], "") + &breaker("200ms", 3)));
-    host.set(Mood::Status(500));
+    host.set(Mood::Status(503));
     until("it opens three times", || {
         edge.status();
         edge.lines(&["circuit breaker opens"]) >= 3

@@ -12,6 +12,7 @@ mod discovery;
 mod eject;
 mod endings;
 mod field_answers;
+mod field_backends;
 mod fleet;
 mod foreign;
 mod frames;

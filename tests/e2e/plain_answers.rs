@@ -133,8 +133,8 @@ fn pages_of_failure_are_no_failures_of_the_backend() {
     client.send(ask("a", "/", &[]));
     let mut backend = site.backend("web").accept();
     backend.head();
-    backend.send("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!(client.head().status(), 500);
+    backend.send("HTTP/1.1 503 Oops\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.head().status(), 503);
     assert_eq!(site.ejections(), 1);
 }
 

@@ -31,6 +31,8 @@ pub struct Stage {
     pub dialled: Vec<u16>,
     /// Keep what is sent, for `Stage::out`.
     pub records: bool,
+    /// The address of the next clients.
+    pub peer: IpAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +119,7 @@ impl Stage {
             accepting: Vec::new(),
             dialled: Vec::new(),
             records: true,
+            peer: IpAddr::from([192, 0, 2, 1]),
         };
         stage.adopt(table, &listeners);
         stage
@@ -159,7 +162,7 @@ impl Stage {
     /// A client connects.
     pub fn accept(&mut self) -> ConnId {
         let before = self.touched.len();
-        let peer = Some(IpAddr::from([192, 0, 2, 1]));
+        let peer = Some(self.peer);
         self.handle(Completion::Accepted { listener: 0, socket: Accepted::fake(0), peer });
         self.end_batch();
         self.touched[before]

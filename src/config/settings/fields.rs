@@ -66,6 +66,17 @@ impl Field for Vec<SocketAddr> {
     }
 }
 
+impl Field for Vec<u16> {
+    fn read(&self) -> Value {
+        Value::Statuses(self.clone())
+    }
+
+    fn write(&mut self, value: Value) {
+        let Value::Statuses(statuses) = value else { panic!("{value:?} for a list of statuses") };
+        *self = statuses;
+    }
+}
+
 impl Field for bool {
     fn read(&self) -> Value {
         Value::Flag(*self)

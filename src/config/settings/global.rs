@@ -47,6 +47,7 @@ pub(in crate::config) static GLOBAL: &[Setting<Config>] = &[
 
     setting!("timeouts.head", timeouts.head, WAIT),
     setting!("timeouts.connect", timeouts.connect, WAIT),
+    setting!("timeouts.dial", timeouts.dial, WAIT),
     setting!("timeouts.answer", timeouts.answer, WAIT),
     setting!("timeouts.send_stall", timeouts.send_stall, WAIT),
     setting!("timeouts.idle", timeouts.idle, WAIT, OFF),

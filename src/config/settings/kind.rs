@@ -20,6 +20,7 @@ pub(in crate::config) enum Value {
     Text(String),
     Cpus(Vec<usize>),
     Servers(Vec<SocketAddr>),
+    Statuses(Vec<u16>),
     Absent,
 }
 
@@ -49,6 +50,8 @@ pub(super) enum Kind {
     Cpus,
     /// Of DNS.
     Servers,
+    /// Of HTTP, those of errors.
+    Statuses,
 }
 
 #[derive(Debug)]
@@ -76,6 +79,10 @@ impl Kind {
             (Value::Servers(servers), _) => {
                 let servers: Vec<String> = servers.iter().map(|server| format!("\"{server}\"")).collect();
                 format!("[{}]", servers.join(", "))
+            }
+            (Value::Statuses(statuses), _) => {
+                let statuses: Vec<String> = statuses.iter().map(u16::to_string).collect();
+                format!("[{}]", statuses.join(", "))
             }
             (Value::Absent, _) => unreachable!("the option prints its own word for none"),
         }
@@ -125,6 +132,10 @@ impl Kind {
                 let servers: Result<_, _> = servers.iter().map(|server| name_server(server.get_ref())).collect();
                 Ok(Value::Servers(servers?))
             }
+            (Kind::Statuses, DeValue::Array(statuses)) => {
+                let statuses: Result<_, _> = statuses.iter().map(|status| error_status(status.get_ref())).collect();
+                Ok(Value::Statuses(statuses?))
+            }
             (Kind::Cpus, DeValue::String(text)) => Ok(Value::Cpus(units::parse_cpus(text)?)),
             (_, other) => Err(Wrong::Form(describe(other))),
         }
@@ -142,6 +153,7 @@ impl Kind {
             Kind::Text(grammar) => format!("{} such as \"{}\"", grammar.what, grammar.such_as),
             Kind::Cpus => "a list of CPUs such as \"0,2-5\"".into(),
             Kind::Servers => "a list of addresses such as [\"192.0.2.53:53\"]".into(),
+            Kind::Statuses => "a list of statuses from 400 to 599 such as [502, 503, 504]".into(),
         }
     }
 
@@ -161,6 +173,7 @@ impl Kind {
             }
             Kind::Cpus => Value::Cpus(vec![0]),
             Kind::Servers => Value::Servers(vec![([192, 0, 2, 53], DNS_PORT).into()]),
+            Kind::Statuses => Value::Statuses(vec![500, 599]),
         }
     }
 }
@@ -218,6 +231,12 @@ fn name_server(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
         Ok(server) if server.port() != 0 => Ok(server),
         _ => Err(Wrong::Form(describe(value))),
     }
+}
+
+fn error_status(value: &DeValue<'_>) -> Result<u16, Wrong> {
+    let DeValue::Integer(integer) = value else { return Err(Wrong::Form(describe(value))) };
+    let status = u16::from_str_radix(integer.as_str(), integer.radix()).ok();
+    status.filter(|status| (400..=599).contains(status)).ok_or_else(|| Wrong::Form(describe(value)))
 }
 
 fn within<T: PartialOrd + Copy>(value: T, range: &RangeInclusive<T>, print: fn(T) -> String) -> Result<T, Wrong> {

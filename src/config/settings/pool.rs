@@ -57,6 +57,7 @@ pub(in crate::config) static POOL: &[Setting<Pool>] = &[
     setting!("admission.queue_max", admission.queue_max, Kind::Count(0..=1_000_000)),
     setting!("admission.queue_timeout", admission.queue_timeout, WAIT),
     setting!("admission.retry_after", admission.retry_after, Kind::Seconds(1..=86_400)),
+    setting!("admission.tries_max", admission.tries_max, Kind::Count(1..=100)),
 
     setting!("health.check", health.check, Kind::Words(Check::WORDS)),
     setting!("health.interval", health.interval, WAIT),
@@ -70,6 +71,9 @@ pub(in crate::config) static POOL: &[Setting<Pool>] = &[
     setting!("health.status_max", health.status_max, STATUS),
 
     setting!("eject.failures", eject.failures, Kind::Count(MILLION), OFF),
+    setting!("eject.statuses", eject.statuses, Kind::Statuses),
+    setting!("eject.clients_min", eject.clients_min, Kind::Count(1..=64)),
+    setting!("eject.clients_percent", eject.clients_percent, Kind::Count(1..=100)),
     setting!("eject.time", eject.time, WAIT),
     setting!("eject.time_max", eject.time_max, WAIT),
     setting!("eject.available_percent_min", eject.available_percent_min, PERCENT),

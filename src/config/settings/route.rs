@@ -33,6 +33,7 @@ pub(in crate::config) static ROUTE: &[Setting<Route>] = &[
     setting!("limits.control_frames_per_second_max", limits.control_frames_per_second_max, CONTROL_FRAMES_PER_SECOND_MAX, OFF),
 
     setting!("timeouts.connect", timeouts.connect, WAIT),
+    setting!("timeouts.dial", timeouts.dial, WAIT),
     setting!("timeouts.answer", timeouts.answer, WAIT),
     setting!("timeouts.send_stall", timeouts.send_stall, WAIT),
     setting!("timeouts.idle", timeouts.idle, WAIT, OFF),

@@ -274,8 +274,8 @@ fn a_route_may_not_differ_in_everything() {
         &[
             "f:6:1: routes[0].hosts: is not known here; known are host, subprotocol, rewrite, plain_http, limits, timeouts, close_codes, forward, name, listeners, path, path_segments, path_prefix, headers, pool, request_headers, response_headers",
             &format!("f:8:1: routes[0].limits.head_bytes_max: is not known here; known are {limits}"),
-            "f:10:1: routes[0].timeouts.head: is not known here; known are connect, answer, send_stall, idle, close, linger, plain_http",
-            "f:11:1: routes[0].timeouts.drain: is not known here; known are connect, answer, send_stall, idle, close, linger, plain_http",
+            "f:10:1: routes[0].timeouts.head: is not known here; known are connect, dial, answer, send_stall, idle, close, linger, plain_http",
+            "f:11:1: routes[0].timeouts.drain: is not known here; known are connect, dial, answer, send_stall, idle, close, linger, plain_http",
             "f:12:9: routes[0].tcp: is not known here; known are host, subprotocol, rewrite, plain_http, limits, timeouts, close_codes, forward, name, listeners, path, path_segments, path_prefix, headers, pool, request_headers, response_headers",
         ],
     );

@@ -10,7 +10,7 @@ use super::extensions::{self, Deflate};
 use super::head::Head;
 use super::lines::Lines;
 use super::plain::PlainRequest;
-use super::response::{Answer, answer, plain_answer};
+use super::response::{Answer, Wrong, answer, plain_answer};
 use super::target::{Host, origin_form};
 use super::{Offer, accept, is_key};
 
@@ -54,10 +54,10 @@ impl Incoming {
     }
 
     /// What the backend's answer, a head that [`head_end`] has found, means for this request.
-    pub fn answer(&self, head: &[u8], limits: &HeadLimits) -> Result<Answer, Fault> {
+    pub fn answer(&self, head: &[u8], limits: &HeadLimits) -> Result<Answer, Wrong> {
         match self {
             Incoming::Upgrade(request) => answer(head, &request.offer, limits),
-            Incoming::Plain(request, _) => plain_answer(head, request.method, limits),
+            Incoming::Plain(request, _) => Ok(plain_answer(head, request.method, limits)?),
         }
     }
 

@@ -16,14 +16,37 @@ pub enum Answer {
     Response { status: u16, head: Vec<u8>, body: Body },
 }
 
+/// Why an answer is no right one. Every fault is a 502 for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// Whoever had asked.
+    Answer(Fault),
+    /// Client and backend read the client's offer in two ways: another client's offer would have done no harm.
+    Agreement(Fault),
+}
+
+impl From<Fault> for Wrong {
+    fn from(fault: Fault) -> Self {
+        Wrong::Answer(fault)
+    }
+}
+
+impl Wrong {
+    pub fn fault(&self) -> &Fault {
+        match self {
+            Wrong::Answer(fault) | Wrong::Agreement(fault) => fault,
+        }
+    }
+}
+
 /// What client and backend agreed on, as far as it changes the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreement {
     pub deflate: bool,
 }
 
-/// Holds a head that [`head_end`] has found, and exactly that, against the offer. Every fault is a 502 for the client.
-pub fn answer(head: &[u8], offer: &Offer, limits: &HeadLimits) -> Result<Answer, Fault> {
+/// Holds a head that [`head_end`] has found, and exactly that, against the offer.
+pub fn answer(head: &[u8], offer: &Offer, limits: &HeadLimits) -> Result<Answer, Wrong> {
     let received = Received::of(head, limits)?;
     match received.line.status {
         101 => {
@@ -31,7 +54,7 @@ pub fn answer(head: &[u8], offer: &Offer, limits: &HeadLimits) -> Result<Answer,
             Ok(Answer::Switched { agreement, mended: mended(head, &received.fields) })
         }
         100..=199 => Ok(Answer::Informational),
-        _ => received.response("GET"),
+        _ => Ok(received.response("GET")?),
     }
 }
 
@@ -99,8 +122,8 @@ fn switched(
     fields: &Fields<'_>,
     connection: &Connection<'_>,
     offer: &Offer,
-) -> Result<Agreement, Fault> {
-    let wrong = |what| Err(Fault::backend(what));
+) -> Result<Agreement, Wrong> {
+    let wrong = |what| Err(Wrong::Answer(Fault::backend(what)));
     if line.version != b"HTTP/1.1" {
         return wrong("is a 101 in HTTP/1.0");
     }
@@ -121,7 +144,8 @@ fn switched(
         return wrong("is a 101 whose Sec-WebSocket-Accept does not belong to the key");
     }
     if fields.has("Sec-WebSocket-Protocol") && !is_offered(fields.only("Sec-WebSocket-Protocol"), offer) {
-        return wrong("is a 101 with a subprotocol that was not offered, or several");
+        let what = "is a 101 with a subprotocol that was not offered, or several";
+        return Err(Wrong::Agreement(Fault::backend(what)));
     }
     Ok(Agreement { deflate: deflate(fields, offer)? })
 }
@@ -152,7 +176,7 @@ fn is_offered(subprotocol: Option<&[u8]>, offer: &Offer) -> bool {
 }
 
 /// Whether permessage-deflate was agreed on. Anything else in the answer's extensions is a fault.
-fn deflate(fields: &Fields<'_>, offer: &Offer) -> Result<bool, Fault> {
+fn deflate(fields: &Fields<'_>, offer: &Offer) -> Result<bool, Wrong> {
     if !fields.has("Sec-WebSocket-Extensions") {
         return Ok(false);
     }
@@ -162,7 +186,7 @@ fn deflate(fields: &Fields<'_>, offer: &Offer) -> Result<bool, Fault> {
         Some(agreed) if extensions.next().is_none() && offer.deflate.iter().any(|offer| offer.allows(&agreed)) => {
             Ok(true)
         }
-        _ => Err(Fault::backend("is a 101 with extensions that were not offered like this")),
+        _ => Err(Wrong::Agreement(Fault::backend("is a 101 with extensions that were not offered like this"))),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::config::Balance;
 use alias::Alias;
 use least::{Least, Search};
 use stride::Stride;
-use view::View;
+use view::{Class, View};
 
 pub use super::table::hash::hash_bytes;
 
@@ -38,6 +38,8 @@ pub struct Ask<'a> {
     pub key: u64,
     /// Members that have failed it.
     pub tried: &'a [u16],
+    /// Some have failed it, and it will ask for nobody else after this one.
+    pub is_last: bool,
     /// Milliseconds since the table's epoch.
     pub now: u64,
     pub random: u64,
@@ -86,10 +88,37 @@ impl Balancer {
     /// They end with [`handshake_ended`] and [`release`].
     pub fn choose(&mut self, pool: &Pool, ask: &Ask<'_>) -> Result<u16, Unavailable> {
         self.refresh(pool, ask);
-        match self.propose(pool, ask) {
-            Some(number) => Ok(number),
-            None => self.least_loaded(pool, ask),
+        // Primaries may all be dead and not yet known to be: so the last try is not one of them, if there is a backup. One
+        // that is ejected is no better than a primary that has not been tried.
+        if ask.is_last
+            && let Ok(number) = self.beyond_view(pool, ask, Class::Backup)
+        {
+            return Ok(number);
         }
+        if let Some(number) = self.propose(pool, ask) {
+            return Ok(number);
+        }
+        match self.least_loaded(pool, ask) {
+            Err(Unavailable::Down) => self.beyond_view(pool, ask, Class::EjectedBackup),
+            other => other,
+        }
+    }
+
+    /// Who is not in the view, untried: the least loaded of the first class that has anybody, up to the `worst`.
+    fn beyond_view(&self, pool: &Pool, ask: &Ask<'_>, worst: Class) -> Result<u16, Unavailable> {
+        let order = |number: &u16| {
+            let member = &pool.members[usize::from(*number)];
+            let load = Load::new(member.state.sessions.load(Relaxed), Load::price(member.weight * WEIGHT_UNIT));
+            (view::class(member, ask.now), load)
+        };
+        let is_one = |(number, member): &(u16, &Member)| {
+            view::may_be_used(member) && !self.view.has(*number) && !ask.tried.contains(number)
+        };
+        let mut others: Vec<u16> = (0..).zip(&pool.members).filter(is_one).map(|(number, _)| number).collect();
+        others.retain(|number| order(number).0 <= worst);
+        others.sort_by_cached_key(order);
+        let nobody = if others.is_empty() { Unavailable::Down } else { Unavailable::Full };
+        others.into_iter().find(|number| reserve(pool, ask, *number, u32::MAX)).ok_or(nobody)
     }
 
     /// Reserves a member that is wanted, if it is usable, untried and not full.

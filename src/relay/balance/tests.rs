@@ -32,7 +32,7 @@ pub(super) fn backends(count: usize) -> Vec<config::Backend> {
 }
 
 pub(super) fn ask(now: u64, random: u64) -> Ask<'static> {
-    Ask { key: 0, tried: &[], now, random, is_handshake: true }
+    Ask { key: 0, tried: &[], is_last: false, now, random, is_handshake: true }
 }
 
 pub(super) fn keyed(key: u64) -> Ask<'static> {

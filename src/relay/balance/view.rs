@@ -49,19 +49,12 @@ impl View {
         self.until = ejections.filter(|until| *until > now).fold(self.until, u64::min);
     }
 
-    /// Backups only if no other is usable. Ejected ones only if nobody is: better one more refusal than an outage.
+    /// Those of the first class that has anybody.
     fn choose_numbers(&mut self, pool: &Pool, now: u64) {
-        for (ejected, backup) in [(false, false), (false, true), (true, false), (true, true)] {
-            let is_in = |member: &Member| {
-                member.backup == backup && if ejected { may_be_used(member) } else { is_usable(member, now) }
-            };
-            let numbers = (0u16..).zip(&pool.members).filter(|(_, member)| is_in(member));
-            self.numbers.clear();
-            self.numbers.extend(numbers.map(|(number, _)| number));
-            if !self.numbers.is_empty() {
-                return;
-            }
-        }
+        let usable = || (0u16..).zip(&pool.members).filter(|(_, member)| may_be_used(member));
+        let first = usable().map(|(_, member)| class(member, now)).min();
+        self.numbers.clear();
+        self.numbers.extend(usable().filter(|(_, member)| Some(class(member, now)) == first).map(|(number, _)| number));
     }
 
     pub fn has(&self, number: u16) -> bool {
@@ -102,8 +95,26 @@ pub(super) fn is_usable(member: &Member, now: u64) -> bool {
     may_be_used(member) && member.state.ejected_until.load(Relaxed) <= now
 }
 
+/// Backups only if no other is usable. Ejected ones only if nobody is: better one more refusal than an outage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    Primary,
+    Backup,
+    EjectedPrimary,
+    EjectedBackup,
+}
+
+pub(super) fn class(member: &Member, now: u64) -> Class {
+    match (is_usable(member, now), member.backup) {
+        (true, false) => Class::Primary,
+        (true, true) => Class::Backup,
+        (false, false) => Class::EjectedPrimary,
+        (false, true) => Class::EjectedBackup,
+    }
+}
+
 /// It may have new sessions if all who are well are gone.
-fn may_be_used(member: &Member) -> bool {
+pub(super) fn may_be_used(member: &Member) -> bool {
     !member.drain && member.state.checked() != Checked::Down
 }
 

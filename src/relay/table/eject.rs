@@ -1,63 +1,115 @@
 //! Outlier detection: what sessions meet at a backend takes it out of its pool for a while.
+//!
+//! Two kinds of failure, as clients can provoke some of them. No connection, no answer and the statuses of
+//! `eject.statuses` count at once, so many in a row. A connection that is closed instead of an answer, an answer that is
+//! wrong and any other 5xx may be the fault of the very request: they count as a share of the clients, and only if they
+//! meet several. What follows from a client's own offer is not counted by anybody.
 
-use std::sync::atomic::AtomicU32;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
-use super::state::{BackendState, Checked};
+use super::hash::hash_bytes;
+use super::state::Checked;
 use super::{Member, Pool};
 
-/// A session has met a failure there. Returns for how many milliseconds it is ejected, if that was one too many.
-pub fn failed(pool: &Pool, number: u16, now: u64, random: u64) -> Option<u64> {
-    count(pool, number, |state| &state.failures, now, random)
+/// The clients that a backend has served in the current window, by the last that each of them met: one bit per client, by
+/// its address's hash. Many clients share the bits, and what those of most of them say counts.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// Windows are numbered.
+    window: AtomicU64,
+    seen: AtomicU64,
+    failed: AtomicU64,
 }
 
-/// It has dropped a session soon after the handshake. Counted apart: every such session was answered well before.
-pub fn dropped(pool: &Pool, number: u16, now: u64, random: u64) -> Option<u64> {
-    count(pool, number, |state| &state.early_closes, now, random)
-}
+/// How long clients are counted together.
+const CLIENTS_WINDOW_MS: u64 = 60_000;
 
-/// A session has ended there that it has not dropped early.
-pub fn stayed(pool: &Pool, number: u16) {
-    if let Some(member) = pool.members.get(usize::from(number))
-        && member.state.early_closes.load(Relaxed) != 0
-    {
-        member.state.early_closes.store(0, Relaxed);
+/// Who tells of failures: an address, or of IPv6 its network, as one host may have all addresses of that. Clients
+/// without one (of unix sockets) are one.
+pub fn client_of(address: Option<IpAddr>) -> u64 {
+    match address.map(|ip| ip.to_canonical()) {
+        None => 0,
+        Some(IpAddr::V4(ip)) => hash_bytes(&ip.octets()),
+        Some(IpAddr::V6(ip)) => hash_bytes(&ip.octets()[..8]),
     }
 }
 
-fn count(
-    pool: &Pool,
-    number: u16,
-    failures: impl Fn(&BackendState) -> &AtomicU32,
-    now: u64,
-    random: u64,
-) -> Option<u64> {
-    let config = &pool.config.eject;
-    let limit = config.failures?;
-    let member = pool.members.get(usize::from(number))?;
-    let state = &*member.state;
-    let before = state.ejected_until.load(SeqCst);
-    if before > now {
+/// What a failure that counts by clients comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suspicion {
+    /// So many clients meet this that it is no longer theirs.
+    pub is_widespread: bool,
+    /// The backend is ejected for so many milliseconds.
+    pub ejected: Option<u64>,
+}
+
+/// A session has met a failure there that counts at once. Returns for how many milliseconds it is ejected, if that was
+/// one too many.
+pub fn failed(pool: &Pool, number: u16, now: u64, random: u64) -> Option<u64> {
+    let limit = pool.config.eject.failures?;
+    let state = &*pool.members.get(usize::from(number))?.state;
+    if state.ejected_until.load(SeqCst) > now {
         // It was under way when the others failed, or nobody better is left.
         return None;
     }
-    let in_a_row = failures(state).fetch_add(1, Relaxed).saturating_add(1);
-    if in_a_row < limit || !is_eligible(member) || !may_lack(pool, member, now) {
+    let in_a_row = state.failures.fetch_add(1, Relaxed).saturating_add(1);
+    if in_a_row < limit { None } else { eject(pool, number, now, random) }
+}
+
+/// This client ([`client_of`]) has met a failure there that may be of its own making.
+pub fn suspected(pool: &Pool, number: u16, client: u64, now: u64, random: u64) -> Suspicion {
+    let config = &pool.config.eject;
+    let Some(member) = pool.members.get(usize::from(number)) else {
+        return Suspicion { is_widespread: false, ejected: None };
+    };
+    let (failed, seen) = member.state.clients.failed(client, now);
+    let is_widespread = failed >= config.clients_min && failed * 100 >= config.clients_percent * seen;
+    let may_eject = is_widespread && config.failures.is_some() && member.state.ejected_until.load(SeqCst) <= now;
+    Suspicion { is_widespread, ejected: if may_eject { eject(pool, number, now, random) } else { None } }
+}
+
+/// A session of this client has been answered there. Returns whether it had been ejected, which makes this news. One good
+/// answer ends the row: the next ejection is as short as the first.
+pub fn succeeded(pool: &Pool, number: u16, client: u64, now: u64) -> bool {
+    let Some(member) = pool.members.get(usize::from(number)) else { return false };
+    let state = &*member.state;
+    state.clients.answered(client, now);
+    // Loads first: nearly always there is nothing to change, and the line stays with all workers.
+    for counter in [&state.failures, &state.ejections] {
+        if counter.load(Relaxed) != 0 {
+            counter.store(0, Relaxed);
+        }
+    }
+    let news = state.ejected_until.load(Relaxed) != 0 && state.ejected_until.swap(0, SeqCst) != 0;
+    if news {
+        pool.state.changed();
+    }
+    news
+}
+
+fn eject(pool: &Pool, number: u16, now: u64, random: u64) -> Option<u64> {
+    let config = &pool.config.eject;
+    let member = pool.members.get(usize::from(number))?;
+    let state = &*member.state;
+    if !is_eligible(member) || !may_lack(pool, member, now) {
         return None;
     }
-    forgive(state, now, config.time_max);
+    let before = state.ejected_until.load(SeqCst);
     let ejections = state.ejections.load(Relaxed);
     let time = span(config.time, config.time_max, ejections, random);
     // Of several workers that saw the same failures, one ejects.
-    state.ejected_until.compare_exchange(before, now + time, SeqCst, SeqCst).ok()?;
+    if before > now || state.ejected_until.compare_exchange(before, now + time, SeqCst, SeqCst).is_err() {
+        return None;
+    }
     // Another worker may have ejected another member meanwhile: then one of the two, or both, take it back.
     let stays = may_lack(pool, member, now);
     if stays {
         state.failures.store(0, Relaxed);
-        state.early_closes.store(0, Relaxed);
+        state.clients.forget();
         state.ejections.store(ejections.saturating_add(1), Relaxed);
-        state.well_since.store(0, Relaxed);
     } else {
         state.ejected_until.store(before, SeqCst);
     }
@@ -65,30 +117,43 @@ fn count(
     stays.then_some(time)
 }
 
-/// A session has been answered there. Returns whether it had been ejected, which makes this news.
-pub fn succeeded(pool: &Pool, number: u16, now: u64) -> bool {
-    let Some(member) = pool.members.get(usize::from(number)) else { return false };
-    let state = &*member.state;
-    // Loads first: nearly always there is nothing to change, and the line stays with all workers.
-    if state.failures.load(Relaxed) != 0 {
-        state.failures.store(0, Relaxed);
+impl Clients {
+    /// Returns how many have failed and how many there were, as far as the bits can tell them apart.
+    fn failed(&self, client: u64, now: u64) -> (u32, u32) {
+        self.turn(now);
+        let bit = bit_of(client);
+        let seen = self.seen.fetch_or(bit, Relaxed) | bit;
+        let failed = self.failed.fetch_or(bit, Relaxed) | bit;
+        (failed.count_ones(), seen.count_ones())
     }
-    forgive(state, now, pool.config.eject.time_max);
-    let news = state.ejected_until.load(Relaxed) != 0 && state.ejected_until.swap(0, SeqCst) != 0;
-    if news {
-        state.well_since.store(now.max(1), Relaxed);
-        pool.state.changed();
+
+    fn answered(&self, client: u64, now: u64) {
+        self.turn(now);
+        let bit = bit_of(client);
+        if self.seen.load(Relaxed) & bit == 0 {
+            self.seen.fetch_or(bit, Relaxed);
+        }
+        if self.failed.load(Relaxed) & bit != 0 {
+            self.failed.fetch_and(!bit, Relaxed);
+        }
     }
-    news
+
+    /// What two workers lose by turning at once is a failure or two.
+    fn turn(&self, now: u64) {
+        let (window, current) = (self.window.load(Relaxed), now / CLIENTS_WINDOW_MS);
+        if window < current && self.window.compare_exchange(window, current, Relaxed, Relaxed).is_ok() {
+            self.forget();
+        }
+    }
+
+    fn forget(&self) {
+        self.failed.store(0, Relaxed);
+        self.seen.store(0, Relaxed);
+    }
 }
 
-/// Earlier ejections no longer count once it has been well for this time.
-fn forgive(state: &BackendState, now: u64, time: Duration) {
-    let since = state.well_since.load(Relaxed);
-    if since != 0 && u128::from(now.saturating_sub(since)) >= time.as_millis() {
-        state.ejections.store(0, Relaxed);
-        state.well_since.store(0, Relaxed);
-    }
+fn bit_of(client: u64) -> u64 {
+    1 << (client % 64)
 }
 
 /// Counts for the share of the pool that must stay.
@@ -143,18 +208,67 @@ mod tests {
         pool.members.iter().filter(|member| member.state.ejected_until.load(Relaxed) > now).count()
     }
 
+    /// By clients: so many of five at least, and half of those that are seen.
+    fn suspect(pool: &Pool, number: u16, client: u64, now: u64) -> (bool, Option<u64>) {
+        let Suspicion { is_widespread, ejected } = suspected(pool, number, client, now, exactly(5000));
+        (is_widespread, ejected)
+    }
+
     #[test]
-    fn early_closes_are_counted_although_each_follows_a_good_answer() {
+    fn field_a02_one_client_ejects_nobody_however_often_it_fails() {
         let table = table(4);
         let pool = &table.pools[0];
-        let drop_one = |now| {
-            succeeded(pool, 2, now);
-            dropped(pool, 2, now, exactly(5000))
-        };
-        assert_eq!([drop_one(0), drop_one(1)], [None, None]);
-        stayed(pool, 2);
-        assert_eq!([drop_one(2), drop_one(3), drop_one(4)], [None, None, Some(5000)]);
-        assert_eq!(drop_one(6000), None, "it begins anew");
+        let v6 = |host: u16| client_of(Some(IpAddr::from([0x2001, 0xdb8, 1, 2, host, host, host, host])));
+        let client = |ip: &str| client_of(Some(ip.parse().unwrap()));
+        for at in 0..1000 {
+            for one in [client("192.0.2.1"), client("::ffff:192.0.2.1"), v6(at as u16), client_of(None)] {
+                assert_eq!(suspect(pool, 1, one, at), (false, None), "at {at}");
+            }
+        }
+        assert_eq!((v6(1), client("192.0.2.1")), (v6(2), client("::ffff:192.0.2.1")), "one client each");
+    }
+
+    #[test]
+    fn field_a02_a_share_of_the_clients_ejects_and_well_ones_weigh_against_it() {
+        for well in [0, 4, 5, 6, 30] {
+            let table = table(4);
+            let pool = &table.pools[0];
+            (0..well).for_each(|client| assert!(!succeeded(pool, 1, client, 0)));
+            let ejected = (32..37).map(|client| suspect(pool, 1, client, 10)).collect::<Vec<_>>();
+            assert_eq!(ejected[..4], [(false, None); 4], "four clients are too few");
+            assert_eq!(ejected[4], if well <= 5 { (true, Some(5000)) } else { (false, None) }, "{well} are well");
+        }
+    }
+
+    #[test]
+    fn field_a02_what_each_client_met_last_counts() {
+        let table = table(4);
+        let pool = &table.pools[0];
+        for client in 0..64 {
+            assert!(!suspect(pool, 1, client % 4, 0).0);
+            succeeded(pool, 1, client, 1);
+        }
+        assert_eq!((0..4).map(|client| suspect(pool, 1, client, 2).0).collect::<Vec<_>>(), [false; 4]);
+        assert!(!suspect(pool, 1, 4, 3).0, "5 of 64");
+        // Another window, in which the well ones have not been seen.
+        let later = CLIENTS_WINDOW_MS;
+        assert_eq!(
+            (0..5).map(|client| suspect(pool, 1, client, later).0).collect::<Vec<_>>(),
+            [false, false, false, false, true]
+        );
+        assert!(!suspect(pool, 1, 9, later + 5001).0, "an ejection begins anew");
+    }
+
+    #[test]
+    fn without_ejection_a_share_is_still_told() {
+        let table = table(4);
+        let mut config = (*table.config).clone();
+        config.pools[0].eject.failures = None;
+        let table = table.next(Arc::new(config), &Default::default(), table.epoch);
+        let told: Vec<_> = (0..5).map(|client| suspect(&table.pools[0], 0, client, 0)).collect();
+        assert_eq!(told[4], (true, None));
+        assert!(!told[3].0);
+        assert_eq!(suspect(&table.pools[0], 9, 0, 0), (false, None), "a stranger");
     }
 
     #[test]
@@ -162,19 +276,19 @@ mod tests {
         let table = table(4);
         let pool = &table.pools[0];
         assert_eq!([failed(pool, 1, 0, 0), failed(pool, 1, 0, 0)], [None, None]);
-        assert!(!succeeded(pool, 1, 0), "it had not been ejected");
+        assert!(!succeeded(pool, 1, 0, 0), "it had not been ejected");
         eject(pool, 1, 10, 5000);
         assert_eq!(pool.members[1].state.ejected_until.load(Relaxed), 5010);
         assert_eq!(pool.state.version.load(Relaxed), 1);
         assert_eq!(failed(pool, 1, 11, 0), None, "it is ejected already");
-        assert!(succeeded(pool, 1, 5010));
-        assert!(!succeeded(pool, 1, 5010), "it is no news any more");
+        assert!(succeeded(pool, 1, 0, 5010));
+        assert!(!succeeded(pool, 1, 0, 5010), "it is no news any more");
         assert_eq!(pool.members[1].state.ejected_until.load(Relaxed), 0);
         assert_eq!(pool.state.version.load(Relaxed), 2);
     }
 
     #[test]
-    fn each_ejection_is_twice_as_long_up_to_the_maximum_until_it_has_been_well() {
+    fn field_b01_each_ejection_is_twice_as_long_up_to_the_maximum_until_it_has_answered_once() {
         let table = table(4);
         let pool = &table.pools[0];
         let mut now = 0;
@@ -182,13 +296,12 @@ mod tests {
             eject(pool, 0, now, time);
             now += time;
         }
-        assert!(succeeded(pool, 0, now));
-        eject(pool, 0, now + 19_999, 20_000);
-        now += 40_000;
-        assert!(succeeded(pool, 0, now));
-        assert!(!succeeded(pool, 0, now + 20_000));
-        assert_eq!(pool.members[0].state.ejections.load(Relaxed), 0);
-        eject(pool, 0, now + 20_001, 5000);
+        assert!(succeeded(pool, 0, 0, now));
+        eject(pool, 0, now, 5000);
+        eject(pool, 0, now + 5000, 10_000);
+        assert!(succeeded(pool, 0, 0, now + 5001), "while it is still ejected, as nobody else was left");
+        assert_eq!(pool.members[0].state.ejected_until.load(Relaxed), 0);
+        eject(pool, 0, now + 5002, 5000);
     }
 
     #[test]
@@ -234,7 +347,7 @@ mod tests {
     fn without_a_limit_nobody_is_ejected_and_strangers_do_no_harm() {
         let table = table(1);
         assert_eq!(failed(&table.pools[0], 9, 0, 0), None);
-        assert!(!succeeded(&table.pools[0], 9, 0));
+        assert!(!succeeded(&table.pools[0], 9, 0, 0));
         let mut config = (*table.config).clone();
         config.pools[0].eject.failures = None;
         let table = table.next(Arc::new(config), &Default::default(), table.epoch);

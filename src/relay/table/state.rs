@@ -3,9 +3,11 @@
 //! Workers change these once or twice per handshake and at a session's end, never per message. Every field is an atomic of
 //! its own: nobody needs two of them to agree.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::breaker::Breaker;
+use super::eject::Clients;
 use super::rate::Rate;
 
 /// On cache lines of its own, as every worker writes to it.
@@ -18,16 +20,14 @@ pub struct BackendState {
     pub handshakes: AtomicU32,
     /// Failures in a row that sessions met.
     pub failures: AtomicU32,
-    /// Sessions in a row that it dropped soon after their handshake.
-    pub early_closes: AtomicU32,
-    /// How often in a row it has been ejected.
+    /// Whom it has failed, and whom it has answered, where the failures may be of the clients' making.
+    pub clients: Clients,
+    /// How often in a row it has been ejected, without a good answer in between.
     pub ejections: AtomicU32,
     /// It is ejected until then; 0: it never was, or has answered since.
     pub ejected_until: AtomicU64,
     /// When it last came up, or came into the pool; slow start counts from here. 0: it was there from the beginning.
     pub up_since: AtomicU64,
-    /// When it answered again after its last ejection. 0: it has no ejection to live down.
-    pub well_since: AtomicU64,
     checked: AtomicU8,
     place: AtomicU64,
     /// The log has been told that it fails, and not yet that it answers again.
@@ -64,6 +64,14 @@ pub enum Checked {
     Unknown,
     Up,
     Down,
+}
+
+/// EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL: this machine is at a limit, which says nothing about the backend that
+/// somebody wanted to connect to.
+pub fn is_lack(error: &io::Error) -> bool {
+    const LACKS: [i32; 4] = [24, 23, 12, 105];
+    matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable)
+        || error.raw_os_error().is_some_and(|errno| LACKS.contains(&errno))
 }
 
 impl BackendState {

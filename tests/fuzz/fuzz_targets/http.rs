@@ -120,7 +120,7 @@ fn answers(bytes: &[u8], split: usize) {
             assert_eq!(edit_head(&bytes[..end], &[]), &bytes[..end]);
         }
         Ok(Answer::Informational) => assert!(bytes[9] == b'1' && plain == Ok(Answer::Informational)),
-        Err(fault) => assert!(fault.status == 502 && plain.is_err()),
+        Err(wrong) => assert!(wrong.fault().status == 502 && plain.is_err()),
     }
 }
 

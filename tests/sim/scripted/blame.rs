@@ -7,6 +7,7 @@ use crate::stage::{self, Accepting, REQUEST, config};
 fn easily_ejected() -> ringway::config::Config {
     let mut config = stage::config(2);
     config.pools[0].eject.failures = Some(1);
+    config.pools[0].eject.clients_min = 1;
     config.pools[0].eject.time = ms(4500);
     config
 }

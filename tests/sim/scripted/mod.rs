@@ -1,6 +1,7 @@
 //! Scripts for rules that are hard to hit from outside a process. Names begin with rows of the wire cases.
 
 mod blame;
+mod choice;
 mod closing;
 mod handshakes;
 mod leave;

@@ -373,7 +373,7 @@ fn a_breaker_that_is_open_stops_plain_http_too() {
     let mut stage = Stage::new(config, 4);
     let (client, backend) = stage.request();
     stage.connected(backend, Ok(()));
-    stage.give(backend, b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
+    stage.give(backend, b"HTTP/1.1 503 Oops\r\nContent-Length: 0\r\n\r\n");
     stage.eof(client);
     let poll = stage.ask(POLL).0;
     assert_turned_away(&mut stage, poll);

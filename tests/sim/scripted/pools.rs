@@ -9,7 +9,7 @@ use super::*;
 use crate::stage::{ANSWER, config};
 
 const NO: &[u8] = b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n";
-const OOPS: &[u8] = b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
+const OOPS: &[u8] = b"HTTP/1.1 503 Oops\r\nContent-Length: 0\r\n\r\n";
 
 /// One handshake that the backend answers so. Returns which backend that was.
 fn handshake(stage: &mut Stage, answer: &[u8]) -> u16 {
@@ -108,7 +108,7 @@ fn a_bad_answer_to_a_page_ends_no_ejection() {
 #[test]
 fn a_backend_that_drops_its_sessions_soon_is_ejected() {
     let mut config = config(2);
-    config.pools[0].eject.failures = Some(1);
+    config.pools[0].eject.clients_min = 1;
     config.pools[0].eject.early_close = Some(ms(1000));
     let mut stage = Stage::new(config, 4);
     let (client, backend) = stage.open();

@@ -8,7 +8,7 @@ fn answered(head: &str) -> Result<Answer, Fault> {
 }
 
 fn answered_to(request: &str, head: &str) -> Result<Answer, Fault> {
-    answer(head.as_bytes(), &checked(request).unwrap().offer, &LIMITS)
+    answer(head.as_bytes(), &checked(request).unwrap().offer, &LIMITS).map_err(|wrong| wrong.fault().clone())
 }
 
 #[track_caller]
