@@ -90,7 +90,7 @@ fn large() -> Config {
     }
     for number in 0..1000 {
         let mut route = Route::catch_all(format!("route-{number}"), number % 100, &config);
-        route.host = HostMatch::Exact(format!("h{}.example.com", number % 250));
+        route.hosts = vec![HostMatch::Exact(format!("h{}.example.com", number % 250))];
         route.path = PathMatch::Segments(format!("/room-{number}"));
         config.routes.push(route);
     }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use ringway::proto::http::{HeadKind, HeadLimits, head_end};
 use ringway::proto::upgrade::{Answer, Edit, Incoming, answer, request};
 
-const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 16 << 10, headers_max: 100, target_bytes_max: 8 << 10 };
+const LIMITS: HeadLimits =
+    HeadLimits { head_bytes_max: 16 << 10, header_bytes_max: 16 << 10, headers_max: 100, target_bytes_max: 8 << 10 };
 
 /// As small as it gets: the sample of RFC 6455, 1.3.
 const SMALL: &[u8] = b"GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -25,6 +26,30 @@ const BROWSER: &[u8] = b"GET /chat?room=42&since=2026-01-01T00:00:00Z HTTP/1.1\r
 const ANSWER: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nServer: chat\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// What a stranger may fill a head with: the line's beginning, and what is repeated behind it.
+const LARGE: [(&str, [&str; 3]); 8] = [
+    ("host", ["Host: ", "a.", "a"]),
+    ("target", ["GET /", "%41;/", " HTTP/1.1"]),
+    ("headers", ["", "A: b\r\n", "B: c"]),
+    ("cookies", ["Cookie: ", "a=b; ", "c=d"]),
+    ("connection", ["Connection: ", "a, ", "upgrade"]),
+    ("subprotocols", ["Sec-WebSocket-Protocol: ", "a,", "b"]),
+    ("extensions", ["Sec-WebSocket-Extensions: ", "permessage-deflate;", "x"]),
+    ("value", ["X: ", "\t ,;=", "y"]),
+];
+
+fn large([start, repeated, end]: [&str; 3], size: usize) -> Vec<u8> {
+    let small = str::from_utf8(SMALL).expect("ASCII");
+    let line = format!("{start}{}{end}", repeated.repeat(size / repeated.len()));
+    let head = match start {
+        "GET /" => small.replacen("GET /chat HTTP/1.1", &line, 1),
+        "Host: " => small.replacen("Host: server.example.com", &line, 1),
+        "Connection: " => small.replacen("Connection: Upgrade", &line, 1),
+        _ => small.replacen("\r\n\r\n", &format!("\r\n{line}\r\n\r\n"), 1),
+    };
+    head.into_bytes()
+}
 
 fn main() {
     let smoke = std::env::args().any(|arg| arg == "--test")
@@ -47,6 +72,16 @@ fn main() {
             ];
             black_box(checked.forward(black_box(&edits), None));
         });
+    }
+    for (name, part) in LARGE {
+        // Twice the bytes, twice the time: what grows faster is a way to stop a worker with a few kilobytes.
+        for size in [3 << 10, 6 << 10] {
+            let head = large(part, size);
+            let read = || request(black_box(&head), &LIMITS).map(|incoming| incoming.forward(&[], None).len());
+            print(&format!("request/large/{name} ({} bytes)", head.len()), rounds / 50, || {
+                let _ = black_box(read());
+            });
+        }
     }
     let offer = request(SMALL, &LIMITS).and_then(Incoming::into_upgrade).expect("a good request").offer;
     print(&format!("answer/check/101 ({} bytes)", ANSWER.len()), rounds, || {

@@ -62,6 +62,11 @@ fn route(lines: &mut Vec<String>, route: &Route, config: &Config) {
     if !route.listeners.is_empty() {
         lines.push(format!("listeners = [{}]", list(&route.listeners)));
     }
+    let hosts: Vec<String> = route.hosts.iter().map(|host| quote(&host.to_string())).collect();
+    match hosts.as_slice() {
+        [host] => lines.push(format!("host = {host}")),
+        hosts => lines.push(format!("host = [{}]", hosts.join(", "))),
+    }
     match &route.path {
         PathMatch::Any => (),
         PathMatch::Exact(path) => lines.push(format!("path = {}", quote(path))),
@@ -69,7 +74,7 @@ fn route(lines: &mut Vec<String>, route: &Route, config: &Config) {
         PathMatch::Prefix(path) => lines.push(format!("path_prefix = {}", quote(path))),
     }
     if !route.headers.is_empty() {
-        let pair = |HeaderMatch { name, value }: &HeaderMatch| (name.clone(), value.clone().unwrap_or("*".into()));
+        let pair = |HeaderMatch { name, value }: &HeaderMatch| (name.clone(), value.to_string());
         lines.push(format!("headers = {}", table(&route.headers.iter().map(pair).collect::<Vec<_>>())));
     }
     options(lines, ROUTE, route, |option| !option.path.contains('.'));

@@ -32,7 +32,7 @@ pub use pool::{
     Admission, Backend, Balance, Breaker, Check, Discovery, Ejection, Fate, HashKey, Health, Pool, SameSite, Secure,
     Sessions, Sticky, StickyValue,
 };
-pub use route::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, PlainHttp, Route};
+pub use route::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, Paths, PlainHttp, Route, ValueMatch};
 #[cfg(feature = "control")]
 pub(crate) use units::parse_time;
 
@@ -136,8 +136,12 @@ pub struct Limits {
     pub sessions_max: Option<usize>,
     /// Request or response head, request line included.
     pub head_bytes_max: usize,
+    /// One header line of a request.
+    pub header_bytes_max: usize,
     pub headers_max: usize,
     pub target_bytes_max: usize,
+    /// Ringways that a request may have passed before this one. `None`: nobody counts.
+    pub hops_max: Option<u32>,
     /// Bytes a client may send behind its request before the backend has answered 101.
     pub early_bytes_max: usize,
     /// 1xx responses skipped before the final one.
@@ -270,8 +274,10 @@ impl Default for Config {
             limits: Limits {
                 sessions_max: None,
                 head_bytes_max: 16 << 10,
+                header_bytes_max: 8 << 10,
                 headers_max: 100,
                 target_bytes_max: 8 << 10,
+                hops_max: Some(8),
                 early_bytes_max: 16 << 10,
                 informational_max: 10,
                 response_body_bytes_max: 1 << 20,

@@ -11,8 +11,12 @@ pub struct Route {
     pub name: String,
     /// Names of listeners. Empty: all.
     pub listeners: Vec<String>,
-    pub host: HostMatch,
+    /// One of them. Never empty.
+    pub hosts: Vec<HostMatch>,
     pub path: PathMatch,
+    /// What becomes of paths that a backend may read as others. `None`: strict where such a path could get around the
+    /// path of a route for the same hosts.
+    pub paths: Option<Paths>,
     /// All of them must be there.
     pub headers: Vec<HeaderMatch>,
     /// One that the client must have offered.
@@ -42,7 +46,7 @@ pub enum HostMatch {
     Suffix(String),
 }
 
-/// Held against the path as it came, without the query. Case counts.
+/// Held against the path's normal form (`proto::upgrade::normal_form`), without the query. Case counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     #[default]
@@ -57,8 +61,27 @@ pub enum PathMatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderMatch {
     pub name: String,
-    /// `None`: it only has to be there.
-    pub value: Option<String>,
+    pub value: ValueMatch,
+}
+
+/// Held against a header's value. Case counts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ValueMatch {
+    Any,
+    Exact(String),
+    Prefix(String),
+    Suffix(String),
+}
+
+/// What becomes of paths that a backend may read as others: with encoded slashes, dot segments or two slashes at the
+/// beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Paths {
+    /// 400.
+    #[default]
+    Strict,
+    /// They go on.
+    AsIs,
 }
 
 /// What becomes of requests that are no upgrades.
@@ -112,6 +135,68 @@ impl FromStr for HostMatch {
     }
 }
 
+impl HostMatch {
+    /// Whether there may be a host that both take.
+    pub fn overlaps(&self, other: &HostMatch) -> bool {
+        match (self, other) {
+            (HostMatch::Any, _) | (_, HostMatch::Any) => true,
+            (HostMatch::Exact(one), HostMatch::Exact(other)) => one == other,
+            (HostMatch::Suffix(suffix), HostMatch::Exact(name))
+            | (HostMatch::Exact(name), HostMatch::Suffix(suffix)) => {
+                name.len() > suffix.len() && name.ends_with(suffix)
+            }
+            (HostMatch::Suffix(one), HostMatch::Suffix(other)) => one.ends_with(other) || other.ends_with(one),
+        }
+    }
+}
+
+impl ValueMatch {
+    pub fn takes(&self, value: &[u8]) -> bool {
+        match self {
+            ValueMatch::Any => true,
+            ValueMatch::Exact(wanted) => value == wanted.as_bytes(),
+            ValueMatch::Prefix(wanted) => value.starts_with(wanted.as_bytes()),
+            ValueMatch::Suffix(wanted) => value.ends_with(wanted.as_bytes()),
+        }
+    }
+}
+
+impl fmt::Display for ValueMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ValueMatch::Any => f.write_str("*"),
+            ValueMatch::Exact(value) => f.write_str(value),
+            ValueMatch::Prefix(value) => write!(f, "{value}*"),
+            ValueMatch::Suffix(value) => write!(f, "*{value}"),
+        }
+    }
+}
+
+impl FromStr for ValueMatch {
+    type Err = String;
+
+    /// A star at one end stands for anything.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = match (text.strip_prefix('*'), text.strip_suffix('*')) {
+            _ if text == "*" => return Ok(ValueMatch::Any),
+            (Some(rest), _) => ValueMatch::Suffix(rest.into()),
+            (None, Some(rest)) => ValueMatch::Prefix(rest.into()),
+            (None, None) => ValueMatch::Exact(text.into()),
+        };
+        match &found {
+            ValueMatch::Prefix(rest) | ValueMatch::Suffix(rest) | ValueMatch::Exact(rest) if rest.contains('*') => {
+                let (start, end) = text.split_once('*').unwrap_or_default();
+                let (start, end) = (start.escape_debug(), end.trim_start_matches('*').escape_debug());
+                Err(format!(
+                    "\"{}\" has a star inside, which would stand for itself; one may begin or end a value: \"{start}*\" or \"*{end}\"",
+                    text.escape_debug()
+                ))
+            }
+            _ => Ok(found),
+        }
+    }
+}
+
 impl HeaderEdits {
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
@@ -124,8 +209,9 @@ impl Route {
         Route {
             name: name.into(),
             listeners: Vec::new(),
-            host: HostMatch::Any,
+            hosts: vec![HostMatch::Any],
             path: PathMatch::Any,
+            paths: None,
             headers: Vec::new(),
             subprotocol: None,
             pool,
@@ -140,14 +226,19 @@ impl Route {
         }
     }
 
-    /// Sorts routes: the smaller is the more specific. Host first, then path, then the number of other conditions; the
-    /// file's order decides the rest.
+    /// Sorts routes: the smaller is the more specific. Host first (of several the most specific one), then path, then the
+    /// number of other conditions; the file's order decides the rest.
     pub fn rank(&self) -> impl Ord + use<> {
-        let host = match &self.host {
+        let host = |host: &HostMatch| match host {
             HostMatch::Exact(_) => (0, 0),
             HostMatch::Suffix(suffix) => (1, usize::MAX - suffix.len()),
             HostMatch::Any => (2, 0),
         };
+        (self.hosts.iter().map(host).min(), self.rank_within_host())
+    }
+
+    /// Among those that take the same host.
+    pub fn rank_within_host(&self) -> impl Ord + use<> {
         let path = match &self.path {
             PathMatch::Exact(_) => (0, 0, 0),
             PathMatch::Segments(path) => (1, usize::MAX - path.len(), 0),
@@ -156,7 +247,7 @@ impl Route {
         };
         let conditions =
             self.headers.len() + usize::from(self.subprotocol.is_some()) + usize::from(!self.listeners.is_empty());
-        (host, path, usize::MAX - conditions)
+        (path, usize::MAX - conditions)
     }
 }
 

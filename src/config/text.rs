@@ -5,6 +5,8 @@
 
 use std::net::Ipv6Addr;
 
+use crate::proto::upgrade;
+
 type Checked = Result<(), String>;
 
 /// A secret that is short can be guessed.
@@ -68,8 +70,11 @@ pub(super) fn request_header_name(text: &str) -> Checked {
             "is for Ringway alone and never among the headers looked at; for Host there is routes.host",
         );
     }
-    match text.contains('_') {
-        true => wrong(text, "has an underscore; such headers are dropped before anyone can look at them"),
+    match upgrade::is_folded(text) {
+        true => wrong(
+            text,
+            "has a character other than letters, digits and hyphens; such headers are dropped before anyone can look at them",
+        ),
         false => Ok(()),
     }
 }
@@ -120,6 +125,27 @@ pub(super) fn path(text: &str) -> Checked {
     }
 }
 
+/// Of a route's condition: as paths are compared, and without what other programs' patterns have.
+pub(super) fn matched_path(text: &str) -> Checked {
+    path(text)?;
+    if let Some((before, _)) = text.split_once('*') {
+        let segments = before.trim_end_matches('/');
+        return match segments.contains('/') {
+            true => wrong(
+                text,
+                &format!(
+                    "has a star, which stands for itself here; for what is below, write path_segments = \"{segments}\""
+                ),
+            ),
+            false => wrong(text, "has a star, which stands for itself here; for every path, leave the condition out"),
+        };
+    }
+    match upgrade::normal_form(text) {
+        normal if normal == text => Ok(()),
+        normal => wrong(text, &format!("is not how paths are compared; write \"{normal}\"")),
+    }
+}
+
 /// `.` and `..`, also percent-encoded, and also with parameters behind them.
 fn is_dot_segment(segment: &str) -> bool {
     let name = segment.split(';').next().unwrap_or_default().to_ascii_lowercase().replace("%2e", ".");
@@ -128,7 +154,7 @@ fn is_dot_segment(segment: &str) -> bool {
 
 /// Whole segments: a slash at the end would ask for an empty one.
 pub(super) fn path_segments(text: &str) -> Checked {
-    path(text)?;
+    matched_path(text)?;
     match text.len() > 1 && text.ends_with('/') {
         true => wrong(text, "ends with a slash; without it, it takes what is below it too"),
         false => Ok(()),

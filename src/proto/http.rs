@@ -17,6 +17,8 @@ pub(super) use fields::{Connection, Fields, is_token, trim};
 pub struct HeadLimits {
     /// The whole head, from the start line to the empty line.
     pub head_bytes_max: usize,
+    /// One header line of a request, without its end: some backends' libraries hang up on longer ones.
+    pub header_bytes_max: usize,
     pub headers_max: usize,
     pub target_bytes_max: usize,
 }

@@ -5,11 +5,13 @@ use std::io;
 use std::net::IpAddr;
 
 use super::close::{Notice, name};
+use super::feedback::Failure;
+use super::hops;
 use super::listener::ListenerId;
 use super::pipe::Event;
 use super::plain::Upload;
 use super::respond::Response;
-use super::route::{self, Failure, Lack};
+use super::route::{self, Lack};
 use super::session::{Session, State};
 use super::shared::Context;
 use crate::config::{Forward, ForwardMode, Limits};
@@ -35,6 +37,8 @@ pub(super) struct Handshake {
     informational: u32,
     /// The target as the route has rewritten it.
     pub target: Option<String>,
+    /// Ringways that it has passed before this one.
+    pub hops: u32,
     /// What hashing policies go by.
     pub key: u64,
     /// The backend that the client's cookie asks for, until it has been asked.
@@ -163,9 +167,14 @@ impl Session {
         let route = policy.route().expect("routed before it connects");
         let incoming = handshake.incoming.as_ref().expect("a request is checked before anything connects");
         let asking = incoming.head();
+        let hops = match cx.shared.config().limits.hops_max {
+            Some(_) => Edit::Replace { name: hops::HOPS, value: (handshake.hops + 1).to_string().into() },
+            None => Edit::Remove { name: hops::HOPS },
+        };
         let edits: Vec<_> = edits(&route.forward, self.client_ip, &asking.host)
             .into_iter()
             .chain(route::edits(&route.request_headers))
+            .chain([hops])
             .collect();
         let head = incoming.forward(&edits, handshake.target.as_deref());
         let wait = if handshake.is_plain() { policy.waits.plain_http } else { policy.waits.answer };
@@ -208,7 +217,7 @@ impl Session {
             let incoming = handshake.incoming.as_ref().expect("an answer follows a request");
             match incoming.answer(&handshake.answer[..end], &limits) {
                 Err(Wrong::Answer(fault)) => return self.bad_gateway(fault.text, cx),
-                Err(Wrong::Agreement(fault)) => return self.bad_answer(Failure::OfOffer, fault.text, cx),
+                Err(Wrong::Agreement(fault)) => return self.bad_answer(Failure::Offer, fault.text, cx),
                 Ok(Answer::Informational) => {
                     handshake.informational += 1;
                     if handshake.informational > informational_max {
@@ -241,8 +250,8 @@ impl Session {
                 self.backend_answered(cx);
                 None
             }
-            _ if counts_at_once => Some(Failure::OfBackend),
-            _ => Some(Failure::OfRequest),
+            _ if counts_at_once => Some(Failure::Backend),
+            _ => Some(Failure::Request),
         };
         match failure {
             Some(failure) => self.handshake_failed(failure, &format_args!("it answered {status}"), cx),
@@ -328,7 +337,7 @@ impl Session {
         }
         let is_plain = matches!(&self.state, State::Answering(handshake) if handshake.is_plain());
         // How long a page takes is its own affair.
-        let failure = if is_plain { Failure::OfOffer } else { Failure::OfBackend };
+        let failure = if is_plain { Failure::Offer } else { Failure::Backend };
         self.handshake_failed(failure, &"no answer in time", cx);
         self.refuse(Fault::new(504, "The backend did not answer in time."), cx);
     }
@@ -367,7 +376,7 @@ impl Session {
 
     /// The backend has hung up, or its answer is wrong.
     pub fn bad_gateway(&mut self, text: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
-        self.bad_answer(Failure::OfRequest, text.into(), cx);
+        self.bad_answer(Failure::Request, text.into(), cx);
     }
 
     fn bad_answer(&mut self, failure: Failure, text: Cow<'static, str>, cx: &mut Context<'_>) {

@@ -1,7 +1,7 @@
 //! State: values in, operations out. No I/O, no clock, no dice of its own.
 //!
 //! The files in data-path order: [`listener`] admits, [`handshake`] reads both heads, [`route`] finds the pool, [`balance`]
-//! picks the backend, [`respond`] relays an answer other than 101 and [`plain`] the body of a request that is no upgrade,
+//! picks the backend, [`feedback`] is what it has shown, [`respond`] relays an answer other than 101 and [`plain`] the body of a request that is no upgrade,
 //! [`pipe`] moves frames, [`close`] ends. [`session`], with two of [`end`], is what they all change; [`policy`] is what holds
 //! for it, [`waiting`] is for those whose turn has not come, and [`table`] is what the control plane hands over: routes,
 //! pools and backends.
@@ -10,7 +10,9 @@
 pub mod balance;
 mod close;
 mod end;
+mod feedback;
 mod handshake;
+mod hops;
 mod listener;
 mod pipe;
 mod plain;

@@ -128,6 +128,7 @@ impl Current {
             entry: Policy::new(&table, None, limits, timeouts, *close_codes),
             head_limits: HeadLimits {
                 head_bytes_max: limits.head_bytes_max,
+                header_bytes_max: limits.header_bytes_max,
                 headers_max: limits.headers_max,
                 target_bytes_max: limits.target_bytes_max,
             },

@@ -11,19 +11,19 @@ use super::balance::{self, Ask, Unavailable, hash_bytes};
 use super::close::{Notice, name};
 use super::end::{End, Link};
 use super::handshake::Handshake;
+use super::hops;
 use super::plain;
 use super::policy::Waiting;
 use super::session::{Session, State};
 use super::shared::{Context, millis};
-use super::table::breaker::{Admitted, Change};
-use super::table::eject;
+use super::table::breaker::Admitted;
 use super::table::state::is_lack;
 use super::table::{Pool, router::Asked};
 use super::waiting::ADMIT_MS;
-use crate::config::{Balance, HashKey, HeaderEdits, PlainHttp};
+use crate::config::{Balance, HashKey, HeaderEdits, PlainHttp, ValueMatch};
 use crate::op::{Op, Side};
 use crate::proto::http::{Body, Fault};
-use crate::proto::upgrade::{Edit, Head, Incoming, rewrite};
+use crate::proto::upgrade::{Edit, Head, Incoming, ambiguity, rewrite};
 
 /// Why a handshake cannot go to a backend now.
 enum Denial {
@@ -44,16 +44,6 @@ pub(super) enum Lack {
     Port,
     /// Descriptors or memory, which no other connect finds either.
     Everything,
-}
-
-/// Whose failure it is that a handshake has met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    OfBackend,
-    /// A request of another kind may fare better: counts if many clients meet it.
-    OfRequest,
-    /// It comes from what this client wants or offers, and says nothing about the backend.
-    OfOffer,
 }
 
 impl Session {
@@ -94,6 +84,14 @@ impl Session {
         let Some((number, matched)) = cx.shared.current.table.router.find(asking, listener) else {
             return Err(Denial::Refused(Fault::new(404, "No route takes this request.")));
         };
+        let strict = cx.shared.current.table.router.is_strict(number);
+        if let Some(fault) = ambiguity(&asking.target).filter(|_| strict) {
+            return Err(Denial::Refused(fault));
+        }
+        handshake.hops = match hops::passed(asking, self.client_ip, cx.shared.config().limits.hops_max) {
+            Ok(hops) => hops,
+            Err(fault) => return Err(Denial::Refused(fault)),
+        };
         let policy = cx.shared.current.policy(number);
         let route = policy.route().expect("made for this route");
         if let (Incoming::Plain(_, fault), PlainHttp::Refuse) = (incoming, route.plain_http) {
@@ -102,7 +100,7 @@ impl Session {
         if let Incoming::Plain(request, _) = incoming {
             fits(&request.body, route.limits.request_body_bytes_max).map_err(Denial::Refused)?;
         }
-        let rewritten = route.rewrite.as_ref().map(|replacement| rewrite(&asking.target, matched, replacement));
+        let rewritten = route.rewrite.as_ref().map(|replacement| rewrite(&asking.target, matched, replacement, strict));
         handshake.target = rewritten.transpose().map_err(Denial::Refused)?;
         let pool = policy.pool().1;
         handshake.key = hash_key(pool, asking, self.client_ip).unwrap_or_else(|| cx.shared.random());
@@ -302,91 +300,6 @@ impl Session {
         self.retire(Side::Backend, cx);
     }
 
-    /// The backend has shown that it is not well.
-    fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
-        let random = cx.shared.random();
-        let Some(number) = self.backend_number else { return };
-        let ejected = eject::failed(self.policy().pool().1, number, cx.now, random);
-        self.tell_failure(ejected, error, cx);
-    }
-
-    /// The backend has failed this client, perhaps for what this client has sent. Returns whether so many others meet the
-    /// same that it is the backend's.
-    fn backend_suspected(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) -> bool {
-        let random = cx.shared.random();
-        let Some(number) = self.backend_number else { return false };
-        let client = eject::client_of(self.client_ip);
-        let suspicion = eject::suspected(self.policy().pool().1, number, client, cx.now, random);
-        if suspicion.is_widespread {
-            self.tell_failure(suspicion.ejected, error, cx);
-        }
-        suspicion.is_widespread
-    }
-
-    /// The handshake has failed at its backend, after the connect.
-    pub fn handshake_failed(&mut self, failure: Failure, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
-        let is_the_backends = match failure {
-            Failure::OfBackend => {
-                self.backend_failed(error, cx);
-                true
-            }
-            Failure::OfRequest => self.backend_suspected(error, cx),
-            Failure::OfOffer => false,
-        };
-        match is_the_backends {
-            true => self.handshake_judged(false, cx),
-            false => self.withdraw_probe(),
-        }
-    }
-
-    /// It has dropped a session, which may have been the client's doing. One that it drops at once is a failure if it does
-    /// so to many.
-    pub fn backend_left(&mut self, dropped: bool, cx: &mut Context<'_>) {
-        let early = self.policy().pool().1.config.eject.early_close.map(millis);
-        if dropped && early.is_some_and(|early| cx.now < self.opened_at.saturating_add(early)) {
-            self.backend_suspected(&"it dropped a session soon after the handshake", cx);
-        }
-    }
-
-    fn tell_failure(&self, ejected: Option<u64>, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
-        let Some(member) = self.backend() else { return };
-        let (pool, backend) = (&*self.policy().pool().1.config.name, &*member.name);
-        let is_news = member.state.failure_is_news(cx.now);
-        match ejected {
-            Some(ms) => {
-                cx.shared.metrics.ejections.add(1);
-                tracing::warn!(pool, backend, %error, "backend is ejected for {ms} ms");
-            }
-            None if is_news => tracing::warn!(pool, backend, %error, "backend fails"),
-            None => {}
-        }
-    }
-
-    /// It has answered, and well.
-    pub fn backend_answered(&mut self, cx: &mut Context<'_>) {
-        let Some(number) = self.backend_number else { return };
-        let pool = self.policy().pool().1;
-        let member = &pool.members[usize::from(number)];
-        eject::succeeded(pool, number, eject::client_of(self.client_ip), cx.now);
-        if member.state.answer_is_news(cx.now) {
-            tracing::info!(pool = pool.config.name, backend = &*member.name, "backend answers again");
-        }
-    }
-
-    /// The handshake is over, for the pool's circuit breaker: once for each that was admitted.
-    pub fn handshake_judged(&mut self, good: bool, cx: &mut Context<'_>) {
-        self.probe = false;
-        let pool = self.policy().pool().1;
-        tell(pool, pool.state.breaker.report(&pool.config.breaker, good, cx.now));
-    }
-
-    /// The handshake is over, and nobody has learnt anything about the pool.
-    pub fn withdraw_probe(&mut self) {
-        if std::mem::take(&mut self.probe) {
-            self.policy().pool().1.state.breaker.withdraw();
-        }
-    }
-
     /// It no longer counts among the backend's handshakes.
     pub fn end_shaking(&mut self, cx: &mut Context<'_>) {
         if std::mem::take(&mut self.shaking)
@@ -485,17 +398,6 @@ fn admit(pool: &Pool, is_handshake: bool, now: u64) -> Result<bool, Denial> {
     Ok(admitted != Admitted::Freely)
 }
 
-fn tell(pool: &Pool, change: Option<Change>) {
-    let name = &pool.config.name;
-    match change {
-        None => {}
-        Some(Change::Opened) => {
-            tracing::warn!(pool = name, "circuit breaker opens for {:?}", pool.config.breaker.open);
-        }
-        Some(Change::Closed) => tracing::info!(pool = name, "circuit breaker closes"),
-    }
-}
-
 /// What decides where hashing policies send this request. `None`: there is nothing to tell clients apart by.
 fn hash_key(pool: &Pool, asking: &Head, client: Option<IpAddr>) -> Option<u64> {
     let named = match (&pool.config.balance, &pool.config.hash) {
@@ -522,8 +424,8 @@ impl Asked for Head {
         Head::path(self)
     }
 
-    fn has_header(&self, name: &str, value: Option<&str>) -> bool {
-        self.header(name).any(|found| value.is_none_or(|value| value.as_bytes() == found))
+    fn has_header(&self, name: &str, value: &ValueMatch) -> bool {
+        self.header(name).any(|found| value.takes(found))
     }
 
     fn offers_subprotocol(&self, name: &str) -> bool {

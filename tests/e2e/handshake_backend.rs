@@ -530,7 +530,8 @@ fn b24_101_before_the_request_was_written() {
     let backend = Backend::with_small_window();
     let relay = relay_to(&[backend.address.to_string()], "[tcp]\nsend_buffer_bytes = \"4KiB\"\n");
     let mut client = relay.client();
-    client.send(request(&[&format!("X: {}", "a".repeat(15_000))]));
+    let line = |name: &str| format!("{name}: {}", "a".repeat(7_500));
+    client.send(request(&[&line("X"), &line("Y")]));
     let mut wire = backend.accept();
     wire.send(right(&[]));
     refusal(&mut client, &[502]);

@@ -72,11 +72,12 @@ pool = "exact"
         ("/chat/room/7?y=1", "room"),
         ("/chatter", "prefix"),
         ("/cha", "prefix"),
-        ("/chat;x", "prefix"),
+        ("/chat;x", "exact"),
+        ("/%63hat", "exact"),
     ] {
         assert_eq!(site.goes_to(pool, ask("a", target, &[])).start(), format!("GET {target} HTTP/1.1"));
     }
-    for target in ["/", "/ch", "/CHAT", "/x/chat", "/?/chat", "/%63hat"] {
+    for target in ["/", "/ch", "/CHAT", "/x/chat", "/?/chat"] {
         site.refused(ask("a", target, &[]), &[404]);
     }
 }
@@ -362,12 +363,10 @@ fn h22_paths_cannot_get_around_a_route() {
         site.refused(ask("chat.example", target, &[]), &[400]);
     }
     // Another name for other bytes: what a route has not taken goes on as it came, to another pool.
-    for target in
-        ["/ADMIN", "/%61dmin", "/admin;x", "/administrator", "/chat?/../admin", "/chat//admin", "/...", "/admin.."]
-    {
+    for target in ["/ADMIN", "/administrator", "/chat?/../admin", "/chat//admin", "/...", "/admin..", "/%2561dmin"] {
         assert_eq!(site.goes_to("chat", ask("chat.example", target, &[])).start(), format!("GET {target} HTTP/1.1"));
     }
-    for target in ["/admin", "/admin/", "/admin//x", "/admin?x=..", "/admin/%2541"] {
+    for target in ["/admin", "/admin/", "/admin//x", "/admin?x=..", "/admin/%2541", "/%61dmin", "/admin;x"] {
         assert_eq!(site.goes_to("admin", ask("chat.example", target, &[])).start(), format!("GET {target} HTTP/1.1"));
     }
 }

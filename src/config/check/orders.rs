@@ -10,7 +10,8 @@ use crate::config::settings::{GLOBAL, POOL, ROUTE, Setting, Value};
 /// The smaller first.
 type Order = (&'static str, &'static str);
 
-const GLOBAL_ORDERS: [Order; 6] = [
+const GLOBAL_ORDERS: [Order; 7] = [
+    ("limits.header_bytes_max", "limits.head_bytes_max"),
     ("buffers.small_bytes", "limits.window_bytes"),
     ("buffers.small_bytes", "buffers.bulk_bytes"),
     ("limits.early_bytes_max", "limits.window_bytes"),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Findings, pools, repeated};
 use crate::config::draft::{Draft, DraftRoute};
 use crate::config::fault::Place;
-use crate::config::{HostMatch, PathMatch, Route};
+use crate::config::{HostMatch, PathMatch, Route, ValueMatch};
 
 /// Tells the pool of each route, which means something only if there was no fault.
 pub(super) fn check(draft: &Draft, found: &mut Findings) -> Vec<usize> {
@@ -60,9 +60,20 @@ fn conditions(draft: &Draft, found: &mut Findings) {
         draft.faults.iter().filter_map(|fault| fault.option.split_once('.')).map(|(route, _)| route).collect();
     let sound: Vec<&DraftRoute> =
         draft.routes.iter().filter(|route| !at_fault.contains(path_of(route).as_str())).collect();
-    for (first, again) in repeated(sound.iter().map(|route| Conditions::of(&route.route))) {
-        let message = format!("has the conditions of \"{}\", and so would never be used", sound[first].route.name);
-        found.fault(path_of(sound[again]), message);
+    // A route of several hosts is one for each of them.
+    let (owners, each): (Vec<usize>, Vec<Conditions<'_>>) = (0..)
+        .zip(&sound)
+        .flat_map(|(index, route)| {
+            route.route.hosts.iter().map(move |host| (index, Conditions::of(&route.route, host)))
+        })
+        .unzip();
+    let mut told = HashSet::new();
+    for (first, again) in repeated(each.into_iter()) {
+        let (first, again) = (owners[first], owners[again]);
+        if told.insert(again) {
+            let message = format!("has the conditions of \"{}\", and so would never be used", sound[first].route.name);
+            found.fault(path_of(sound[again]), message);
+        }
     }
 }
 
@@ -72,25 +83,18 @@ struct Conditions<'r> {
     listeners: Vec<&'r str>,
     host: &'r HostMatch,
     path: &'r PathMatch,
-    headers: Vec<(String, Option<&'r str>)>,
+    headers: Vec<(String, &'r ValueMatch)>,
     subprotocol: Option<&'r str>,
 }
 
 impl<'r> Conditions<'r> {
-    fn of(route: &'r Route) -> Self {
+    fn of(route: &'r Route, host: &'r HostMatch) -> Self {
         let mut listeners: Vec<&str> = route.listeners.iter().map(String::as_str).collect();
         listeners.sort_unstable();
         listeners.dedup();
-        let name_and_value =
-            |header: &'r crate::config::HeaderMatch| (header.name.to_ascii_lowercase(), header.value.as_deref());
+        let name_and_value = |header: &'r crate::config::HeaderMatch| (header.name.to_ascii_lowercase(), &header.value);
         let mut headers: Vec<_> = route.headers.iter().map(name_and_value).collect();
         headers.sort_unstable();
-        Conditions {
-            listeners,
-            host: &route.host,
-            path: &route.path,
-            headers,
-            subprotocol: route.subprotocol.as_deref(),
-        }
+        Conditions { listeners, host, path: &route.path, headers, subprotocol: route.subprotocol.as_deref() }
     }
 }

@@ -5,12 +5,13 @@ use toml::de::{DeTable, DeValue};
 use super::{Element, Reader, Value, describe, join};
 use crate::config::draft::DraftRoute;
 use crate::config::settings::ROUTE;
-use crate::config::{HeaderEdits, HeaderMatch, PathMatch, Route, text};
+use crate::config::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, Route, text};
 
 /// Those that are no options of the tables in `settings`.
 pub(in crate::config) const ROUTE_KEYS: &[&str] = &[
     "name",
     "listeners",
+    "host",
     "path",
     "path_segments",
     "path_prefix",
@@ -24,9 +25,9 @@ pub(in crate::config) const EDIT_KEYS: &[&str] = &["remove", "set", "add"];
 /// How the path's condition is written: the key, and what its value has to be.
 type PathKey = (&'static str, fn(String) -> PathMatch, fn(&str) -> Result<(), String>);
 const PATH_KEYS: [PathKey; 3] = [
-    ("path", PathMatch::Exact, text::path),
+    ("path", PathMatch::Exact, text::matched_path),
     ("path_segments", PathMatch::Segments, text::path_segments),
-    ("path_prefix", PathMatch::Prefix, text::path),
+    ("path_prefix", PathMatch::Prefix, text::matched_path),
 ];
 
 impl Reader<'_> {
@@ -35,6 +36,9 @@ impl Reader<'_> {
         let name = self.name(&path, table).unwrap_or_else(|| path.clone());
         let mut route = Route::catch_all(name, usize::MAX, &self.draft.config);
         self.options(&path, table, ROUTE, ROUTE_KEYS, &mut route);
+        if let Some(value) = table.get("host") {
+            route.hosts = self.hosts(&format!("{path}.host"), value);
+        }
         route.path = self.path_match(&path, table);
         if let Some(value) = table.get("listeners") {
             route.listeners = self.listener_names(&format!("{path}.listeners"), value);
@@ -93,7 +97,48 @@ impl Reader<'_> {
 
     fn header_matches(&mut self, path: &str, value: &Value<'_>) -> Vec<HeaderMatch> {
         let pairs = self.headers(path, value, text::request_header_name);
-        pairs.into_iter().map(|(name, value)| HeaderMatch { name, value: (value != "*").then_some(value) }).collect()
+        let mut matches = Vec::with_capacity(pairs.len());
+        for (name, text) in pairs {
+            match text.parse() {
+                Ok(value) => matches.push(HeaderMatch { name, value }),
+                Err(message) => {
+                    let DeValue::Table(table) = value.get_ref() else { continue };
+                    let span = table.get(name.as_str()).map_or(value.span(), |value| value.span());
+                    self.fault(span, &join(path, &name), message);
+                }
+            }
+        }
+        matches
+    }
+
+    /// One, or a list of them.
+    fn hosts(&mut self, path: &str, value: &Value<'_>) -> Vec<HostMatch> {
+        let DeValue::Array(list) = value.get_ref() else {
+            return self.host(path, value).map_or_else(|| vec![HostMatch::Any], |host| vec![host]);
+        };
+        if list.is_empty() {
+            self.fault(value.span(), path, "is empty; leave it out for all hosts");
+        }
+        let mut hosts: Vec<HostMatch> = Vec::with_capacity(list.len());
+        for (number, value) in list.iter().enumerate() {
+            let path = format!("{path}[{number}]");
+            match self.host(&path, value) {
+                Some(host) if hosts.contains(&host) => self.fault(value.span(), &path, "is there twice"),
+                found => hosts.extend(found),
+            }
+        }
+        hosts
+    }
+
+    fn host(&mut self, path: &str, value: &Value<'_>) -> Option<HostMatch> {
+        let text = self.string(path, value)?.to_owned();
+        match text.parse() {
+            Ok(host) => Some(host),
+            Err(message) => {
+                self.fault(value.span(), path, message);
+                None
+            }
+        }
     }
 
     fn edits(&mut self, path: &str, value: &Value<'_>) -> HeaderEdits {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::kind::Value;
 use crate::config::{
-    Balance, Check, Fate, ForwardMode, HashKey, HostMatch, LogLevel, PlainHttp, SameSite, Secure, StickyValue, Watch,
+    Balance, Check, Fate, ForwardMode, HashKey, LogLevel, Paths, PlainHttp, SameSite, Secure, StickyValue, Watch,
 };
 
 /// A field as a [`Value`]. The tables pair fields with kinds that fit them, and `parse` gives only
@@ -116,7 +116,7 @@ macro_rules! text_field {
     )*};
 }
 
-text_field!(String, HashKey, HostMatch);
+text_field!(String, HashKey);
 
 impl<T: Field + Default> Field for Option<T> {
     fn read(&self) -> Value {
@@ -184,4 +184,5 @@ word_field!(SameSite { "lax" = Lax, "strict" = Strict, "none" = None });
 word_field!(Secure { "auto" = Auto, "always" = Always });
 word_field!(Check { "off" = Off, "tcp" = Tcp, "http" = Http, "websocket" = Websocket, "ping" = Ping });
 word_field!(Fate { "keep" = Keep, "restart" = Restart, "going-away" = GoingAway });
+word_field!(Paths { "strict" = Strict, "as-is" = AsIs });
 word_field!(PlainHttp { "refuse" = Refuse, "forward" = Forward });

@@ -33,8 +33,10 @@ pub(in crate::config) static GLOBAL: &[Setting<Config>] = &[
 
     setting!("limits.sessions_max", limits.sessions_max, Kind::Count(1..=1 << 23), AUTO),
     setting!("limits.head_bytes_max", limits.head_bytes_max, Kind::Bytes(256..=MIB)),
+    setting!("limits.header_bytes_max", limits.header_bytes_max, Kind::Bytes(256..=MIB)),
     setting!("limits.headers_max", limits.headers_max, Kind::Count(8..=1000)),
     setting!("limits.target_bytes_max", limits.target_bytes_max, Kind::Bytes(1..=MIB)),
+    setting!("limits.hops_max", limits.hops_max, Kind::Count(1..=100), OFF),
     setting!("limits.early_bytes_max", limits.early_bytes_max, Kind::Bytes(1..=GIB)),
     setting!("limits.informational_max", limits.informational_max, INFORMATIONAL_MAX),
     setting!("limits.response_body_bytes_max", limits.response_body_bytes_max, RESPONSE_BODY_BYTES_MAX),

@@ -5,22 +5,17 @@ use super::global::{
     REQUEST_BODY_BYTES_MAX, RESPONSE_BODY_BYTES_MAX,
 };
 use super::kind::{Grammar, Kind};
-use super::{OFF, Setting, WAIT, setting};
-use crate::config::{ForwardMode, HostMatch, PlainHttp, Route, text};
+use super::{AUTO, OFF, Setting, WAIT, setting};
+use crate::config::{ForwardMode, Paths, PlainHttp, Route, text};
 
-const HOST: Kind = Kind::Text(Grammar {
-    what: "a host",
-    such_as: "chat.example.com",
-    check: |text| text.parse::<HostMatch>().map(drop),
-});
 const SUBPROTOCOL: Kind = Kind::Text(Grammar { what: "a subprotocol", such_as: "chat.v2", check: text::subprotocol });
 const REWRITE: Kind = Kind::Text(Grammar { what: "a path", such_as: "/chat", check: text::path });
 
 /// In the order in which they are documented and printed.
 #[rustfmt::skip]
 pub(in crate::config) static ROUTE: &[Setting<Route>] = &[
-    setting!("host", host, HOST),
     setting!("subprotocol", subprotocol, SUBPROTOCOL),
+    setting!("paths", paths, Kind::Words(Paths::WORDS), AUTO),
     setting!("rewrite", rewrite, REWRITE),
     setting!("plain_http", plain_http, Kind::Words(PlainHttp::WORDS)),
 

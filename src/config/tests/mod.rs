@@ -239,6 +239,7 @@ fn relations_point_at_the_later_option() {
         "[limits]\nwindow_bytes = \"8KiB\"\nearly_bytes_max = \"9KiB\"\nhead_bytes_max = \"4KiB\"\nframe_bytes_max = \"2KiB\"\nmessage_bytes_max = \"1KiB\"\n[buffers]\nsmall_bytes = \"16KiB\"\nbulk_bytes = \"8KiB\"\n[timeouts]\ndrain = \"10s\"\ndrain_spread = \"1m\"",
         &[
             "f:3:19: limits.early_bytes_max: 9KiB is not allowed; it may be no more than limits.window_bytes, which is 8KiB",
+            "f:4:18: limits.head_bytes_max: 4KiB is not allowed; it may be no less than limits.header_bytes_max, which is 8KiB",
             "f:4:18: limits.head_bytes_max: 4KiB is not allowed; it may be no less than limits.target_bytes_max, which is 8KiB",
             "f:6:21: limits.message_bytes_max: 1KiB is not allowed; it may be no less than limits.frame_bytes_max, which is 2KiB",
             "f:8:15: buffers.small_bytes: 16KiB is not allowed; it may be no more than limits.window_bytes, which is 8KiB",
@@ -366,8 +367,12 @@ fn the_effective_config_reads_back_as_the_same() {
     let mut route = Route::catch_all("ö\"", 0, &config);
     change_all(ROUTE, &mut route);
     route.listeners = vec!["[::1]:0".into(), "ü \"a\"".into()];
+    route.hosts = vec![HostMatch::Exact("chat.example.com".into())];
     route.path = PathMatch::Exact("/a\"".into());
-    let header = |name: &str, value: Option<&str>| HeaderMatch { name: name.into(), value: value.map(str::to_owned) };
+    let header = |name: &str, value: Option<&str>| HeaderMatch {
+        name: name.into(),
+        value: value.map_or(ValueMatch::Any, |value| value.parse().unwrap()),
+    };
     route.headers = vec![header("X-A", Some("\\\t\"")), header("X-B", None), header("X-C", Some(""))];
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     route.request_headers = HeaderEdits {
@@ -377,7 +382,7 @@ fn the_effective_config_reads_back_as_the_same() {
     };
     route.response_headers = HeaderEdits { remove: vec!["Server".into()], ..HeaderEdits::default() };
     let mut segments = Route::catch_all("segments", 1, &config);
-    segments.host = HostMatch::Suffix(".example.com".into());
+    segments.hosts = vec![HostMatch::Suffix(".example.com".into()), HostMatch::Suffix(".example.org".into())];
     segments.path = PathMatch::Segments("/chat".into());
     segments.response_headers.add = vec![pair("X-G", "1")];
     let mut prefix = Route::catch_all("prefix", 1, &config);

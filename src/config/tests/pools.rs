@@ -153,7 +153,7 @@ fn texts_that_are_none_of_theirs() {
             "{BACKENDS}\nhash = \"header:X_Room\"\n[pools.sticky]\ncookie = \"a b\"\nsecret = \"hunter2\"\nvalue = \"\"\n[pools.health]\npath = \"health\"\nhost = \"a b\"\n[pools.discovery]\nsrv = \"ws\"\nfile = \"\"\ndns = 53\n[[pools]]\nname = \"b\"\nhash = \"room\"\n{BACKENDS}\nsticky = \"on\""
         ),
         &[
-            "f:4:8: pools[0].hash: \"X_Room\" has an underscore; such headers are dropped before anyone can look at them",
+            "f:4:8: pools[0].hash: \"X_Room\" has a character other than letters, digits and hyphens; such headers are dropped before anyone can look at them",
             "f:6:10: pools[0].sticky.cookie: \"a b\" is no cookie's name; it has to be an HTTP token",
             "f:7:10: pools[0].sticky.secret: is too short for a secret; it needs 16 characters",
             "f:8:9: pools[0].sticky.value: \"\" is not known; write \"opaque\" or \"name\"",

@@ -43,11 +43,11 @@ fn a_route_may_say_everything() {
     );
     let mut expected = Route::catch_all("beta", 1, &config);
     expected.listeners = vec!["public".into()];
-    expected.host = HostMatch::Suffix(".example.com".into());
+    expected.hosts = vec![HostMatch::Suffix(".example.com".into())];
     expected.path = PathMatch::Segments("/chat".into());
     expected.headers = vec![
-        HeaderMatch { name: "X-Any".into(), value: None },
-        HeaderMatch { name: "X-Env".into(), value: Some("beta".into()) },
+        HeaderMatch { name: "X-Any".into(), value: ValueMatch::Any },
+        HeaderMatch { name: "X-Env".into(), value: ValueMatch::Exact("beta".into()) },
     ];
     expected.subprotocol = Some("chat.v2".into());
     expected.rewrite = Some("/new".into());
@@ -147,7 +147,7 @@ fn conditions_that_no_request_meets() {
             "f:6:8: routes[0].host: \"a:80\" is not a host; write it as chat.example.com, *.example.com or *, without a port",
             "f:7:8: routes[0].path: \"chat\" is no path; it has to begin with /",
             "f:8:15: routes[0].subprotocol: \"a b\" is no subprotocol; it has to be an HTTP token",
-            "f:9:13: routes[0].headers.X_A: \"X_A\" has an underscore; such headers are dropped before anyone can look at them",
+            "f:9:13: routes[0].headers.X_A: \"X_A\" has a character other than letters, digits and hyphens; such headers are dropped before anyone can look at them",
             "f:9:23: routes[0].headers.X B: \"X B\" is no header's name; it has to be an HTTP token",
             "f:9:42: routes[0].headers.X-C: \"\\n\" is no header's value; it may have visible ASCII, spaces and tabs",
             "f:9:59: routes[0].headers.x-d: is there twice; case does not count in a header's name",
@@ -272,11 +272,11 @@ fn a_route_may_not_differ_in_everything() {
     route_faults(
         "pool = \"chat\"\nhosts = \"a\"\n[routes.limits]\nhead_bytes_max = \"1KiB\"\n[routes.timeouts]\nhead = \"1s\"\ndrain = \"1s\"\n[routes.tcp]\nbacklog = 7",
         &[
-            "f:6:1: routes[0].hosts: is not known here; known are host, subprotocol, rewrite, plain_http, limits, timeouts, close_codes, forward, name, listeners, path, path_segments, path_prefix, headers, pool, request_headers, response_headers",
+            "f:6:1: routes[0].hosts: is not known here; known are subprotocol, paths, rewrite, plain_http, limits, timeouts, close_codes, forward, name, listeners, host, path, path_segments, path_prefix, headers, pool, request_headers, response_headers",
             &format!("f:8:1: routes[0].limits.head_bytes_max: is not known here; known are {limits}"),
             "f:10:1: routes[0].timeouts.head: is not known here; known are connect, dial, answer, send_stall, idle, close, linger, plain_http",
             "f:11:1: routes[0].timeouts.drain: is not known here; known are connect, dial, answer, send_stall, idle, close, linger, plain_http",
-            "f:12:9: routes[0].tcp: is not known here; known are host, subprotocol, rewrite, plain_http, limits, timeouts, close_codes, forward, name, listeners, path, path_segments, path_prefix, headers, pool, request_headers, response_headers",
+            "f:12:9: routes[0].tcp: is not known here; known are subprotocol, paths, rewrite, plain_http, limits, timeouts, close_codes, forward, name, listeners, host, path, path_segments, path_prefix, headers, pool, request_headers, response_headers",
         ],
     );
 }
@@ -303,4 +303,68 @@ fn relations_with_what_is_said_for_all() {
             "f:8:21: limits.message_bytes_max: 1KiB is not allowed; it may be no less than limits.frame_bytes_max, which is 2KiB",
         ],
     );
+}
+
+/// A star where it would stand for itself: patterns of other programs, with what to write instead.
+#[test]
+fn field_b05_stars_that_would_match_nothing() {
+    for (line, message) in [
+        (
+            "path = \"/a/*\"",
+            "path: \"/a/*\" has a star, which stands for itself here; for what is below, write path_segments = \"/a\"",
+        ),
+        (
+            "path = \"/a/*/b\"",
+            "path: \"/a/*/b\" has a star, which stands for itself here; for what is below, write path_segments = \"/a\"",
+        ),
+        (
+            "path_segments = \"/a*\"",
+            "path_segments: \"/a*\" has a star, which stands for itself here; for what is below, write path_segments = \"/a\"",
+        ),
+        (
+            "path_prefix = \"/*\"",
+            "path_prefix: \"/*\" has a star, which stands for itself here; for every path, leave the condition out",
+        ),
+        ("path = \"/%61;x\"", "path: \"/%61;x\" is not how paths are compared; write \"/a\""),
+        ("path_prefix = \"/a//b%2d\"", "path_prefix: \"/a//b%2d\" is not how paths are compared; write \"/a/b-\""),
+    ] {
+        let column = line.find('"').unwrap() + 1;
+        route_faults(&format!("{line}\npool = \"chat\""), &[&format!("f:5:{column}: routes[0].{message}")]);
+    }
+    let inside = |value: &str, start: &str, end: &str| {
+        let column = "headers = { Origin = ".len() + 1;
+        route_faults(
+            &format!("headers = {{ Origin = \"{value}\" }}\npool = \"chat\""),
+            &[&format!(
+                "f:5:{column}: routes[0].headers.Origin: \"{value}\" has a star inside, which would stand for itself; one may begin or end a value: \"{start}*\" or \"*{end}\""
+            )],
+        );
+    };
+    inside("https://*.example.com", "https://", ".example.com");
+    inside("a*b*", "a", "b*");
+    inside("**", "", "");
+}
+
+#[test]
+fn field_b05_hosts_are_one_or_a_list() {
+    let hosts = |text: &str| {
+        accepted(&format!("{POOL}[[routes]]\nhost = {text}\npool = \"chat\"\n"), &[]).routes[0].hosts.clone()
+    };
+    let (exact, suffix) = (HostMatch::Exact("a.example".into()), HostMatch::Suffix(".b.example".into()));
+    assert_eq!(hosts("\"A.example.\""), std::slice::from_ref(&exact));
+    assert_eq!(hosts("[\"a.example\", \"*.B.example\"]"), [exact, suffix]);
+    for (text, message) in [
+        ("[]", "f:5:8: routes[0].host: is empty; leave it out for all hosts"),
+        ("[\"a\", \"A.\"]", "f:5:14: routes[0].host[1]: is there twice"),
+        ("[\"a\", 1]", "f:5:14: routes[0].host[1]: 1 is not allowed; write a string"),
+        (
+            "[\"a/b\"]",
+            "f:5:9: routes[0].host[0]: \"a/b\" is not a host; write it as chat.example.com, *.example.com or *, without a port",
+        ),
+    ] {
+        route_faults(&format!("host = {text}\npool = \"chat\""), &[message]);
+    }
+    // One of them that another route takes on the same conditions.
+    let text = "host = [\"a\", \"b\"]\npool = \"chat\"\n[[routes]]\nhost = [\"c\", \"b\"]\npool = \"chat\"";
+    route_faults(text, &["f:7:1: routes[1]: has the conditions of \"routes[0]\", and so would never be used"]);
 }

@@ -17,6 +17,12 @@ impl<'a> Fields<'a> {
             Ok(Status::Complete((end, parsed))) if end == lines.len() => {
                 let count = parsed.len();
                 headers.truncate(count);
+                let is_long = |line: &&[u8]| line.len() > limits.header_bytes_max + b"\r\n".len();
+                if kind == HeadKind::Request && lines.split_inclusive(|&byte| byte == b'\n').any(|line| is_long(&line))
+                {
+                    let what = format!("has a header of more than {} bytes", limits.header_bytes_max);
+                    return Err(kind.fault(431, &what));
+                }
                 Ok(Fields(headers))
             }
             Ok(_) => Err(kind.fault(400, "has a head with more than one end, or none")),

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 1024, headers_max: 8, target_bytes_max: 64 };
+const LIMITS: HeadLimits =
+    HeadLimits { head_bytes_max: 1024, header_bytes_max: 1024, headers_max: 8, target_bytes_max: 64 };
 
 const REQUEST: &[u8] = b"GET /chat?a=b HTTP/1.1\r\nHost: a.example\r\nX-Y: \xffz\t1\r\nEmpty:\r\n\r\n";
 const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";

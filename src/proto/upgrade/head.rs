@@ -69,7 +69,8 @@ mod tests {
     use crate::proto::http::HeadLimits;
     use crate::proto::upgrade::{Incoming, Request, request};
 
-    const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, headers_max: 20, target_bytes_max: 256 };
+    const LIMITS: HeadLimits =
+        HeadLimits { head_bytes_max: 4096, header_bytes_max: 4096, headers_max: 20, target_bytes_max: 256 };
 
     fn asked(target: &str, host: &str, lines: &[u8]) -> Request {
         let start = format!(

@@ -75,10 +75,13 @@ const NOT_FORWARDED: [&str; 13] = [
     "Upgrade",
 ];
 
-/// Names with an underscore are dropped as well: a backend that reads headers as CGI variables could not tell
-/// `X_Forwarded_For` from `X-Forwarded-For`.
+/// Backends that read headers as CGI variables (RFC 3875, 4.1.18) or as properties fold every character that these cannot
+/// have into `_`, the hyphen too: `X_Forwarded_For`, and with some of them `X.Forwarded.For` or `X~Forwarded~For`, could not
+/// be told from `X-Forwarded-For`. So a name that goes on has letters, digits and hyphens.
+pub fn is_folded(name: &str) -> bool {
+    !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 fn is_forwarded(name: &str, connection: &Connection<'_>) -> bool {
-    !name.contains('_')
-        && !NOT_FORWARDED.iter().any(|other| other.eq_ignore_ascii_case(name))
-        && !connection.lists(name)
+    !is_folded(name) && !NOT_FORWARDED.iter().any(|other| other.eq_ignore_ascii_case(name)) && !connection.lists(name)
 }

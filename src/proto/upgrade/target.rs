@@ -1,6 +1,8 @@
-//! Where a request goes: its target, its Host, and that the two agree. Routes act on the very bytes that are forwarded, so
-//! whatever a backend might read as another path is refused.
+//! Where a request goes: its target, its Host, and that the two agree. The very bytes are forwarded; routes look at their
+//! [`normal_form`], and what a backend might still read as another path is told as an ambiguity, which a route that
+//! guards paths refuses.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use crate::proto::http::Fault;
@@ -9,7 +11,7 @@ use crate::proto::http::Fault;
 pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Fault> {
     let target = str::from_utf8(target).map_err(|_| Fault::request(400, "has a target beyond ASCII"))?;
     if target.starts_with('/') {
-        check_path(target)?;
+        check_escapes(target)?;
         return Ok(target.into());
     }
     // RFC 9112, 3.2.2: absolute-form must be accepted. Authority-form is for CONNECT and `*` for OPTIONS.
@@ -28,7 +30,7 @@ pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Fa
     }
     // RFC 9110, 4.2.3: "an empty path component is equivalent to an absolute path of "/"".
     let path = if path.starts_with('/') { path.into() } else { format!("/{path}") };
-    check_path(&path)?;
+    check_escapes(&path)?;
     Ok(path.into())
 }
 
@@ -36,8 +38,8 @@ pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Fa
 /// between the two where neither has one.
 ///
 /// What is left of a path may be a dot segment where it was none before (`/chat..` without `/chat`), so the result is
-/// held against the same rules as what clients send.
-pub fn rewrite(target: &str, matched: usize, replacement: &str) -> Result<String, Fault> {
+/// held against the same rules as what clients send, where the route is `strict`.
+pub fn rewrite(target: &str, matched: usize, replacement: &str, strict: bool) -> Result<String, Fault> {
     let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
     let mut rest = path.get(matched..).unwrap_or_default();
     let mut rewritten = format!("/{}", replacement.trim_start_matches('/'));
@@ -49,30 +51,97 @@ pub fn rewrite(target: &str, matched: usize, replacement: &str) -> Result<String
         rewritten.push('/');
     }
     rewritten.push_str(rest);
-    check_path(&rewritten)?;
+    if let Some(fault) = ambiguity(&rewritten).filter(|_| strict) {
+        return Err(fault);
+    }
     rewritten.push_str(query);
     Ok(rewritten)
 }
 
-fn check_path(target: &str) -> Result<(), Fault> {
-    let refuse = |what| Err(Fault::request(400, what));
+/// Escapes that no two readers agree on, whatever the path is for.
+fn check_escapes(target: &str) -> Result<(), Fault> {
     let path = target.split('?').next().unwrap_or_default();
-    if path.starts_with("//") {
-        return refuse("has a path that starts with two slashes");
-    }
     for escape in path.split('%').skip(1) {
-        let digits = escape.as_bytes().get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        match digits.map(|digits| digits.to_ascii_lowercase()).as_deref() {
-            None => return refuse("has a broken percent-encoding in its path"),
-            Some(b"00") => return refuse("has an encoded NUL in its path"),
-            Some(b"2f" | b"5c") => return refuse("has an encoded slash or backslash in its path"),
-            Some(_) => {}
+        match escape.as_bytes().get(..2) {
+            Some(b"00") => return Err(Fault::request(400, "has an encoded NUL in its path")),
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => {}
+            _ => return Err(Fault::request(400, "has a broken percent-encoding in its path")),
         }
     }
-    if path.split('/').any(is_dot_segment) {
-        return refuse("has a dot segment in its path");
-    }
     Ok(())
+}
+
+/// What of this target's path a backend may read as another path than the one that routes see: slashes that are encoded
+/// or stand twice at the beginning, and dot segments.
+pub fn ambiguity(target: &str) -> Option<Fault> {
+    let path = target.split('?').next().unwrap_or_default();
+    let is_slash = |escape: &str| {
+        escape.get(..2).is_some_and(|digits| ["2f", "5c"].iter().any(|slash| slash.eq_ignore_ascii_case(digits)))
+    };
+    let what = if path.starts_with("//") {
+        "has a path that starts with two slashes"
+    } else if path.split('%').skip(1).any(is_slash) {
+        "has an encoded slash or backslash in its path"
+    } else if path.split('/').any(is_dot_segment) {
+        "has a dot segment in its path"
+    } else {
+        return None;
+    };
+    Some(Fault::request(400, what))
+}
+
+/// A path as those backends read it that read the most into it: escapes of unreserved characters decoded and the digits
+/// of others in upper case (RFC 3986, 6.2.2), parameters (`;` to the end of a segment) left out, empty segments joined.
+/// Two paths that any backend takes for one have the same. Borrowed where that is the path as it came.
+pub fn normal_form(path: &str) -> Cow<'_, str> {
+    if !path.contains(['%', ';']) && !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut normal = String::with_capacity(path.len());
+    units(path).for_each(|(_, text)| normal.push_str(&text));
+    Cow::Owned(normal)
+}
+
+/// How many bytes of the path itself the first `len` bytes of its normal form are, with the parameters behind them.
+pub fn raw_len(path: &str, len: usize) -> usize {
+    let (mut normal, mut raw) = (0, 0);
+    for (bytes, text) in units(path) {
+        if normal >= len && !text.is_empty() {
+            break;
+        }
+        (normal, raw) = (normal + text.len(), raw + bytes);
+    }
+    raw
+}
+
+/// The path in pieces: how many bytes of it one is, and what stands for it in the normal form.
+fn units(path: &str) -> impl Iterator<Item = (usize, Cow<'_, str>)> {
+    let (mut at, mut is_after_slash) = (0, false);
+    std::iter::from_fn(move || {
+        let rest = path.get(at..)?;
+        let (bytes, text) = match rest.as_bytes() {
+            [] => return None,
+            [b'/', ..] if is_after_slash => (1, Cow::Borrowed("")),
+            [b';', ..] => (rest.find('/').unwrap_or(rest.len()), Cow::Borrowed("")),
+            [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => (3, unescaped(&rest[..3])),
+            // Other bytes are ASCII, as the head's check has it; whatever came instead, a piece is a whole character.
+            _ => {
+                let end = rest.chars().next().map_or(1, char::len_utf8);
+                (end, Cow::Borrowed(&rest[..end]))
+            }
+        };
+        at += bytes;
+        is_after_slash = if text.is_empty() { is_after_slash } else { &*text == "/" };
+        Some((bytes, text))
+    })
+}
+
+/// `%41` is `A`; `%2f` is `%2F`, which is not `/`.
+fn unescaped(escape: &str) -> Cow<'_, str> {
+    match u8::from_str_radix(&escape[1..], 16) {
+        Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => Cow::Owned(char::from(byte).into()),
+        _ => Cow::Owned(escape.to_ascii_uppercase()),
+    }
 }
 
 /// `.` and `..`, also percent-encoded, and also with parameters behind them: some servers drop `;x` first.
@@ -86,6 +155,10 @@ fn is_dot_segment(segment: &str) -> bool {
     name.is_empty() && (1..=2).contains(&dots)
 }
 
+/// RFC 1035, 2.3.4: 63 octets of a label, 255 of a name, which are two more on the wire than in a text.
+const LABEL_BYTES_MAX: usize = 63;
+const NAME_BYTES_MAX: usize = 253;
+
 /// A checked Host header (RFC 9110, 7.2): a name or an address, and a port.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Host<'a> {
@@ -95,7 +168,8 @@ pub(super) struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// Narrower than RFC 3986, 3.2: no userinfo, no percent-encoding and no punctuation that no host name has.
+    /// Narrower than RFC 3986, 3.2: no userinfo, no percent-encoding, no punctuation that no host name has, and no more
+    /// than DNS allows.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let text = str::from_utf8(value).ok()?;
         let name_end = match text.strip_prefix('[') {
@@ -109,9 +183,12 @@ impl<'a> Host<'a> {
         let (name, port) = text.split_at(name_end);
         let is_name = |name: &str| {
             let labels = name.strip_suffix('.').unwrap_or(name);
-            labels.split('.').all(|label| {
-                !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'~'))
-            })
+            let is_length = |label: &str| (1..=LABEL_BYTES_MAX).contains(&label.len());
+            labels.len() <= NAME_BYTES_MAX
+                && labels.split('.').all(|label| {
+                    is_length(label)
+                        && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'~'))
+                })
         };
         if !name.starts_with('[') && !is_name(name) {
             return None;
@@ -142,7 +219,8 @@ mod tests {
 
     fn target(target: &str, host: &str) -> Result<String, u16> {
         let host = Host::parse(host.as_bytes()).unwrap();
-        origin_form(target.as_bytes(), &host).map(String::from).map_err(|fault| fault.status)
+        let target = origin_form(target.as_bytes(), &host).map_err(|fault| fault.status)?;
+        ambiguity(&target).map_or(Ok(target.into()), |fault| Err(fault.status))
     }
 
     #[test]
@@ -277,6 +355,61 @@ mod tests {
     }
 
     #[test]
+    fn field_a01_names_and_labels_are_those_of_dns() {
+        let label = |len| "a".repeat(len);
+        let name = |labels: usize| vec!["a"; labels].join(".");
+        for (host, good) in [
+            (label(63), true),
+            (label(64), false),
+            (format!("{}.example", label(64)), false),
+            (name(127), true),
+            (name(127) + ".", true),
+            (name(128), false),
+            (name(7800), false),
+            (vec![label(61); 4].join(".") + ".aaaaa", true),
+            (vec![label(61); 4].join(".") + ".aaaaaa", false),
+        ] {
+            assert_eq!(Host::parse(host.as_bytes()).is_some(), good, "{} bytes", host.len());
+        }
+    }
+
+    #[test]
+    fn field_a12_paths_that_are_one_have_one_normal_form() {
+        for (path, normal) in [
+            ("/admin", "/admin"),
+            ("/%61dmin", "/admin"),
+            ("/%61%64%6D%69%6e", "/admin"),
+            ("/admin;x=1", "/admin"),
+            ("/admin;", "/admin"),
+            ("/admin;x=1;y/b;z", "/admin/b"),
+            ("/a//b", "/a/b"),
+            ("//a///b//", "/a/b/"),
+            ("/a/;x/b", "/a/b"),
+            ("/;x//a", "/a"),
+            ("/%7euser", "/~user"),
+            ("/%2d%5F%2e", "/-_."),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a%20b%3B", "/a%20b%3B"),
+            ("/%2561", "/%2561"),
+            ("/", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(normal_form(path), normal, "{path}");
+            assert_eq!(normal_form(normal), normal, "once is enough");
+            // Whatever is cut off a path stands in front of the rest of its normal form.
+            let is_inside_escape = |len: usize| normal[..len].rfind('%').is_some_and(|at| len - at < 3);
+            for len in (0..=normal.len()).filter(|len| !is_inside_escape(*len)) {
+                let rest = &path[raw_len(path, len)..];
+                assert!(normal_form(rest).ends_with(normal[len..].trim_start_matches('/')), "{path}: {len}: {rest}");
+            }
+            assert_eq!(raw_len(path, normal.len()), path.len(), "{path}");
+        }
+        assert_eq!(raw_len("/%61dmin;x/b", "/admin".len()), "/%61dmin;x".len());
+        assert_eq!(raw_len("/a//b", "/a".len()), 2);
+        assert_eq!(raw_len("/a//b", "/a/".len()), 4);
+    }
+
+    #[test]
     fn rewritten_paths() {
         for (target, matched, replacement, expected) in [
             ("/chat/x", "/chat", "/", "/x"),
@@ -301,12 +434,12 @@ mod tests {
             ("/?//..", "/", "/v2", "/v2?//.."),
             ("/chat?x", "/chat?x, which is more than the path", "/v2", "/v2?x"),
         ] {
-            let rewritten = rewrite(target, matched.len(), replacement);
+            let rewritten = rewrite(target, matched.len(), replacement, true);
             assert_eq!(rewritten.as_deref(), Ok(expected), "{target} without {matched} behind {replacement}");
         }
         for target in ["/chat..", "/chat../x", "/chat.%2e;x/y", "/chat."] {
             for replacement in ["/", "/v2", "/v2/"] {
-                let rewritten = rewrite(target, "/chat".len(), replacement);
+                let rewritten = rewrite(target, "/chat".len(), replacement, true);
                 assert_eq!(rewritten.map_err(|fault| fault.status), Err(400), "{target} behind {replacement}");
             }
         }

@@ -8,7 +8,8 @@ mod requests;
 use super::*;
 use crate::proto::http::{Fault, HeadLimits};
 
-const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, headers_max: 20, target_bytes_max: 256 };
+const LIMITS: HeadLimits =
+    HeadLimits { head_bytes_max: 4096, header_bytes_max: 4096, headers_max: 20, target_bytes_max: 256 };
 
 /// The sample handshake of RFC 6455, 1.3.
 const GOOD: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::config::{Config, HeaderMatch, HostMatch, PathMatch, Route};
+use crate::config::{Config, HeaderMatch, HostMatch, PathMatch, Paths, Route, ValueMatch};
+use crate::proto::upgrade::{normal_form, raw_len};
 
 /// All routes, the most specific first, and an index over their hosts: routes are ranked by host before anything else, so
 /// those of the exact host, of each suffix and of any host are asked one group after the other.
@@ -13,11 +14,15 @@ pub struct Router {
     exact: HashMap<String, Vec<u32>>,
     suffixes: HashMap<String, Vec<u32>>,
     any: Vec<u32>,
+    /// Dots of the suffix that has most of them: no more of a host's are looked at.
+    suffix_dots_max: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
     route: Route,
+    /// Paths that a backend may read as others are refused.
+    strict: bool,
     /// Numbers in the config. Empty: all.
     listeners: Vec<usize>,
 }
@@ -27,8 +32,8 @@ pub trait Asked {
     /// In lower case, without port and without a dot at the end.
     fn host_name(&self) -> Cow<'_, str>;
     fn path(&self) -> &str;
-    /// Whether there is such a line, with this value if one is wanted.
-    fn has_header(&self, name: &str, value: Option<&str>) -> bool;
+    /// Whether there is such a line, with such a value.
+    fn has_header(&self, name: &str, value: &ValueMatch) -> bool;
     fn offers_subprotocol(&self, name: &str) -> bool;
 }
 
@@ -37,22 +42,41 @@ impl Router {
     pub fn new(config: &Config) -> Self {
         let rest = config.default_pool.map(|pool| Route::catch_all("default", pool, config));
         let number = |name: &String| config.listeners.iter().position(|listener| listener.name == *name);
-        let entry = |route: Route| Entry { listeners: route.listeners.iter().filter_map(number).collect(), route };
+        let entry = |route: Route| Entry {
+            listeners: route.listeners.iter().filter_map(number).collect(),
+            strict: route.paths.map_or_else(|| guards_paths(&config.routes, &route), |paths| paths == Paths::Strict),
+            route,
+        };
         let mut router = Router {
             routes: config.routes.iter().cloned().chain(rest).map(entry).collect(),
             exact: HashMap::new(),
             suffixes: HashMap::new(),
             any: Vec::new(),
+            suffix_dots_max: 0,
         };
-        for (number, entry) in router.routes.iter().enumerate() {
-            let group = match &entry.route.host {
-                HostMatch::Exact(host) => router.exact.entry(host.clone()).or_default(),
-                HostMatch::Suffix(suffix) => router.suffixes.entry(suffix.clone()).or_default(),
-                HostMatch::Any => &mut router.any,
-            };
-            group.push(number as u32);
+        // Among those of one host the file's order decides where nothing else does, and so does the sort.
+        let mut order: Vec<usize> = (0..router.routes.len()).collect();
+        order.sort_by_cached_key(|number| router.routes[*number].route.rank_within_host());
+        for number in order {
+            for host in &router.routes[number].route.hosts {
+                let group = match host {
+                    HostMatch::Exact(host) => router.exact.entry(host.clone()).or_default(),
+                    HostMatch::Suffix(suffix) => {
+                        let dots = suffix.bytes().filter(|byte| *byte == b'.').count();
+                        router.suffix_dots_max = router.suffix_dots_max.max(dots);
+                        router.suffixes.entry(suffix.clone()).or_default()
+                    }
+                    HostMatch::Any => &mut router.any,
+                };
+                group.push(number as u32);
+            }
         }
         router
+    }
+
+    /// Whether this route refuses paths that a backend may read as others.
+    pub fn is_strict(&self, number: u32) -> bool {
+        self.routes[number as usize].strict
     }
 
     pub fn len(&self) -> usize {
@@ -74,12 +98,14 @@ impl Router {
         let host = &*host;
         let exact = self.exact.get(host).into_iter();
         // From the longest suffix to the shortest. A name without anything before the first dot has none.
-        let suffixes =
-            host.match_indices('.').filter(|(at, _)| *at > 0).filter_map(|(at, _)| self.suffixes.get(&host[at..]));
+        let first = host.rmatch_indices('.').take(self.suffix_dots_max).last().map_or(host.len(), |(at, _)| at);
+        let dots = host[first..].match_indices('.').map(|(at, _)| first + at).filter(|at| *at > 0);
+        let suffixes = dots.filter_map(|at| self.suffixes.get(&host[at..]));
+        let path = normal_form(asked.path());
         exact.chain(suffixes).chain([&self.any]).flatten().find_map(|&number| {
             let entry = &self.routes[number as usize];
-            let matched = entry.route.path.matched(asked.path())?;
-            entry.takes(asked, listener).then_some((number, matched))
+            let matched = entry.route.path.matched(&path)?;
+            entry.takes(asked, listener).then(|| (number, raw_len(asked.path(), matched)))
         })
     }
 }
@@ -88,13 +114,20 @@ impl Entry {
     fn takes(&self, asked: &impl Asked, listener: Option<usize>) -> bool {
         let Route { headers, subprotocol, listeners, .. } = &self.route;
         (listeners.is_empty() || listener.is_some_and(|listener| self.listeners.contains(&listener)))
-            && headers.iter().all(|HeaderMatch { name, value }| asked.has_header(name, value.as_deref()))
+            && headers.iter().all(|HeaderMatch { name, value }| asked.has_header(name, value))
             && subprotocol.as_ref().is_none_or(|name| asked.offers_subprotocol(name))
     }
 }
 
+/// A path that is read in two ways could get around a condition on paths: of this route, or of another one that takes the
+/// same hosts.
+fn guards_paths(routes: &[Route], route: &Route) -> bool {
+    let overlaps = |other: &Route| route.hosts.iter().any(|host| other.hosts.iter().any(|other| host.overlaps(other)));
+    routes.iter().any(|other| other.path != PathMatch::Any && overlaps(other))
+}
+
 impl PathMatch {
-    /// How many bytes of this path it matches; `None` if it does not.
+    /// How many bytes of this path, in its normal form, it matches; `None` if it does not.
     fn matched(&self, path: &str) -> Option<usize> {
         let prefix = match self {
             PathMatch::Any => return Some(0),
@@ -129,8 +162,8 @@ mod tests {
             self.path
         }
 
-        fn has_header(&self, name: &str, value: Option<&str>) -> bool {
-            self.headers.iter().any(|header| header.0 == name && value.is_none_or(|value| value == header.1))
+        fn has_header(&self, name: &str, value: &ValueMatch) -> bool {
+            self.headers.iter().any(|header| header.0 == name && value.takes(header.1.as_bytes()))
         }
 
         fn offers_subprotocol(&self, name: &str) -> bool {
@@ -178,9 +211,9 @@ mod tests {
         let router = router(
             vec![
                 |_| {},
-                |route| route.host = HostMatch::Suffix(".example".into()),
-                |route| route.host = HostMatch::Suffix(".a.example".into()),
-                |route| route.host = HostMatch::Exact("a.example".into()),
+                |route| route.hosts = vec![HostMatch::Suffix(".example".into())],
+                |route| route.hosts = vec![HostMatch::Suffix(".a.example".into())],
+                |route| route.hosts = vec![HostMatch::Exact("a.example".into())],
             ],
             false,
         );
@@ -229,8 +262,8 @@ mod tests {
         let router = router(
             vec![
                 |route| route.path = PathMatch::Exact("/chat".into()),
-                |route| route.host = HostMatch::Exact("a.example".into()),
-                |route| route.headers = vec![HeaderMatch { name: "X".into(), value: None }],
+                |route| route.hosts = vec![HostMatch::Exact("a.example".into())],
+                |route| route.headers = vec![HeaderMatch { name: "X".into(), value: ValueMatch::Any }],
             ],
             false,
         );
@@ -244,7 +277,7 @@ mod tests {
     fn every_condition_must_hold() {
         let router = router(
             vec![
-                |route| route.headers = vec![HeaderMatch { name: "X".into(), value: Some("1".into()) }],
+                |route| route.headers = vec![HeaderMatch { name: "X".into(), value: ValueMatch::Exact("1".into()) }],
                 |route| route.subprotocol = Some("v2".into()),
                 |route| {
                     route.subprotocol = Some("v2".into());
@@ -268,5 +301,61 @@ mod tests {
         let exact: fn(&mut Route) = |route| route.path = PathMatch::Exact("/x".into());
         assert_eq!(found(&router(vec![exact], false), &ASKED, None), None);
         expect(&router(vec![exact], true), &ASKED, "default");
+    }
+
+    #[test]
+    fn field_a01_no_more_labels_are_looked_up_than_suffixes_have() {
+        let router = router(vec![|route| route.hosts = vec![HostMatch::Suffix(".b.example".into())]], true);
+        assert_eq!(router.suffix_dots_max, 2);
+        let taken = |host: &'static str| router.find(&Request { host, ..ASKED }, None).unwrap().0;
+        for host in ["a.b.example", "x.a.b.example", "a.b.example.b.example", ".b.example.b.example"] {
+            assert_eq!(taken(host), 0, "{host}");
+        }
+        for host in ["b.example", ".b.example", "a.b.example.x", "ab.example", "example", ""] {
+            assert_eq!(taken(host), 1, "{host}");
+        }
+    }
+
+    #[test]
+    fn field_b05_a_route_of_several_hosts_has_its_rank_with_each() {
+        let router = router(
+            vec![
+                |route| {
+                    route.hosts = vec![HostMatch::Exact("a.example".into()), HostMatch::Any];
+                },
+                |route| route.path = PathMatch::Segments("/chat".into()),
+            ],
+            false,
+        );
+        let taken =
+            |host: &'static str, path: &'static str| router.find(&Request { host, path, ..ASKED }, None).unwrap().0;
+        assert_eq!([taken("a.example", "/chat"), taken("b.example", "/chat"), taken("b.example", "/")], [0, 1, 0]);
+    }
+
+    #[test]
+    fn field_r01_paths_are_guarded_where_there_is_something_to_get_around() {
+        let strict = |edits: Vec<fn(&mut Route)>| {
+            let router = router(edits, true);
+            (0..router.len() as u32).map(|number| router.is_strict(number)).collect::<Vec<_>>()
+        };
+        let host = |route: &mut Route| route.hosts = vec![HostMatch::Exact("a.example".into())];
+        assert_eq!(strict(vec![]), [false]);
+        assert_eq!(strict(vec![host]), [false, false]);
+        assert_eq!(strict(vec![|route| route.path = PathMatch::Exact("/admin".into())]), [true, true]);
+        assert_eq!(
+            strict(vec![
+                |route| {
+                    route.hosts = vec![HostMatch::Exact("a.example".into())];
+                    route.path = PathMatch::Prefix("/admin".into());
+                },
+                |route| route.hosts = vec![HostMatch::Exact("b.example".into())],
+                |route| route.hosts = vec![HostMatch::Suffix(".example".into())],
+                |route| {
+                    route.hosts = vec![HostMatch::Suffix(".example".into())];
+                    route.paths = Some(Paths::AsIs);
+                },
+            ]),
+            [true, false, true, false, true]
+        );
     }
 }

@@ -97,10 +97,6 @@ fn h16_to_h22_targets() {
         "server.example.com:80",
         "*",
         "chat",
-        "/a/../b",
-        "//a",
-        "/%2e%2e/",
-        "/a%2f..",
         "/%00",
         "/a#b",
         "/a\"b",
@@ -113,6 +109,11 @@ fn h16_to_h22_targets() {
         "/é",
     ] {
         refused(but(GOOD, "/chat", target), 400);
+    }
+    // What a backend may read as another path: for the route to judge.
+    for target in ["/a/../b", "//a", "/%2e%2e/", "/a%2f.."] {
+        assert!(forwarded(&but(GOOD, "/chat", target), &[]).starts_with(&format!("GET {target} HTTP/1.1\r\n")));
+        assert_eq!(ambiguity(target).map(|fault| fault.status), Some(400), "{target}");
     }
     refused(but(GOOD, "/chat ", ""), 400);
     refused(but(GOOD, "/chat", ""), 400);

@@ -1,0 +1,114 @@
+//! What ejection and the circuit breaker hear of a session, and the log of them.
+
+use super::session::Session;
+use super::shared::{Context, millis};
+use super::table::breaker::Change;
+use super::table::{Pool, eject};
+
+/// Whose failure it is that a handshake has met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Backend,
+    /// A request of another kind may fare better: counts if many clients meet it.
+    Request,
+    /// It comes from what this client wants or offers, and says nothing about the backend.
+    Offer,
+}
+
+impl Session {
+    /// The backend has shown that it is not well.
+    pub fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        let random = cx.shared.random();
+        let Some(number) = self.backend_number else { return };
+        let ejected = eject::failed(self.policy().pool().1, number, cx.now, random);
+        self.tell_failure(ejected, error, cx);
+    }
+
+    /// The backend has failed this client, perhaps for what this client has sent. Returns whether so many others meet the
+    /// same that it is the backend's.
+    fn backend_suspected(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) -> bool {
+        let random = cx.shared.random();
+        let Some(number) = self.backend_number else { return false };
+        let client = eject::client_of(self.client_ip);
+        let suspicion = eject::suspected(self.policy().pool().1, number, client, cx.now, random);
+        if suspicion.is_widespread {
+            self.tell_failure(suspicion.ejected, error, cx);
+        }
+        suspicion.is_widespread
+    }
+
+    /// The handshake has failed at its backend, after the connect.
+    pub fn handshake_failed(&mut self, failure: Failure, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        let is_the_backends = match failure {
+            Failure::Backend => {
+                self.backend_failed(error, cx);
+                true
+            }
+            Failure::Request => self.backend_suspected(error, cx),
+            Failure::Offer => false,
+        };
+        match is_the_backends {
+            true => self.handshake_judged(false, cx),
+            false => self.withdraw_probe(),
+        }
+    }
+
+    /// It has dropped a session, which may have been the client's doing. One that it drops at once is a failure if it does
+    /// so to many.
+    pub fn backend_left(&mut self, dropped: bool, cx: &mut Context<'_>) {
+        let early = self.policy().pool().1.config.eject.early_close.map(millis);
+        if dropped && early.is_some_and(|early| cx.now < self.opened_at.saturating_add(early)) {
+            self.backend_suspected(&"it dropped a session soon after the handshake", cx);
+        }
+    }
+
+    fn tell_failure(&self, ejected: Option<u64>, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
+        let Some(member) = self.backend() else { return };
+        let (pool, backend) = (&*self.policy().pool().1.config.name, &*member.name);
+        let is_news = member.state.failure_is_news(cx.now);
+        match ejected {
+            Some(ms) => {
+                cx.shared.metrics.ejections.add(1);
+                tracing::warn!(pool, backend, %error, "backend is ejected for {ms} ms");
+            }
+            None if is_news => tracing::warn!(pool, backend, %error, "backend fails"),
+            None => {}
+        }
+    }
+
+    /// It has answered, and well.
+    pub fn backend_answered(&mut self, cx: &mut Context<'_>) {
+        let Some(number) = self.backend_number else { return };
+        let pool = self.policy().pool().1;
+        let member = &pool.members[usize::from(number)];
+        eject::succeeded(pool, number, eject::client_of(self.client_ip), cx.now);
+        if member.state.answer_is_news(cx.now) {
+            tracing::info!(pool = pool.config.name, backend = &*member.name, "backend answers again");
+        }
+    }
+
+    /// The handshake is over, for the pool's circuit breaker: once for each that was admitted.
+    pub fn handshake_judged(&mut self, good: bool, cx: &mut Context<'_>) {
+        self.probe = false;
+        let pool = self.policy().pool().1;
+        tell(pool, pool.state.breaker.report(&pool.config.breaker, good, cx.now));
+    }
+
+    /// The handshake is over, and nobody has learnt anything about the pool.
+    pub fn withdraw_probe(&mut self) {
+        if std::mem::take(&mut self.probe) {
+            self.policy().pool().1.state.breaker.withdraw();
+        }
+    }
+}
+
+fn tell(pool: &Pool, change: Option<Change>) {
+    let name = &pool.config.name;
+    match change {
+        None => {}
+        Some(Change::Opened) => {
+            tracing::warn!(pool = name, "circuit breaker opens for {:?}", pool.config.breaker.open);
+        }
+        Some(Change::Closed) => tracing::info!(pool = name, "circuit breaker closes"),
+    }
+}
