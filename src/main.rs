@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use ringway::config::{self, Address, Config, Flags, Target};
 use ringway::control::demo::Demo;
 use ringway::control::{self, Source, logs};
+use ringway::worker;
 use tracing::{error, info};
 
 #[global_allocator]
@@ -85,6 +86,9 @@ fn run(args: RunArgs) -> Result<ExitCode, String> {
     if args.test_print {
         print(&config::print(&config))
     } else if args.test {
+        if let Some(warning) = worker::shortfall(&config) {
+            let _ = writeln!(io::stderr(), "{name}: warning: {warning}");
+        }
         print(&format!("{name}: ok\n"))
     } else {
         relay(config, source, &name, None)

@@ -44,6 +44,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Turns of the loop. One that stands still while the worker is woken has a worker that hangs.
+    turns,
     /// Sockets accepted from clients.
     accepted,
     /// Clients answered with a status other than 101 by Ringway itself.

@@ -13,6 +13,7 @@
 //! ```
 
 mod error;
+mod stall;
 #[cfg(test)]
 mod tests;
 
@@ -31,8 +32,9 @@ use crate::op::{Completion, Op};
 use crate::relay::table::Table;
 use crate::relay::{Leave, ListenerId, Relay};
 
-pub use crate::io::{Change as ListenerChange, ListenError};
+pub use crate::io::{Change as ListenerChange, ListenError, probe, shortfall};
 pub use error::{StartError, WorkerError};
+use stall::{Look, Stops, Watchdog};
 
 /// What the control plane may ask of the workers.
 #[derive(Clone, Debug)]
@@ -72,6 +74,7 @@ struct Worker {
     waker: Waker,
     passing: Passing,
     metrics: Arc<Metrics>,
+    watchdog: Watchdog,
 }
 
 impl Workers {
@@ -81,8 +84,10 @@ impl Workers {
         let config = &table.config;
         let features = io::probe()?;
         let plan = io::plan(config)?;
-        let cpus = config.cpus.clone().unwrap_or_else(io::cpus);
-        let count = config.workers.unwrap_or(cpus.len()).max(1);
+        if let Some(warning) = io::shortfall(config) {
+            tracing::warn!("{warning}");
+        }
+        let Placement { cpus, count, must_pin } = Placement::of(config);
         let mut listeners = Listeners::new(count);
         let bound = listeners.prepare(&config.listeners, &config.tcp)?;
         io::report(features, &plan);
@@ -91,9 +96,9 @@ impl Workers {
         let herald = Builder::new().name("herald".into()).spawn(move || ends.into_iter().for_each(exited))?;
         let mut launch = Launch::default();
         for index in 0..count {
-            let cpu = cpus[index % cpus.len()];
+            let cpu = cpus.get(index % cpus.len().max(1)).copied();
             let (metrics, ended) = (Arc::default(), ended.clone());
-            launch.spawn(Core { index, cpu, plan, features, table: table.clone(), metrics, ended })?;
+            launch.spawn(Core { index, cpu, must_pin, plan, features, table: table.clone(), metrics, ended })?;
         }
         listeners.change(bound);
         let workers = launch.go(|workers| adopt(workers, table, &mut listeners))?;
@@ -140,6 +145,25 @@ impl Workers {
         }
     }
 
+    /// To be called about once a second: tells of a worker whose loop does not turn, and that it does again.
+    pub fn look_after(&mut self) {
+        for (index, worker) in self.workers.iter_mut().enumerate().filter(|(_, worker)| !worker.thread.is_finished()) {
+            let turns = worker.metrics.turns.get();
+            match worker.watchdog.look(turns) {
+                Some(Look::Hangs(seconds)) => {
+                    tracing::error!(
+                        worker = index,
+                        "its loop has not turned for {seconds} s; its sessions stand still"
+                    );
+                }
+                Some(Look::Turns(seconds)) => tracing::info!(worker = index, "its loop turns again, after {seconds} s"),
+                None => {}
+            }
+            // One that has nothing to do turns only if it is woken.
+            worker.waker.wake();
+        }
+    }
+
     pub fn metrics(&self) -> Totals {
         Totals::of(self.workers.iter().map(|worker| &*worker.metrics))
     }
@@ -158,6 +182,36 @@ impl Workers {
         }
         debug_assert!(heralded.is_ok(), "the `exited` callback panicked");
         Ok(())
+    }
+}
+
+/// How many workers there are, and where they run.
+struct Placement {
+    /// In turn; empty: wherever the kernel likes.
+    cpus: Vec<usize>,
+    count: usize,
+    must_pin: bool,
+}
+
+impl Placement {
+    fn of(config: &Config) -> Self {
+        if let Some(cpus) = &config.cpus {
+            return Placement {
+                count: config.workers.unwrap_or(cpus.len()).max(1),
+                cpus: cpus.clone(),
+                must_pin: true,
+            };
+        }
+        let cpus = io::cpus();
+        // The standard library knows the quotas of control groups, of every one above this process.
+        let allowed = std::thread::available_parallelism().map_or(cpus.len(), usize::from).clamp(1, cpus.len().max(1));
+        let count = config.workers.unwrap_or(allowed).max(1);
+        // A quota is spent on whatever CPU: pinned, two that share one would leave another idle.
+        let has_quota = allowed < cpus.len();
+        if has_quota {
+            tracing::info!(cpus = cpus.len(), allowed, workers = count, "a CPU quota rules; workers are not pinned");
+        }
+        Placement { cpus: if has_quota { Vec::new() } else { cpus }, count, must_pin: false }
     }
 }
 
@@ -214,7 +268,7 @@ impl Launch {
                 _ => Ok(()), // it or another worker could not start
             }
         })?;
-        self.workers.push(Worker { thread, mailbox, waker, passing, metrics });
+        self.workers.push(Worker { thread, mailbox, waker, passing, metrics, watchdog: Watchdog::default() });
         self.gates.push(Gate { ready, go, _passed: passed });
         Ok(())
     }
@@ -250,7 +304,10 @@ impl Drop for Launch {
 /// What a worker's thread is given.
 struct Core {
     index: usize,
-    cpu: usize,
+    /// `None`: the kernel chooses.
+    cpu: Option<usize>,
+    /// The config names the CPUs: then another one is none of them.
+    must_pin: bool,
     table: Arc<Table>,
     plan: Plan,
     features: Features,
@@ -260,7 +317,13 @@ struct Core {
 
 impl Core {
     fn set_up(&self, keep: [RawFd; 2]) -> Result<(Ring, Passed), SetupError> {
-        io::pin(self.cpu)?;
+        if let Some(cpu) = self.cpu {
+            match io::pin(cpu) {
+                Err(error) if self.must_pin => return Err(error),
+                Err(error) if self.index == 0 => tracing::warn!("workers are not pinned: {error}"),
+                Err(_) | Ok(()) => {}
+            }
+        }
         let mut own = io::private_table(&keep)?.into_iter();
         let mut next = || own.next().expect("as many as were kept");
         let (wake, passed) = (next(), next());
@@ -279,6 +342,7 @@ impl Core {
         let seed = std::hash::RandomState::new().build_hasher().finish();
         let mut relay = Relay::new(table, plan, metrics.clone(), seed);
         let mut ops: Vec<Op> = Vec::with_capacity(256);
+        let mut stops = Stops::new(Instant::now());
         obey(letters, passed, &mut relay, &mut ring, Instant::now(), &mut ops);
         let _ = serves.send(Ok(())); // who does not wait for it needs no answer
         loop {
@@ -286,23 +350,66 @@ impl Core {
             if relay.is_drained() {
                 break;
             }
-            ring.submit_and_wait(relay.poll_timeout())?; // 2. the only system call
-            let now = Instant::now();
-            let mut woken = false;
-            while let Some(completion) = ring.next() {
-                woken |= matches!(completion, Completion::Woken);
-                relay.handle(completion, now, &mut ops); // 3. what the kernel answered, a bounded batch
+            let due = stops.due(relay.poll_timeout());
+            ring.submit_and_wait(due)?; // 2. the only system call
+            let mut now = Instant::now();
+            let mut woken = handle(&mut ring, &mut relay, now, &mut ops).woken; // 3. what the kernel answered, a bounded batch
+            if stops.has_stopped(due, now) {
+                (now, woken) = catch_up(&mut ring, &mut relay, &mut ops, woken)?;
             }
             if woken {
                 obey(letters, passed, &mut relay, &mut ring, now, &mut ops);
             }
-            relay.handle_timeout(now, &mut ops); // 4. deadlines last: progress above may have met them
+            match stops.may_expire(now) {
+                true => relay.handle_timeout(now, &mut ops), // 4. deadlines last: progress above may have met them
+                false => relay.flush(now, &mut ops),
+            }
+            metrics.turns.add(1);
             publish(&metrics, &ring);
         }
         publish(&metrics, &ring);
         account(index, &metrics, ring.leases());
         Ok(())
     }
+}
+
+/// What one batch of completions was.
+struct Batch {
+    is_empty: bool,
+    woken: bool,
+}
+
+fn handle(ring: &mut Ring, relay: &mut Relay, now: Instant, ops: &mut Vec<Op>) -> Batch {
+    let mut batch = Batch { is_empty: true, woken: false };
+    while let Some(completion) = ring.next() {
+        batch.is_empty = false;
+        batch.woken |= matches!(completion, Completion::Woken);
+        relay.handle(completion, now, ops);
+    }
+    batch
+}
+
+/// Takes in all that has come while the worker did not run: the kernel hands it over in small batches.
+fn catch_up(
+    ring: &mut Ring,
+    relay: &mut Relay,
+    ops: &mut Vec<Op>,
+    mut woken: bool,
+) -> Result<(Instant, bool), std::io::Error> {
+    const BATCHES_MAX: usize = 10_000;
+    let mut now = Instant::now();
+    for _ in 0..BATCHES_MAX {
+        relay.flush(now, ops);
+        ring.push(ops.drain(..));
+        ring.submit_and_wait(Some(now))?;
+        now = Instant::now();
+        let batch = handle(ring, relay, now, ops);
+        woken |= batch.woken;
+        if batch.is_empty {
+            break;
+        }
+    }
+    Ok((now, woken))
 }
 
 fn obey(

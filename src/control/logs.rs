@@ -38,8 +38,10 @@ pub fn start(level: LogLevel) -> Logs {
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).thread_name("logs");
     let (writer, guard) = queue.finish(stderr());
     let dropped = writer.error_counter();
-    let format =
-        tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(stderr().is_terminal()).with_target(false);
+    // no-color.org: "when present and not an empty string (regardless of its value), prevents the addition of ANSI color".
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let ansi = stderr().is_terminal() && !no_color;
+    let format = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi).with_target(false);
     let (targets, handle) = reload::Layer::new(targets(level));
     tracing_subscriber::registry().with(targets).with(format).init();
     Logs { guard, dropped, level: Level(handle) }

@@ -20,7 +20,7 @@ use tracing::info;
 use crate::config::Config;
 use crate::metrics::Totals;
 use crate::relay::table::Table;
-use crate::worker::{Command, StartError, Workers};
+use crate::worker::{self, Command, StartError, Workers};
 use demo::Demo;
 use logs::Level;
 use signals::Signals;
@@ -63,6 +63,8 @@ impl std::error::Error for ControlError {}
 ///
 /// The order before it: [`hold`] the signals, start the logs.
 pub fn run(config: Config, source: Source, level: Level, held: Held, demo: Option<Demo>) -> Result<(), ControlError> {
+    // First, as it says what forbids io_uring and what mends that: the control plane's own ring would only say no.
+    worker::probe().map_err(|error| ControlError::Start(error.into()))?;
     let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(ControlError::Runtime)?;
     let epoch = std::time::Instant::now();
     let secret = secret().map_err(ControlError::Secret)?;

@@ -134,12 +134,13 @@ impl<'a> Supervisor<'a> {
                 _ = watch.tick() => {
                     self.free_older();
                     self.look_at_file();
+                    self.workers.look_after();
                 }
                 exited = exits.recv() => match exited {
                     Some(worker) if self.phase == Phase::Serving => {
-                        error!("worker {worker} ended unasked; stopping the others");
+                        error!("worker {worker} ended unasked; its sessions are lost, those of the others are drained");
                         result = Err(ControlError::WorkerEnded(worker));
-                        self.enter(Phase::Stopping);
+                        self.enter(Phase::Draining);
                     }
                     Some(_) => (),
                     None => return result,
@@ -157,7 +158,10 @@ impl<'a> Supervisor<'a> {
 
     fn obey(&mut self, signal: Signal) {
         let next = signals::meaning(self.phase, signal);
-        info!("{signal}: {}", signals::describe(signal, self.phase, next));
+        match (signal, signals::describe(signal, self.phase, next)) {
+            (Signal::Meaningless(_), what) => warn!("{signal}: {what}"),
+            (_, what) => info!("{signal}: {what}"),
+        }
         if signal == Signal::Hangup && self.phase == Phase::Serving {
             return self.load();
         }

@@ -53,6 +53,20 @@ pub fn plan(config: &Config) -> Result<Plan, SetupError> {
     plan_for(config, nofile).ok_or_else(|| SetupError::nofile(std::io::Error::from_raw_os_error(libc::EMFILE)))
 }
 
+/// What the config asks for and RLIMIT_NOFILE does not allow, with what mends it.
+pub fn shortfall(config: &Config) -> Option<String> {
+    let wanted = config.limits.sessions_max?;
+    let nofile = thread::raise_nofile().ok()?;
+    let allowed = plan_for(config, nofile).map_or(0, |plan| plan.sessions_max);
+    let needed = 2 * wanted + RESERVE + config.listeners.len() + REFUSALS_MAX;
+    (wanted > allowed).then(|| {
+        format!(
+            "limits.sessions_max is {wanted}, but RLIMIT_NOFILE is {nofile}, which allows {allowed} sessions of a worker; \
+             `ulimit -n {needed}` before starting, or LimitNOFILE={needed} in the systemd unit"
+        )
+    })
+}
+
 fn plan_for(config: &Config, nofile: u64) -> Option<Plan> {
     let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
     let reserve = RESERVE + config.listeners.len() + REFUSALS_MAX;

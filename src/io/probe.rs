@@ -154,7 +154,7 @@ impl fmt::Display for SetupError {
 /// The likely cause, and what mends it.
 fn advice(step: Step, errno: i32, host: &Host) -> Option<(String, String)> {
     let (cause, fix) = match (step, errno) {
-        (Step::Ring | Step::Buffers, libc::EPERM) => return Some(refused(host)),
+        (Step::Ring | Step::Buffers, libc::EPERM | libc::EACCES) => return Some(refused(host)),
         (Step::Ring | Step::Buffers, libc::ENOSYS) => (
             format!("kernel {} has no io_uring, or a sandbox such as gVisor hides it", host.kernel),
             "run on Linux 6.1 or later with CONFIG_IO_URING, and not inside gVisor".into(),
@@ -234,6 +234,7 @@ mod tests {
             (Step::Ring, libc::EPERM, Some(1), &["CAP_SYS_ADMIN", "kernel.io_uring_group"]),
             (Step::Ring, libc::EPERM, Some(0), &["seccomp", "--security-opt"]),
             (Step::Ring, libc::EPERM, None, &["seccomp", "Docker"]),
+            (Step::Ring, libc::EACCES, None, &["seccomp", "Docker"]),
             (Step::Ring, libc::ENOSYS, None, &["5.15.0", "gVisor"]),
             (Step::Ring, libc::EINVAL, None, &["5.15.0 is older than 6.1"]),
             (Step::Ring, libc::ENOMEM, None, &["RLIMIT_MEMLOCK (65536)", "ulimit -l"]),

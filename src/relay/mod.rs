@@ -184,6 +184,20 @@ impl Relay {
 
     /// Lets deadlines come, and asks for everything that this batch has made necessary.
     pub fn handle_timeout(&mut self, now: Instant, ops: &mut Vec<Op>) {
+        self.expire(now, ops);
+        self.flush(now, ops);
+    }
+
+    /// Asks for everything that this batch has made necessary, and lets no deadline come: for a worker that has not run for
+    /// some time, and does not know yet what has come meanwhile.
+    pub fn flush(&mut self, now: Instant, ops: &mut Vec<Op>) {
+        self.set_clock(now);
+        self.feed_starved(ops);
+        self.settle(ops);
+        self.admit_waiting(ops);
+    }
+
+    fn expire(&mut self, now: Instant, ops: &mut Vec<Op>) {
         self.set_clock(now);
         while let Some(index) = self.shared.timers.pop(self.now) {
             let (session, mut cx) = self.enter(index, ops);
@@ -200,9 +214,6 @@ impl Relay {
         if self.drain_until <= self.now {
             self.terminate_all(ops);
         }
-        self.feed_starved(ops);
-        self.settle(ops);
-        self.admit_waiting(ops);
     }
 
     /// When `handle_timeout` is due, if nothing happens before.

@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use socket2::SockAddr;
 use tokio::sync::Semaphore;
@@ -20,10 +20,35 @@ use super::task::{Task, random};
 use crate::config::{Check, Health};
 use crate::relay::table::state::{BackendState, Checked, PoolState};
 use crate::relay::table::{Member, Pool, Table};
+use probe::Failed;
 use state::{Judge, Muffler};
 
 /// Checks under way at a time: each holds a descriptor. More of them wait for their turn, and their timeout waits too.
 const UNDER_WAY_MAX: usize = 512;
+/// So many of them are of one pool.
+const POOL_UNDER_WAY_MAX: usize = 128;
+
+/// Tells of checks that this machine has not let happen, which may be all of them at once: a line now and then, with how many
+/// there were.
+#[derive(Debug, Default)]
+struct MachineLog {
+    quiet_until: AtomicU64,
+    untold: AtomicU32,
+}
+
+impl MachineLog {
+    const QUIET_MS: u64 = 10_000;
+
+    /// `Some`: tell it, and how many were left out since the last time.
+    fn tell(&self, now_ms: u64) -> Option<u32> {
+        if now_ms < self.quiet_until.load(Relaxed) {
+            self.untold.fetch_add(1, Relaxed);
+            return None;
+        }
+        self.quiet_until.store(now_ms + Self::QUIET_MS, Relaxed);
+        Some(self.untold.swap(0, Relaxed))
+    }
+}
 
 /// A backend has got another verdict.
 #[derive(Clone, Debug)]
@@ -38,6 +63,9 @@ pub struct Change {
 pub struct Checks {
     changed: UnboundedSender<Change>,
     slots: Arc<Semaphore>,
+    /// Of each pool, by the address of its state: a pool whose backends all hang leaves slots to the others.
+    pool_slots: HashMap<usize, Arc<Semaphore>>,
+    machine_log: Arc<MachineLog>,
     /// By the address of the backend's state. A state belongs to one address in one pool, and cannot move while `Running`
     /// holds it.
     running: HashMap<usize, Running>,
@@ -65,7 +93,8 @@ struct Subject {
 impl Checks {
     /// Tells `changed` of every new verdict.
     pub fn new(changed: UnboundedSender<Change>) -> Self {
-        Checks { changed, slots: Arc::new(Semaphore::new(UNDER_WAY_MAX)), running: HashMap::new() }
+        let slots = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+        Checks { changed, slots, pool_slots: HashMap::new(), machine_log: Arc::default(), running: HashMap::new() }
     }
 
     /// Checks the backends of this table from now on, and no others. Checks that stay the same go on undisturbed.
@@ -90,6 +119,8 @@ impl Checks {
             }
         }
         before.into_values().for_each(Running::stop);
+        let pools: Vec<usize> = table.pools.iter().map(|pool| Arc::as_ptr(&pool.state) as usize).collect();
+        self.pool_slots.retain(|pool, _| pools.contains(pool));
         self.start(starting, table.epoch);
     }
 
@@ -118,7 +149,11 @@ impl Checks {
                 pool_state: pool.state.clone(),
                 epoch,
             });
-            let task = Task::spawn(watch(subject.clone(), count, self.slots.clone(), self.changed.clone()));
+            let of_pool = self.pool_slots.entry(Arc::as_ptr(&pool.state) as usize);
+            let of_pool = of_pool.or_insert_with(|| Arc::new(Semaphore::new(POOL_UNDER_WAY_MAX))).clone();
+            let slots = [of_pool, self.slots.clone()];
+            let watch = watch(subject.clone(), count, slots, self.machine_log.clone(), self.changed.clone());
+            let task = Task::spawn(watch);
             self.running.insert(key, Running { subject, _task: task });
         }
     }
@@ -156,6 +191,9 @@ impl Subject {
             // 0 would mean that it has been there from the beginning.
             self.state.up_since.store(self.now_ms().max(1), Relaxed);
         }
+        if checked == Checked::Up {
+            self.state.was_up.store(true, Relaxed);
+        }
         self.state.set_checked(checked);
         self.pool_state.changed();
     }
@@ -172,19 +210,37 @@ impl Subject {
 }
 
 /// Checks one backend for ever.
-async fn watch(subject: Arc<Subject>, starting: usize, slots: Arc<Semaphore>, changed: UnboundedSender<Change>) {
+async fn watch(
+    subject: Arc<Subject>,
+    starting: usize,
+    [of_pool, of_all]: [Arc<Semaphore>; 2],
+    machine_log: Arc<MachineLog>,
+    changed: UnboundedSender<Change>,
+) {
     let health = &*subject.health;
-    let mut judge = Judge::new(subject.state.checked());
+    let mut judge = Judge::new(subject.state.checked(), subject.state.was_up.load(Relaxed));
     let mut muffler = Muffler::new(judge.verdict() == Checked::Down);
     sleep(state::first_delay(health.interval, starting, random())).await;
     loop {
         let next = Instant::now() + state::delay(health.interval, health.jitter_percent, random());
         let result = {
-            // Never closed.
-            let Ok(_slot) = slots.acquire().await else { return };
+            // Never closed. The pool's first: who waits for that holds none of the others'.
+            let Ok(_of_pool) = of_pool.acquire().await else { return };
+            let Ok(_slot) = of_all.acquire().await else { return };
             // Boxed, so that the thousands of tasks that wait need no room for what few are doing.
             Box::pin(probe::probe(&subject.address, health, random())).await
         };
+        if let Err(Failed::Machine(reason)) = &result {
+            if let Some(left_out) = machine_log.tell(subject.now_ms()) {
+                let (pool, backend) = (&*subject.pool, &*subject.name);
+                warn!(
+                    pool,
+                    backend, reason, left_out, "a health check has no result: this machine lacks what it needs"
+                );
+            }
+            sleep_until(next).await;
+            continue;
+        }
         let was = judge.verdict();
         let verdict = judge.judge(result.is_ok(), health.rise, health.fall);
         if let Some(checked) = verdict {
@@ -195,7 +251,11 @@ async fn watch(subject: Arc<Subject>, starting: usize, slots: Arc<Semaphore>, ch
         // That it is well at first is no change that anybody was to hear of.
         let (was_down, down) = (was == Checked::Down, judge.verdict() == Checked::Down);
         if let Some(left_out) = muffler.tell(down, was_down != down, subject.now_ms()) {
-            subject.log(down, result.err().as_deref().unwrap_or("checks failed"), left_out);
+            let reason = match &result {
+                Err(Failed::Unwell(reason) | Failed::Machine(reason)) => reason,
+                Ok(()) => "checks failed",
+            };
+            subject.log(down, reason, left_out);
         }
         sleep_until(next).await;
     }

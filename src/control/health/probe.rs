@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::config::{Check, Health};
+use crate::relay::table::state::is_lack;
 
 const USER_AGENT: &str = "ringway-health";
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -21,8 +22,34 @@ const HEADERS_MAX: usize = 128;
 /// A backend may greet before it answers a ping.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
-/// `Err`: why the backend is not well, in a few words.
-pub(super) async fn probe(address: &SockAddr, health: &Health, random: u64) -> Result<(), String> {
+/// Why a check has not found the backend well, in a few words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The backend has shown that it is not.
+    Unwell(String),
+    /// This machine has not let the check happen: that says nothing about the backend.
+    Machine(String),
+}
+
+impl From<&str> for Failed {
+    fn from(reason: &str) -> Self {
+        Failed::Unwell(reason.into())
+    }
+}
+
+impl From<String> for Failed {
+    fn from(reason: String) -> Self {
+        Failed::Unwell(reason)
+    }
+}
+
+type Checked<T> = Result<T, Failed>;
+
+/// A check that ends so much later than it was to has not been waiting, this process was stopped: by SIGSTOP, by a
+/// hypervisor, by a machine that was suspended.
+const STOPPED: Duration = Duration::from_secs(1);
+
+pub(super) async fn probe(address: &SockAddr, health: &Health, random: u64) -> Checked<()> {
     let within = Within { deadline: Instant::now() + health.timeout, patience: health.timeout };
     if let Some(address) = address.as_socket() {
         let stream = within.io("connection", TcpStream::connect(address)).await?;
@@ -42,7 +69,7 @@ async fn check(
     host: &str,
     within: Within,
     random: u64,
-) -> Result<(), String> {
+) -> Checked<()> {
     match health.check {
         Check::Off | Check::Tcp => Ok(()),
         Check::Http => http(stream, health, host, within).await,
@@ -68,14 +95,17 @@ struct Within {
 }
 
 impl Within {
-    async fn wait<T>(&self, what: &str, step: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    async fn wait<T>(&self, what: &str, step: impl Future<Output = Checked<T>>) -> Checked<T> {
         match timeout_at(self.deadline, step).await {
             Ok(result) => result,
-            Err(_) => Err(format!("no {what} within {:?}", self.patience)),
+            Err(_) if Instant::now() > self.deadline + STOPPED => {
+                Err(Failed::Machine("this process was stopped".into()))
+            }
+            Err(_) => Err(format!("no {what} within {:?}", self.patience).into()),
         }
     }
 
-    async fn io<T>(&self, what: &str, step: impl Future<Output = io::Result<T>>) -> Result<T, String> {
+    async fn io<T>(&self, what: &str, step: impl Future<Output = io::Result<T>>) -> Checked<T> {
         self.wait(what, async { step.await.map_err(|error| describe(&error)) }).await
     }
 }
@@ -85,7 +115,7 @@ async fn http(
     health: &Health,
     host: &str,
     within: Within,
-) -> Result<(), String> {
+) -> Checked<()> {
     let path = &health.path;
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nConnection: close\r\n\r\n");
@@ -97,12 +127,12 @@ async fn http(
     if (health.status_min..=health.status_max).contains(&u32::from(status)) {
         Ok(())
     } else {
-        Err(format!("answered {status}"))
+        Err(format!("answered {status}").into())
     }
 }
 
 /// The status of the final response. Interim ones before it are skipped.
-async fn read_status(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, String> {
+async fn read_status(stream: &mut (impl AsyncRead + Unpin)) -> Checked<u16> {
     let mut bytes = Vec::new();
     loop {
         match status(&bytes)? {
@@ -128,10 +158,10 @@ enum Status {
     Final(u16),
 }
 
-fn status(bytes: &[u8]) -> Result<Status, String> {
+fn status(bytes: &[u8]) -> Checked<Status> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
-    let parsed = response.parse(bytes).map_err(|_| "answered no HTTP".to_owned())?;
+    let parsed = response.parse(bytes).map_err(|_| Failed::from("answered no HTTP"))?;
     // The status is known before its line has ended, but only then it is sure that the line is one.
     Ok(match (response.code, parsed) {
         (Some(100 | 102..=199), httparse::Status::Complete(length)) => Status::Interim(length),
@@ -146,7 +176,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     health: &Health,
     host: &str,
     within: Within,
-) -> Result<WebSocketStream<S>, String> {
+) -> Checked<WebSocketStream<S>> {
     // The scheme only has to be one of a WebSocket; what is sent of the URI is its path.
     let request = Request::builder()
         .uri(format!("ws://localhost{}", health.path))
@@ -157,12 +187,12 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         .header("Sec-WebSocket-Version", "13")
         .header("Sec-WebSocket-Key", generate_key())
         .body(())
-        .map_err(|error| format!("cannot be asked: {error}"))?;
+        .map_err(|error| Failed::from(format!("cannot be asked: {error}")))?;
     let config =
         WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
     let shaken = async {
         client_async_with_config(request, stream, Some(config)).await.map_err(|error| match error {
-            Error::Http(response) => format!("answered {}", response.status().as_u16()),
+            Error::Http(response) => format!("answered {}", response.status().as_u16()).into(),
             error => explain(&error),
         })
     };
@@ -171,7 +201,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Until the pong that answers this ping.
-async fn ping(socket: &mut WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>, random: u64) -> Result<(), String> {
+async fn ping(socket: &mut WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>, random: u64) -> Checked<()> {
     let payload = random.to_be_bytes();
     socket.send(Message::Ping(payload.to_vec().into())).await.map_err(|error| explain(&error))?;
     loop {
@@ -194,16 +224,19 @@ async fn leave(mut socket: WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>,
     let _ = within.wait("close", goodbye).await;
 }
 
-fn explain(error: &Error) -> String {
+fn explain(error: &Error) -> Failed {
     match error {
         Error::Io(error) => describe(error),
-        error => error.to_string(),
+        error => error.to_string().into(),
     }
 }
 
 /// As people say it, "connection refused", instead of with its number.
-fn describe(error: &io::Error) -> String {
-    match error.kind() {
+fn describe(error: &io::Error) -> Failed {
+    if is_lack(error) {
+        return Failed::Machine(error.to_string());
+    }
+    let reason = match error.kind() {
         // Of all that is done here, only the connect to a UNIX socket looks for something by its name.
         ErrorKind::NotFound => "no such socket".into(),
         ErrorKind::Other => error.to_string(),
@@ -212,7 +245,8 @@ fn describe(error: &io::Error) -> String {
             nameless if nameless == "uncategorized error" => error.to_string(),
             name => name,
         },
-    }
+    };
+    Failed::Unwell(reason)
 }
 
 #[cfg(test)]

@@ -15,17 +15,20 @@ const START_EACH: Duration = Duration::from_millis(1);
 ///   Unknown ------------> Up <-------------------------------> Down <---- Unknown
 ///                              `rise` good ones in a row           first bad
 /// ```
+///
+/// One that has never been up comes up with its first good check: it was not yet there when it was asked first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Judge {
     verdict: Checked,
+    was_up: bool,
     /// Results in a row that speak against it.
     against: u32,
 }
 
 impl Judge {
     /// Goes on from what earlier checks have found.
-    pub(super) fn new(verdict: Checked) -> Self {
-        Judge { verdict, against: 0 }
+    pub(super) fn new(verdict: Checked, was_up: bool) -> Self {
+        Judge { verdict, was_up: was_up || verdict == Checked::Up, against: 0 }
     }
 
     pub(super) fn verdict(&self) -> Checked {
@@ -38,7 +41,7 @@ impl Judge {
             (Checked::Unknown, true) => (Checked::Up, 1),
             (Checked::Unknown, false) => (Checked::Down, 1),
             (Checked::Up, false) => (Checked::Down, fall),
-            (Checked::Down, true) => (Checked::Up, rise),
+            (Checked::Down, true) => (Checked::Up, if self.was_up { rise } else { 1 }),
             (Checked::Up, true) | (Checked::Down, false) => {
                 self.against = 0;
                 return None;
@@ -48,7 +51,7 @@ impl Judge {
         if self.against < needed {
             return None;
         }
-        *self = Judge::new(other);
+        *self = Judge::new(other, self.was_up);
         Some(other)
     }
 }
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
 
     fn verdicts(from: Checked, results: &str, rise: u32, fall: u32) -> String {
-        let mut judge = Judge::new(from);
+        let mut judge = Judge::new(from, from == Checked::Down);
         let verdict = |result| match judge.judge(result == '+', rise, fall) {
             None => '.',
             Some(Checked::Up) => 'U',
@@ -112,6 +115,15 @@ mod tests {
             Some(Checked::Unknown) => '?',
         };
         results.chars().map(verdict).collect()
+    }
+
+    /// It was started after the relay: what made it down was that it was not there yet.
+    #[test]
+    fn field_b04_who_was_never_up_comes_up_at_once() {
+        assert_eq!(verdicts(Checked::Unknown, "-+", 9, 9), "DU");
+        assert_eq!(verdicts(Checked::Unknown, "---+", 2, 3), "D..U");
+        assert_eq!(verdicts(Checked::Unknown, "-+---+++", 3, 3), "DU..D..U", "and after that it has to show more");
+        assert_eq!(verdicts(Checked::Unknown, "+--+++", 3, 2), "U.D..U");
     }
 
     #[test]

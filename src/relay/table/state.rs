@@ -28,6 +28,8 @@ pub struct BackendState {
     pub ejected_until: AtomicU64,
     /// When it last came up, or came into the pool; slow start counts from here. 0: it was there from the beginning.
     pub up_since: AtomicU64,
+    /// Active checks have found it well at least once.
+    pub was_up: AtomicBool,
     checked: AtomicU8,
     place: AtomicU64,
     /// The log has been told that it fails, and not yet that it answers again.

@@ -89,7 +89,7 @@ fn route(head: &Head) {
     assert!(!head.host_name().ends_with('.') && head.path().starts_with('/'));
     let _ = (head.query_value("a"), head.cookie("a"), head.header("Cookie").count(), head.offers_subprotocol("chat"));
     for matched in 0..=head.path().len() {
-        if let Ok(target) = rewrite(&head.target, matched, "/v2") {
+        if let Ok(target) = rewrite(&head.target, matched, "/v2", true) {
             assert!(target.starts_with("/v2") && !target.split('?').next().unwrap_or_default().contains("/../"));
         }
     }

@@ -9,13 +9,13 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{SocketPath, health};
 use crate::config::{Check, Health};
-use crate::control::health::probe::probe;
+use crate::control::health::probe::{Failed, probe};
 
 const RANDOM: u64 = 0x0102_0304_0506_0708;
 const KINDS: [Check; 4] = [Check::Tcp, Check::Http, Check::Websocket, Check::Ping];
 
 /// What a check says about a backend that does this with its connection.
-async fn check<F: Future<Output = ()>>(health: Health, backend: impl FnOnce(TcpStream) -> F) -> Result<(), String> {
+async fn check<F: Future<Output = ()>>(health: Health, backend: impl FnOnce(TcpStream) -> F) -> Result<(), Failed> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = SockAddr::from(listener.local_addr().unwrap());
     let serve = async { backend(listener.accept().await.unwrap().0).await };
@@ -37,7 +37,7 @@ async fn silence(mut stream: TcpStream) {
 }
 
 /// The answer to one request, then the end.
-async fn answered(health: &Health, answer: &str) -> Result<(), String> {
+async fn answered(health: &Health, answer: &str) -> Result<(), Failed> {
     check(health.clone(), async |mut stream| {
         request(&mut stream).await;
         // The check may have heard enough before its end.
@@ -46,7 +46,7 @@ async fn answered(health: &Health, answer: &str) -> Result<(), String> {
     .await
 }
 
-fn fault(text: &str) -> Result<(), String> {
+fn fault(text: &str) -> Result<(), Failed> {
     Err(text.into())
 }
 
@@ -146,7 +146,7 @@ async fn half_an_answer_is_none() {
 }
 
 /// A backend that speaks WebSocket, until the check has left. Returns what it has heard.
-async fn converse(health: &Health, greeting: Vec<Message>) -> (Result<(), String>, Vec<Message>) {
+async fn converse(health: &Health, greeting: Vec<Message>) -> (Result<(), Failed>, Vec<Message>) {
     let mut heard = Vec::new();
     let result = check(health.clone(), async |stream| {
         let mut socket = accept_async(stream).await.unwrap();
@@ -224,5 +224,6 @@ async fn a_handshake_asks_for_the_path_and_the_host() {
 async fn a_path_that_is_none_is_no_panic() {
     let health = Health { path: "no path".into(), ..health(Check::Websocket) };
     let result = check(health, async |_| ()).await;
-    assert!(result.unwrap_err().starts_with("cannot be asked: "));
+    let Err(Failed::Unwell(reason)) = result else { panic!("{result:?}") };
+    assert!(reason.starts_with("cannot be asked: "));
 }
