@@ -258,6 +258,11 @@ pub enum Op {
         conn: ConnId,
         how: Shutdown,
     },
+    /// Let the close of the socket reset the connection (RST): what its peer has of a message is not all of it, and nothing
+    /// else would say so. Operations in flight go on until they are cancelled.
+    Abort {
+        conn: ConnId,
+    },
     /// Close the socket; only when nothing of it is in flight.
     Close {
         conn: ConnId,

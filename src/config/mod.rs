@@ -150,10 +150,16 @@ pub struct Limits {
     pub response_body_bytes_max: u64,
     /// Body of a request that is no upgrade, on a route that forwards those. `None`: no limit.
     pub request_body_bytes_max: Option<u64>,
+    /// Its average over half minutes, while the backend takes it. `None`: no limit.
+    pub request_body_bytes_per_second_min: Option<u64>,
     /// Payload of one frame, as on the wire. `None`: no limit.
     pub frame_bytes_max: Option<u64>,
     /// Payload of all frames of one message, as on the wire (compressed, if the peers compress). `None`: no limit.
     pub message_bytes_max: Option<u64>,
+    /// The same for messages from clients alone. `None`: as `message_bytes_max`.
+    pub client_message_bytes_max: Option<u64>,
+    /// Average of what a receiver takes, while there is something to send. `None`: any progress will do.
+    pub receiver_bytes_per_second_min: Option<u64>,
     /// Fragments of one message. `None`: no limit.
     pub message_fragments_max: Option<u32>,
     /// Pings and pongs per second and direction. `None`: no limit.
@@ -187,6 +193,8 @@ pub struct Timeouts {
     pub drain_spread: Duration,
     /// Between two bytes of a request or response that is no upgrade, on a route that forwards those.
     pub plain_http: Duration,
+    /// From the forwarded request to the end of its response, where that is no upgrade.
+    pub plain_http_total: Duration,
 }
 
 /// The codes of Closes that Ringway sends for what is no fault of their receiver.
@@ -281,9 +289,12 @@ impl Default for Config {
                 early_bytes_max: 16 << 10,
                 informational_max: 10,
                 response_body_bytes_max: 1 << 20,
-                request_body_bytes_max: Some(1 << 20),
+                request_body_bytes_max: None,
+                request_body_bytes_per_second_min: Some(32),
                 frame_bytes_max: None,
                 message_bytes_max: None,
+                client_message_bytes_max: Some(16 << 20),
+                receiver_bytes_per_second_min: Some(32),
                 message_fragments_max: Some(1 << 20),
                 control_frames_per_second_max: Some(10_000),
                 window_bytes: 128 << 10,
@@ -297,9 +308,12 @@ impl Default for Config {
                 idle: None,
                 close: Duration::from_secs(5),
                 linger: Duration::from_secs(2),
-                drain: Duration::from_secs(30),
+                // Orchestrators kill after 30 s.
+                drain: Duration::from_secs(25),
                 drain_spread: Duration::ZERO,
-                plain_http: Duration::from_secs(60),
+                // Long polls are answered after a minute, or two: beyond what peers use.
+                plain_http: Duration::from_secs(125),
+                plain_http_total: Duration::from_secs(86_400),
             },
             close_codes: CloseCodes {
                 backend_lost: close::code::INTERNAL_ERROR,
@@ -313,10 +327,11 @@ impl Default for Config {
             },
             tcp: Tcp {
                 backlog: 4096,
-                keepalive: Some(Duration::from_secs(60)),
+                // Balancers and NATs forget connections after a minute.
+                keepalive: Some(Duration::from_secs(45)),
                 keepalive_interval: Duration::from_secs(10),
                 keepalive_probes: 6,
-                user_timeout: None,
+                user_timeout: Some(Duration::from_secs(30)),
                 notsent_bytes_max: Some(128 << 10),
                 send_buffer_bytes: None,
                 receive_buffer_bytes: None,

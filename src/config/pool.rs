@@ -81,6 +81,9 @@ pub struct Sticky {
     pub value: StickyValue,
     pub same_site: SameSite,
     pub secure: Secure,
+    /// For which paths and hosts the client brings it back. `domain`: `None` for the very host.
+    pub path: String,
+    pub domain: Option<String>,
     /// Signs opaque values. `None`: a random one at each start, after which old cookies mean nothing.
     pub secret: Option<String>,
 }
@@ -258,6 +261,8 @@ impl Pool {
                 value: StickyValue::default(),
                 same_site: SameSite::default(),
                 secure: Secure::default(),
+                path: "/".into(),
+                domain: None,
                 secret: None,
             },
             admission: Admission {

@@ -41,6 +41,15 @@ pub(super) fn is_cookie_value(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_graphic() && !b"\",;\\".contains(&b))
 }
 
+/// RFC 6265, 4.1.1: a path-value has no semicolon, which would end it.
+pub(super) fn cookie_path(text: &str) -> Checked {
+    path(text)?;
+    match text.contains(';') {
+        true => wrong(text, "has a semicolon, which ends a cookie's path"),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn header_name(text: &str) -> Checked {
     if is_token(text) { Ok(()) } else { wrong(text, "is no header's name; it has to be an HTTP token") }
 }

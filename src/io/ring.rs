@@ -149,6 +149,7 @@ impl Ring {
                 Op::Connect { conn, address } => self.connect(conn, address),
                 Op::Cancel { conn, what } => self.cancel(conn, what),
                 Op::Shutdown { conn, how } => self.shutdown(conn, how),
+                Op::Abort { conn } => self.abort(conn),
                 Op::Close { conn } => self.close(conn),
                 Op::Adopt { conn, socket } => self.adopt(conn, socket.0),
                 Op::Refuse { socket } => socket::close(socket.0),

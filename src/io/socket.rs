@@ -280,6 +280,14 @@ pub(super) fn shutdown(fd: RawFd, how: Shutdown) {
     unsafe { libc::shutdown(fd, how) };
 }
 
+/// Its close sends RST and drops what the kernel has not sent. On unix sockets, which have none, it changes nothing.
+pub(super) fn reset_on_close(fd: RawFd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let len = size_of_val(&linger) as libc::socklen_t;
+    // It fails only if the connection is gone. SAFETY: `linger` is readable and `len` long, and outlives the call.
+    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, std::ptr::from_ref(&linger).cast(), len) };
+}
+
 /// Closes a descriptor that the engine owns by number.
 pub(super) fn close(fd: RawFd) {
     debug_assert!(fd >= 0);

@@ -148,9 +148,19 @@ impl Session {
     pub fn probe_send(&mut self, side: Side, cx: &mut Context<'_>) {
         let conn = self.conn(side);
         let end = self.end(side);
+        end.probed_after = u32::try_from(cx.now - end.sending_since).unwrap_or(u32::MAX);
         end.sending_since = cx.now;
         end.probing = true;
         cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
+    }
+
+    /// What a probed send has got through is too little for the time that it took.
+    pub fn is_too_slow(&mut self, side: Side, sent: usize) -> bool {
+        // In less than that a peer may just have been about to read.
+        const WAITED_MS_MIN: u64 = 10_000;
+        let waited = u64::from(self.end(side).probed_after);
+        let wanted = self.policy().receiver_min.saturating_mul(waited) / 1000;
+        waited >= WAITED_MS_MIN && (sent as u64) < wanted
     }
 
     /// A send has found the connection reset.

@@ -13,12 +13,16 @@ pub(super) struct End {
     pub sending_since: u64,
     /// That Send has been cancelled to see how far it got.
     pub probing: bool,
+    /// How long it had been under way then, in milliseconds.
+    pub probed_after: u32,
     /// No more bytes will come from it: FIN, RST, or given up.
     pub finished: bool,
     /// No more bytes can go to it.
     pub broken: bool,
     /// FIN has been sent to it.
     pub shut: bool,
+    /// It is to hear RST instead of FIN: what it has been sent is not all, and nothing else would tell.
+    pub abort: bool,
     /// This peer sends more at a time than fits into a small buffer.
     pub bulk: bool,
     /// How sure that is.
@@ -58,9 +62,11 @@ impl End {
             sending: false,
             sending_since: 0,
             probing: false,
+            probed_after: 0,
             finished: false,
             broken: false,
             shut: false,
+            abort: false,
             bulk: false,
             score: 0,
             group: Group::Small,

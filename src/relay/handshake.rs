@@ -9,7 +9,7 @@ use super::feedback::Failure;
 use super::hops;
 use super::listener::ListenerId;
 use super::pipe::Event;
-use super::plain::Upload;
+use super::plain::{Pace, Upload};
 use super::respond::Response;
 use super::route::{self, Lack};
 use super::session::{Session, State};
@@ -37,6 +37,8 @@ pub(super) struct Handshake {
     informational: u32,
     /// The target as the route has rewritten it.
     pub target: Option<String>,
+    /// Of plain HTTP: the end of all patience (timeouts.plain_http_total).
+    pub until: u64,
     /// Ringways that it has passed before this one.
     pub hops: u32,
     /// What hashing policies go by.
@@ -77,6 +79,7 @@ impl Handshake {
             over_limit,
             queued_until: u64::MAX,
             dial_left: u64::MAX,
+            until: u64::MAX,
             ..Handshake::default()
         })
     }
@@ -91,11 +94,12 @@ impl Handshake {
     }
 
     /// Of a plain request, the body begins. Returns whether the client waits to be told so.
-    fn begin_upload(&mut self, limits: &Limits) -> bool {
+    fn begin_upload(&mut self, limits: &Limits, now: u64) -> bool {
         let Some(Incoming::Plain(request, _)) = &self.incoming else { return false };
         let room = limits.request_body_bytes_max.unwrap_or(u64::MAX);
         let invited = request.expects_continue && self.early.is_empty() && !request.body.is_complete();
-        self.upload = Some(Upload { body: request.body, room });
+        let per_second_min = limits.request_body_bytes_per_second_min.unwrap_or(0);
+        self.upload = Some(Upload { body: request.body, room, pace: Pace::new(per_second_min, now) });
         invited
     }
 
@@ -178,8 +182,11 @@ impl Session {
             .collect();
         let head = incoming.forward(&edits, handshake.target.as_deref());
         let wait = if handshake.is_plain() { policy.waits.plain_http } else { policy.waits.answer };
-        let invited = handshake.begin_upload(policy.limits());
-        self.deadline = cx.now + wait;
+        let invited = handshake.begin_upload(policy.limits(), cx.now);
+        if handshake.is_plain() {
+            handshake.until = cx.now.saturating_add(policy.waits.plain_http_total);
+        }
+        self.deadline = (cx.now + wait).min(handshake.until);
         let early = if handshake.is_plain() { std::mem::take(&mut handshake.early) } else { Vec::new() };
         self.state = State::Answering(handshake);
         self.up.push(Piece::owned(head), cx);
@@ -263,7 +270,10 @@ impl Session {
             if handshake.is_plain() { handshake.set_cookie(policy.pool().1, self.backend_number) } else { None };
         let head = self.edited(head, cookie);
         let response = if handshake.is_plain() {
-            Response::plain(body, handshake.upload.take(), self.waits().plain_http)
+            let is_http10 = matches!(&handshake.incoming, Some(Incoming::Plain(request, _)) if request.is_http10);
+            let waits = self.waits();
+            let until = handshake.until;
+            Response::plain(body, is_http10, handshake.upload.take(), waits.plain_http, until)
         } else {
             let waits = self.waits();
             Response::new(body, self.policy().limits(), waits.answer, cx.now + waits.answer + waits.send_stall)

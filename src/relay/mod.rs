@@ -305,6 +305,9 @@ impl Relay {
         cx.unsettle(session);
         match result {
             _ if retiring => {}
+            Ok(sent @ 1..) if probing && session.is_too_slow(side, sent) => {
+                session.send_failed(side, "it takes less than limits.receiver_bytes_per_second_min", &mut cx);
+            }
             Ok(1..) => session.made_progress(side, &mut cx),
             _ if probing => session.send_failed(side, "send made no progress", &mut cx),
             // What it has said before can still be received, and is an answer, or the end of one.
@@ -454,6 +457,8 @@ impl Session {
     fn drain(&mut self, cx: &mut Context<'_>) {
         match &self.state {
             State::Free | State::Responding(_) | State::Closing(_) | State::Lingering | State::Ending => {}
+            // A backend is carrying it out, and nobody knows whether it may be sent again.
+            State::Answering(handshake) if handshake.is_plain() => {}
             State::Head(_) | State::Queued(_) | State::Connecting(_) | State::Answering(_) => {
                 self.refuse(Fault::new(503, "The relay is shutting down."), cx);
             }

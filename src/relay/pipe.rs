@@ -116,7 +116,7 @@ impl Pipe {
     }
 
     fn relay(&mut self, bytes: &[u8], lease: Option<Lease>, policy: &Policy, cx: &mut Context<'_>) -> Event {
-        let scan = self.scanner.scan(bytes, &policy.frame_limits);
+        let scan = self.scanner.scan(bytes, policy.frame_limits(self.from));
         self.count(&scan, cx);
         if !scan.head.as_slice().is_empty() {
             self.push(Piece::inline(scan.head.as_slice()), cx);
@@ -149,7 +149,7 @@ impl Pipe {
         if self.deaf || self.heard.is_some() || bytes.is_empty() {
             return Event::None;
         }
-        match self.scanner.scan(bytes, &policy.frame_limits).end {
+        match self.scanner.scan(bytes, policy.frame_limits(self.from)).end {
             None => Event::None,
             Some(ScanEnd::Fault(_)) => {
                 self.deaf = true;

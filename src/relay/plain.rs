@@ -12,10 +12,46 @@ pub(super) struct Upload {
     pub body: Body,
     /// Bytes of the body, framing included, that may still pass.
     pub room: u64,
+    pub pace: Pace,
 }
 
-pub(super) fn too_large() -> Fault {
-    Fault::new(413, "The request's body is larger than the limit.")
+/// How fast the client sends, over half minutes: who sends a byte now and then holds two sockets for nothing.
+#[derive(Debug)]
+pub(super) struct Pace {
+    per_second_min: u64,
+    since: u64,
+    bytes: u64,
+}
+
+impl Pace {
+    const WINDOW_MS: u64 = 30_000;
+
+    pub fn new(per_second_min: u64, now: u64) -> Self {
+        Pace { per_second_min, since: now, bytes: 0 }
+    }
+
+    /// Begins anew: the client had to wait for the backend.
+    fn restart(&mut self, now: u64) {
+        (self.since, self.bytes) = (now, 0);
+    }
+
+    /// So many bytes have come. False: they are too few for the time that they took.
+    fn takes(&mut self, bytes: usize, now: u64) -> bool {
+        self.bytes += bytes as u64;
+        let ms = now - self.since;
+        if ms < Self::WINDOW_MS {
+            return true;
+        }
+        let wanted = self.per_second_min.saturating_mul(ms) / 1000;
+        let is_enough = self.bytes >= wanted;
+        self.restart(now);
+        is_enough
+    }
+}
+
+/// Names the option, and how much it allows; which route that is of stands in the log.
+pub(super) fn too_large(max: u64) -> Fault {
+    Fault::new(413, format!("The request's body is larger than limits.request_body_bytes_max, which is {max} bytes."))
 }
 
 impl Session {
@@ -23,6 +59,13 @@ impl Session {
     /// request per connection.
     pub fn upload(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) {
         let patience = self.waits().plain_http;
+        let max = self.policy().limits().request_body_bytes_max;
+        let is_backend_slow = self.backend.sending;
+        let until = match &self.state {
+            State::Answering(handshake) => handshake.until,
+            State::Responding(response) => response.until(),
+            _ => u64::MAX,
+        };
         let upload = match &mut self.state {
             State::Answering(handshake) => handshake.upload.as_mut(),
             State::Responding(response) => response.upload.as_mut(),
@@ -38,13 +81,41 @@ impl Session {
         };
         if taken as u64 > upload.room {
             cx.recycle(lease);
-            return self.stop_upload(too_large(), cx);
+            self.tell_too_large(cx);
+            return self.stop_upload(too_large(max.unwrap_or(u64::MAX)), cx);
         }
         upload.room -= taken as u64;
+        if is_backend_slow {
+            upload.pace.restart(cx.now);
+        } else if !upload.body.is_complete() && !upload.pace.takes(taken, cx.now) {
+            cx.recycle(lease);
+            let text = "The request's body comes slower than limits.request_body_bytes_per_second_min.";
+            return self.stop_upload(Fault::new(408, text), cx);
+        }
         if taken > 0 {
-            self.deadline = cx.now + patience;
+            self.deadline = (cx.now + patience).min(until);
         }
         self.up.forward(&bytes[..taken], lease, cx);
+    }
+
+    /// An operator wants to know which option stands in the way of an upload, and a stranger must not fill the log with it.
+    pub fn tell_too_large(&self, cx: &mut Context<'_>) {
+        const QUIET_MS: u64 = 10_000;
+        let told = &mut cx.shared.told_too_large;
+        if cx.now < told.0 {
+            told.1 += 1;
+            return;
+        }
+        let left_out = std::mem::take(&mut told.1);
+        told.0 = cx.now + QUIET_MS;
+        let route = self.policy().route().map(|route| &*route.name);
+        let path = match &self.state {
+            State::Connecting(handshake) | State::Answering(handshake) => {
+                handshake.incoming.as_ref().map(|incoming| incoming.head().path())
+            }
+            _ => None,
+        };
+        tracing::warn!(route, path, left_out, "413: a body is larger than limits.request_body_bytes_max");
     }
 
     /// The body cannot go on. A client whose answer has begun already can only be cut off.

@@ -11,6 +11,7 @@ use super::listener::ListenerId;
 use super::shared::{BULK_WEIGHT, millis};
 use super::table::{Pool, Table};
 use crate::config::{CloseCodes, Config, Limits, Route, Timeouts};
+use crate::op::Side;
 use crate::proto::frame::FrameLimits;
 use crate::proto::http::HeadLimits;
 
@@ -22,7 +23,11 @@ pub(super) struct Policy {
     route: Option<u32>,
     pub waits: Waits,
     pub close_codes: CloseCodes,
-    pub frame_limits: FrameLimits,
+    /// Of what clients send, and of what backends do.
+    client_frames: FrameLimits,
+    backend_frames: FrameLimits,
+    /// Bytes per second; 0: any progress will do.
+    pub receiver_min: u64,
     pub controls_max: Option<u32>,
     /// limits.window_bytes, and the same in small buffers.
     pub window_bytes: u32,
@@ -42,6 +47,7 @@ pub(super) struct Waits {
     pub close: u64,
     pub linger: u64,
     pub plain_http: u64,
+    pub plain_http_total: u64,
 }
 
 /// The newest table. New sessions use it.
@@ -86,20 +92,34 @@ impl Policy {
         close_codes: CloseCodes,
     ) -> Rc<Self> {
         let window = table.config.limits.window_bytes;
+        let of_all = FrameLimits {
+            frame_bytes_max: limits.frame_bytes_max.unwrap_or(u64::MAX),
+            message_bytes_max: limits.message_bytes_max.unwrap_or(u64::MAX),
+            message_fragments_max: limits.message_fragments_max.unwrap_or(u32::MAX),
+        };
         Rc::new(Policy {
             table: table.clone(),
             route,
             waits: Waits::new(timeouts),
             close_codes,
-            frame_limits: FrameLimits {
-                frame_bytes_max: limits.frame_bytes_max.unwrap_or(u64::MAX),
-                message_bytes_max: limits.message_bytes_max.unwrap_or(u64::MAX),
-                message_fragments_max: limits.message_fragments_max.unwrap_or(u32::MAX),
+            client_frames: FrameLimits {
+                message_bytes_max: of_all.message_bytes_max.min(limits.client_message_bytes_max.unwrap_or(u64::MAX)),
+                ..of_all
             },
+            backend_frames: of_all,
+            receiver_min: limits.receiver_bytes_per_second_min.unwrap_or(0),
             controls_max: limits.control_frames_per_second_max,
             window_bytes: window as u32,
             window_buffers: window_buffers(window, table.config.buffers.small_bytes),
         })
+    }
+
+    /// Of frames from this side.
+    pub fn frame_limits(&self, from: Side) -> &FrameLimits {
+        match from {
+            Side::Client => &self.client_frames,
+            Side::Backend => &self.backend_frames,
+        }
     }
 
     /// The route it was made for.
@@ -215,6 +235,7 @@ impl Waits {
             close: millis(timeouts.close),
             linger: millis(timeouts.linger),
             plain_http: millis(timeouts.plain_http),
+            plain_http_total: millis(timeouts.plain_http_total),
         }
     }
 }

@@ -98,7 +98,12 @@ impl Session {
             return Err(Denial::Refused(fault.clone()));
         }
         if let Incoming::Plain(request, _) = incoming {
-            fits(&request.body, route.limits.request_body_bytes_max).map_err(Denial::Refused)?;
+            let fits = fits(&request.body, route.limits.request_body_bytes_max);
+            if let Err(fault) = fits {
+                self.policy = Some(policy.clone());
+                self.tell_too_large(cx);
+                return Err(Denial::Refused(fault));
+            }
         }
         let rewritten = route.rewrite.as_ref().map(|replacement| rewrite(&asking.target, matched, replacement, strict));
         handshake.target = rewritten.transpose().map_err(Denial::Refused)?;
@@ -365,15 +370,15 @@ fn nobody(handshake: &Handshake) -> Fault {
 /// A body that says how long it is can be refused before any of it has come.
 fn fits(body: &Body, bytes_max: Option<u64>) -> Result<(), Fault> {
     match (body, bytes_max) {
-        (Body::Length(length), Some(max)) if *length > max => Err(plain::too_large()),
+        (Body::Length(length), Some(max)) if *length > max => Err(plain::too_large(max)),
         _ => Ok(()),
     }
 }
 
-/// The backend that the client's cookie names.
+/// The backend that the client's cookie names: of several cookies the first that names one.
 fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
     let sticky = pool.sticky.as_ref()?;
-    sticky.find(asking.cookie(sticky.cookie())?)
+    asking.cookies(sticky.cookie()).find_map(|value| sticky.find(value))
 }
 
 /// Whether the pool takes another request now, and whether that is a probe of its breaker. The rate is one of handshakes;

@@ -189,7 +189,8 @@ impl Session {
             self.settle_send(side, cx);
             self.settle_retirement(side, cx);
         }
-        if matches!(self.state, State::Lingering) && self.client.finished && self.down.is_empty() {
+        let may_end = self.client.finished || self.client.abort;
+        if matches!(self.state, State::Lingering) && may_end && self.down.is_empty() {
             self.terminate(cx);
         }
         if matches!(self.state, State::Connecting(_)) && self.backend.link == Link::Absent {
@@ -219,7 +220,7 @@ impl Session {
             end.sending = true;
             end.sending_since = cx.now;
             cx.ops.push(Op::Send { conn, pieces: std::mem::take(&mut pipe.queue) });
-        } else if pipe.finish && !end.shut {
+        } else if pipe.finish && !end.shut && !end.abort {
             end.shut = true;
             cx.ops.push(Op::Shutdown { conn, how: Shutdown::Write });
             if matches!(self.state, State::Lingering) {
@@ -237,7 +238,7 @@ impl Session {
             }
             (State::Responding(response), Side::Client) => self.deadline = response.deadline(cx.now),
             (State::Answering(handshake), Side::Backend) if handshake.uploads() => {
-                self.deadline = cx.now + self.waits().plain_http;
+                self.deadline = (cx.now + self.waits().plain_http).min(handshake.until);
             }
             _ => {}
         }
@@ -246,7 +247,14 @@ impl Session {
     fn settle_receive(&mut self, from: Side, cx: &mut Context<'_>) {
         let conn = self.conn(from);
         let credit = self.receive_credit(from, cx);
+        // A handshake is granted a few kilobytes, of which one bulk buffer would be a multiple.
+        let streams = match &self.state {
+            State::Open | State::Closing(_) | State::Responding(_) => true,
+            State::Answering(handshake) => handshake.uploads(),
+            _ => false,
+        };
         let end = self.end(from);
+        end.bulk &= streams;
         if end.link != Link::Live || end.finished {
             return;
         }
@@ -309,7 +317,11 @@ impl Session {
             }
             Link::Live => {
                 end.link = Link::Retiring { connecting: false };
-                cx.ops.push(Op::Shutdown { conn, how: Shutdown::Both });
+                // A shutdown would send FIN.
+                cx.ops.push(match end.abort {
+                    true => Op::Abort { conn },
+                    false => Op::Shutdown { conn, how: Shutdown::Both },
+                });
                 if matches!(end.receiving, Receiving::Armed) {
                     end.receiving = Receiving::Cancelling;
                     cx.ops.push(Op::Cancel { conn, what: InFlight::Receive });
@@ -343,6 +355,7 @@ impl Session {
         }
         self.leave_queue(cx);
         self.withdraw_probe();
+        self.client.abort |= matches!(&self.state, State::Responding(response) if response.ends_with_connection());
         self.state = State::Ending;
         self.deadline = u64::MAX;
         self.retire(Side::Client, cx);

@@ -27,6 +27,8 @@ pub(super) struct Shared {
     /// Empty vectors for the next sends.
     pub spare: Vec<Vec<Piece>>,
     pub draining: bool,
+    /// Until when nothing is said of bodies that are too large, and how many were not told.
+    pub told_too_large: (u64, u32),
     random_state: u64,
 }
 
@@ -72,6 +74,7 @@ impl Shared {
             unsettled: Vec::new(),
             spare: Vec::new(),
             draining: false,
+            told_too_large: (0, 0),
             random_state: seed,
             metrics,
         }

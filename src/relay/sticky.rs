@@ -16,7 +16,7 @@ use crate::config::{self, SameSite, Secure, StickyValue};
 pub(super) struct Sticky {
     cookie: String,
     /// What stands behind the value.
-    attributes: &'static str,
+    attributes: String,
     secure: Secure,
     /// By the backend's number.
     values: Vec<Box<str>>,
@@ -45,11 +45,13 @@ impl Sticky {
             // Of two backends with one name the first is meant.
             numbers.entry(value.as_bytes().into()).or_insert(number);
         }
-        let attributes = match config.same_site {
-            SameSite::Lax => "; Path=/; HttpOnly; SameSite=Lax",
-            SameSite::Strict => "; Path=/; HttpOnly; SameSite=Strict",
-            SameSite::None => "; Path=/; HttpOnly; SameSite=None",
+        let same_site = match config.same_site {
+            SameSite::Lax => "Lax",
+            SameSite::Strict => "Strict",
+            SameSite::None => "None",
         };
+        let domain = config.domain.as_ref().map(|domain| format!("; Domain={domain}")).unwrap_or_default();
+        let attributes = format!("; Path={}{domain}; HttpOnly; SameSite={same_site}", config.path);
         Sticky { cookie: config.cookie.clone().unwrap_or_default(), attributes, secure: config.secure, values, numbers }
     }
 
@@ -103,6 +105,8 @@ mod tests {
             value: StickyValue::Opaque,
             same_site: SameSite::Lax,
             secure: Secure::Auto,
+            path: "/".into(),
+            domain: None,
             secret: secret.map(str::to_owned),
         }
     }

@@ -18,7 +18,9 @@ fn field_a04_a_process_that_was_stopped_reads_before_it_judges() {
     let whole = request(&[]);
     let (first, second) = whole.split_at(60);
     let mut heads: Vec<Wire> = (0..100).map(|_| stage.client()).collect();
-    heads.iter_mut().for_each(|client| drop(client.send(first)));
+    for client in &mut heads {
+        client.send(first);
+    }
     let mut asked: Vec<(Wire, Wire)> = (0..40)
         .map(|_| {
             let mut client = stage.client();
@@ -32,7 +34,9 @@ fn field_a04_a_process_that_was_stopped_reads_before_it_judges() {
     for (client, _) in &mut open {
         client.client_frame(FIN | TEXT, "still here");
     }
-    heads.iter_mut().for_each(|client| drop(client.send(second)));
+    for client in &mut heads {
+        client.send(second);
+    }
     for (_, backend) in &mut asked {
         backend.send("HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n");
     }

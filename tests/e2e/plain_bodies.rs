@@ -68,7 +68,7 @@ fn large_bodies_reach_a_slow_backend_whole() {
 
 #[test]
 fn who_waits_for_100_gets_it_from_the_relay() {
-    let site = site();
+    let site = site_with("limits.request_body_bytes_max = \"1MiB\"\n");
     for (line, body) in [("Content-Length: 11", "hello world"), ("Transfer-Encoding: chunked", CHUNKS)] {
         let (mut client, mut backend, seen) = forwarded(&site, plain("POST /", &[line, "Expect: 100-Continue"], ""));
         assert_eq!(seen.get("Expect"), None);

@@ -169,8 +169,7 @@ fn cookies_that_are_not_ours_mean_nothing() {
         format!("route={number}"),
         "route=".into(),
         "route".into(),
-        // The first of this name counts (RFC 6265, 5.4: the one with the longest path comes first).
-        format!("route=x; {good}"),
+        format!("route=x; route={number}"),
     ] {
         pool.is_new(&forged);
     }

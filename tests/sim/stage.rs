@@ -51,6 +51,8 @@ struct Socket {
     send: Option<Vec<Piece>>,
     cancelled: Cancelled,
     shut: Option<Shutdown>,
+    /// Its close is a reset.
+    aborted: bool,
     /// A backend's.
     port: u16,
     /// Sends get nowhere by themselves; a cancelled one has got rid of so many bytes.
@@ -408,6 +410,7 @@ impl Stage {
                 socket.shut = Some(how);
                 self.touched.push(conn);
             }
+            Op::Abort { conn } => self.socket(conn).aborted = true,
             Op::Adopt { conn, .. } => self.open_socket(conn, false),
             Op::Refuse { .. } => {}
             Op::Connect { conn, address } => {

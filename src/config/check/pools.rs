@@ -1,9 +1,11 @@
 //! Pools, their backends, and the pool of requests that no route takes.
 
+use std::collections::HashMap;
+
 use super::{Findings, repeated};
 use crate::config::draft::{Draft, DraftPool};
 use crate::config::fault::Place;
-use crate::config::{SameSite, Secure, StickyValue, text};
+use crate::config::{HostMatch, SameSite, Secure, StickyValue, text};
 
 /// Workers number pools and the backends of one in 16 bits.
 const COUNT_MAX: usize = u16::MAX as usize;
@@ -16,6 +18,7 @@ pub(super) fn check(draft: &Draft, found: &mut Findings) {
         backends(draft, pool, found);
         sticky(pool, found);
     }
+    cookies(draft, found);
     let count = draft.pools.len();
     if count > COUNT_MAX {
         found.fault("pools", format!("{count} pools are too many; there may be {COUNT_MAX}"));
@@ -54,6 +57,39 @@ fn sticky(pool: &DraftPool, found: &mut Findings) {
             let path = format!("pools[{}].backends[{}].name", pool.number, backend.number);
             let name = backend.value.name.escape_debug();
             found.fault(path, format!("\"{name}\" cannot be the value of a cookie, which sticky.value asks for"));
+        }
+    }
+}
+
+/// A client keeps one cookie of a name for a host and path: of two pools that set it each would undo what the other did.
+fn cookies(draft: &Draft, found: &mut Findings) {
+    let mut by_cookie: HashMap<_, Vec<&DraftPool>> = HashMap::new();
+    for pool in &draft.pools {
+        let sticky = &pool.pool.sticky;
+        if let Some(cookie) = &sticky.cookie {
+            by_cookie.entry((cookie, &sticky.path, &sticky.domain)).or_default().push(pool);
+        }
+    }
+    let all = [HostMatch::Any];
+    let hosts_of = |pool: &DraftPool| -> Vec<&HostMatch> {
+        let name = pool.pool.name.as_str();
+        let routes = draft.routes.iter().filter(|route| route.pool.as_deref() == Some(name));
+        let is_default = draft.config.default_pool.is_some_and(|default| draft.pools[default].pool.name == name);
+        routes.flat_map(|route| &route.route.hosts).chain(all.iter().filter(|_| is_default)).collect()
+    };
+    for pools in by_cookie.into_values().filter(|pools| pools.len() > 1) {
+        let hosts: Vec<Vec<&HostMatch>> = pools.iter().map(|pool| hosts_of(pool)).collect();
+        for (later, pool) in pools.iter().enumerate() {
+            let meets =
+                |before: &usize| hosts[*before].iter().any(|one| hosts[later].iter().any(|other| one.overlaps(other)));
+            if let Some(before) = (0..later).find(meets) {
+                let message = format!(
+                    "pool \"{}\" sets this cookie for the same hosts, and each would overwrite the other's; give them \
+                     other names, or a sticky.path each",
+                    pools[before].pool.name
+                );
+                found.fault(format!("pools[{}].sticky.cookie", pool.number), message);
+            }
         }
     }
 }

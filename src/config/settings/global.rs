@@ -19,6 +19,7 @@ pub(super) const REQUEST_BODY_BYTES_MAX: Kind = Kind::Bytes(0..=1 << 50);
 /// A control frame's payload may have 125 bytes (RFC 6455, 5.5), and control frames are not for this limit to forbid.
 pub(super) const FRAME_BYTES_MAX: Kind = Kind::Bytes(125..=1 << 50);
 pub(super) const MESSAGE_BYTES_MAX: Kind = Kind::Bytes(125..=1 << 50);
+pub(super) const PER_SECOND_MIN: Kind = Kind::Bytes(1..=GIB);
 pub(super) const MESSAGE_FRAGMENTS_MAX: Kind = Kind::Count(1..=u32::MAX as u64);
 pub(super) const CONTROL_FRAMES_PER_SECOND_MAX: Kind = Kind::Count(1..=1_000_000);
 
@@ -41,8 +42,11 @@ pub(in crate::config) static GLOBAL: &[Setting<Config>] = &[
     setting!("limits.informational_max", limits.informational_max, INFORMATIONAL_MAX),
     setting!("limits.response_body_bytes_max", limits.response_body_bytes_max, RESPONSE_BODY_BYTES_MAX),
     setting!("limits.request_body_bytes_max", limits.request_body_bytes_max, REQUEST_BODY_BYTES_MAX, OFF),
+    setting!("limits.request_body_bytes_per_second_min", limits.request_body_bytes_per_second_min, PER_SECOND_MIN, OFF),
     setting!("limits.frame_bytes_max", limits.frame_bytes_max, FRAME_BYTES_MAX, OFF),
     setting!("limits.message_bytes_max", limits.message_bytes_max, MESSAGE_BYTES_MAX, OFF),
+    setting!("limits.client_message_bytes_max", limits.client_message_bytes_max, MESSAGE_BYTES_MAX, OFF),
+    setting!("limits.receiver_bytes_per_second_min", limits.receiver_bytes_per_second_min, PER_SECOND_MIN, OFF),
     setting!("limits.message_fragments_max", limits.message_fragments_max, MESSAGE_FRAGMENTS_MAX, OFF),
     setting!("limits.control_frames_per_second_max", limits.control_frames_per_second_max, CONTROL_FRAMES_PER_SECOND_MAX, OFF),
     setting!("limits.window_bytes", limits.window_bytes, Kind::Bytes(KIB..=GIB)),
@@ -58,6 +62,7 @@ pub(in crate::config) static GLOBAL: &[Setting<Config>] = &[
     setting!("timeouts.drain", timeouts.drain, WAIT),
     setting!("timeouts.drain_spread", timeouts.drain_spread, WAIT_OR_ZERO),
     setting!("timeouts.plain_http", timeouts.plain_http, WAIT),
+    setting!("timeouts.plain_http_total", timeouts.plain_http_total, WAIT),
 
     setting!("close_codes.backend_lost", close_codes.backend_lost, Kind::CloseCode),
     setting!("close_codes.backend_restarts", close_codes.backend_restarts, Kind::CloseCode),

@@ -25,6 +25,8 @@ const HASH: Kind = Kind::Text(Grammar {
     check: |text| text.parse::<HashKey>().map(drop),
 });
 const COOKIE: Kind = Kind::Text(Grammar { what: "a cookie's name", such_as: "backend", check: text::cookie_name });
+const COOKIE_PATH: Kind = Kind::Text(Grammar { what: "a path", such_as: "/chat", check: text::cookie_path });
+const COOKIE_DOMAIN: Kind = Kind::Text(Grammar { what: "a domain", such_as: "example.com", check: text::dns_name });
 const SECRET: Kind =
     Kind::Text(Grammar { what: "a random text", such_as: "the output of `openssl rand -hex 32`", check: text::secret });
 const PATH: Kind = Kind::Text(Grammar { what: "a path", such_as: "/health", check: text::target });
@@ -49,6 +51,8 @@ pub(in crate::config) static POOL: &[Setting<Pool>] = &[
     setting!("sticky.value", sticky.value, Kind::Words(StickyValue::WORDS)),
     setting!("sticky.same_site", sticky.same_site, Kind::Words(SameSite::WORDS)),
     setting!("sticky.secure", sticky.secure, Kind::Words(Secure::WORDS)),
+    setting!("sticky.path", sticky.path, COOKIE_PATH),
+    setting!("sticky.domain", sticky.domain, COOKIE_DOMAIN, OFF),
     setting!("sticky.secret", sticky.secret, SECRET, AUTO),
 
     setting!("admission.handshakes_per_second_max", admission.handshakes_per_second_max, Kind::Count(MILLION), OFF),

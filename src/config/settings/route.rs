@@ -2,7 +2,7 @@
 
 use super::global::{
     CONTROL_FRAMES_PER_SECOND_MAX, FRAME_BYTES_MAX, INFORMATIONAL_MAX, MESSAGE_BYTES_MAX, MESSAGE_FRAGMENTS_MAX,
-    REQUEST_BODY_BYTES_MAX, RESPONSE_BODY_BYTES_MAX,
+    PER_SECOND_MIN, REQUEST_BODY_BYTES_MAX, RESPONSE_BODY_BYTES_MAX,
 };
 use super::kind::{Grammar, Kind};
 use super::{AUTO, OFF, Setting, WAIT, setting};
@@ -22,8 +22,11 @@ pub(in crate::config) static ROUTE: &[Setting<Route>] = &[
     setting!("limits.informational_max", limits.informational_max, INFORMATIONAL_MAX),
     setting!("limits.response_body_bytes_max", limits.response_body_bytes_max, RESPONSE_BODY_BYTES_MAX),
     setting!("limits.request_body_bytes_max", limits.request_body_bytes_max, REQUEST_BODY_BYTES_MAX, OFF),
+    setting!("limits.request_body_bytes_per_second_min", limits.request_body_bytes_per_second_min, PER_SECOND_MIN, OFF),
     setting!("limits.frame_bytes_max", limits.frame_bytes_max, FRAME_BYTES_MAX, OFF),
     setting!("limits.message_bytes_max", limits.message_bytes_max, MESSAGE_BYTES_MAX, OFF),
+    setting!("limits.client_message_bytes_max", limits.client_message_bytes_max, MESSAGE_BYTES_MAX, OFF),
+    setting!("limits.receiver_bytes_per_second_min", limits.receiver_bytes_per_second_min, PER_SECOND_MIN, OFF),
     setting!("limits.message_fragments_max", limits.message_fragments_max, MESSAGE_FRAGMENTS_MAX, OFF),
     setting!("limits.control_frames_per_second_max", limits.control_frames_per_second_max, CONTROL_FRAMES_PER_SECOND_MAX, OFF),
 
@@ -35,6 +38,7 @@ pub(in crate::config) static ROUTE: &[Setting<Route>] = &[
     setting!("timeouts.close", timeouts.close, WAIT),
     setting!("timeouts.linger", timeouts.linger, WAIT),
     setting!("timeouts.plain_http", timeouts.plain_http, WAIT),
+    setting!("timeouts.plain_http_total", timeouts.plain_http_total, WAIT),
 
     setting!("close_codes.backend_lost", close_codes.backend_lost, Kind::CloseCode),
     setting!("close_codes.backend_restarts", close_codes.backend_restarts, Kind::CloseCode),

@@ -217,7 +217,7 @@ fn a_fault_is_one_line_whatever_was_given() {
         &[
             "f:1:16: default_pool: there is no pool of the name \"a\\nb\"",
             "f:3:8: timeouts.head: \"1\\n\\u{1b}[31m\" is not a time; write it as \"500ms\", \"30s\", \"5m\", \"2h\", \"1d\" or \"1h30m\"",
-            "f:4:1: timeouts.a\\rb: is not known here; known are head, connect, dial, answer, send_stall, idle, close, linger, drain, drain_spread, plain_http",
+            "f:4:1: timeouts.a\\rb: is not known here; known are head, connect, dial, answer, send_stall, idle, close, linger, drain, drain_spread, plain_http, plain_http_total",
         ],
     );
 }

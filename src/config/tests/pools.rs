@@ -33,6 +33,8 @@ fn a_pool_may_say_everything() {
         value = "name"
         same_site = "none"
         secure = "always"
+        path = "/chat"
+        domain = "example.com"
         secret = "0123456789abcdef"
         [pools.admission]
         queue_max = 10
@@ -79,6 +81,8 @@ fn a_pool_may_say_everything() {
         value: StickyValue::Name,
         same_site: SameSite::None,
         secure: Secure::Always,
+        path: "/chat".into(),
+        domain: Some("example.com".into()),
         secret: Some("0123456789abcdef".into()),
     };
     expected.admission.queue_max = 10;
@@ -313,4 +317,35 @@ fn pools_and_backends_are_counted_in_sixteen_bits() {
         draft.pools.push(draft::DraftPool { number, pool, backends: backends(1) });
     }
     assert_eq!(check(draft).unwrap_err(), ["pools: 65536 pools are too many; there may be 65535"]);
+}
+
+#[test]
+fn field_r21_pools_must_not_overwrite_each_others_cookies() {
+    let file = |a: &str, b: &str, more: &str| {
+        let pool = |name: &str, sticky: &str| {
+            format!(
+                "[[pools]]\nname = \"{name}\"\nbackends = [\"10.0.0.1:9\"]\nsticky = {{ cookie = \"rw\"{sticky} }}\n"
+            )
+        };
+        format!("{}{}{more}", pool("a", a), pool("b", b))
+    };
+    let routes = |a: &str, b: &str| {
+        format!("[[routes]]\nhost = {a}\npool = \"a\"\n[[routes]]\nhost = {b}\npath = \"/b\"\npool = \"b\"\n")
+    };
+    let fault = "f:8:21: pools[1].sticky.cookie: pool \"a\" sets this cookie for the same hosts, and each would overwrite the other's; give them other names, or a sticky.path each";
+    for (a, b) in [
+        ("\"x.example\"", "\"x.example\""),
+        ("\"*\"", "\"x.example\""),
+        ("\"*.example\"", "\"x.example\""),
+        ("[\"y.example\", \"*.a.example\"]", "[\"*.example\"]"),
+    ] {
+        faults(&file("", "", &routes(a, b)), &[], &[fault]);
+    }
+    let with_default = "[[routes]]\nhost = \"x.example\"\npool = \"b\"\n";
+    faults(&format!("default_pool = \"a\"\n{}", file("", "", with_default)), &[], &[&fault.replace("f:8:", "f:9:")]);
+    // Apart by host, by path, by domain, or never reached at all.
+    accepted(&file("", "", &routes("\"x.example\"", "\"y.example\"")), &[]);
+    accepted(&file("", ", path = \"/b\"", &routes("\"*\"", "\"*\"")), &[]);
+    accepted(&file("", ", domain = \"example\"", &routes("\"*\"", "\"*\"")), &[]);
+    accepted(&file("", "", "[[routes]]\npool = \"a\"\n"), &[]);
 }

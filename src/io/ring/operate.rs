@@ -64,6 +64,12 @@ impl Ring {
         socket::shutdown(socket.fd, how);
     }
 
+    pub(super) fn abort(&mut self, conn: ConnId) {
+        if let Some(socket) = self.socket(conn) {
+            socket::reset_on_close(socket.fd);
+        }
+    }
+
     pub(super) fn close(&mut self, conn: ConnId) {
         // A socket that could not even be created has nothing to close.
         let Some(socket) = self.socket(conn) else { return };

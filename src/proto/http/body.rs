@@ -51,6 +51,19 @@ impl Body {
         Ok((taken, self.is_complete()))
     }
 
+    /// As [`take`](Body::take), and hands out the data alone: of a chunked body what stands in its chunks.
+    pub fn take_data(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<(usize, bool), Fault> {
+        let taken = match self {
+            Body::Chunked(chunked) => chunked.walk(bytes, data)?,
+            _ => {
+                let (taken, complete) = self.take(bytes)?;
+                data(&bytes[..taken]);
+                return Ok((taken, complete));
+            }
+        };
+        Ok((taken, self.is_complete()))
+    }
+
     /// Whether nothing more can belong to the body. Never true for [`Body::UntilClose`]: there the connection's end is
     /// the body's.
     pub fn is_complete(&self) -> bool {
@@ -117,11 +130,16 @@ impl Chunked {
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        self.walk(bytes, |_| ())
+    }
+
+    fn walk(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Fault> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             if self.state == State::Data {
                 let run = usize::try_from(self.left).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
                 self.left -= run as u64;
+                data(&bytes[at..at + run]);
                 at += run;
                 if self.left == 0 {
                     self.state = State::DataCr;
@@ -204,6 +222,20 @@ mod tests {
                 assert_eq!(taken, BODY.len());
             }
         }
+    }
+
+    #[test]
+    fn field_r10_the_data_of_chunks_at_every_split() {
+        for at in 0..=BODY.len() {
+            let (mut body, mut data) = (chunked(), Vec::new());
+            let (first, complete) = body.take_data(&BODY[..at], |run| data.extend_from_slice(run)).unwrap();
+            assert_eq!((first, complete), (at, at == BODY.len()));
+            body.take_data(&BODY[at..], |run| data.extend_from_slice(run)).unwrap();
+            assert_eq!(data, b"helloabcdefghijklmnopqrstuvwxyz", "split at {at}");
+        }
+        let mut data = Vec::new();
+        assert_eq!(Body::Length(3).take_data(b"abcd", |run| data.extend_from_slice(run)), Ok((3, true)));
+        assert_eq!(data, b"abc");
     }
 
     #[test]

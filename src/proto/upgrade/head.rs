@@ -50,8 +50,14 @@ impl Head {
 
     /// The first cookie of this name (RFC 6265, 4.2), as it came. Case counts.
     pub fn cookie(&self, name: &str) -> Option<&[u8]> {
-        let mut pairs = self.header("Cookie").flat_map(|line| line.split(|&byte| byte == b';'));
-        pairs.find_map(|pair| {
+        self.cookies(name).next()
+    }
+
+    /// All of them: a browser sends one for each path and domain that it has heard of, in no order that is to be relied on
+    /// (RFC 6265, 5.4).
+    pub fn cookies(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let pairs = self.header("Cookie").flat_map(|line| line.split(|&byte| byte == b';'));
+        pairs.filter_map(move |pair| {
             let equals = pair.iter().position(|&byte| byte == b'=')?;
             (trim(&pair[..equals]) == name.as_bytes()).then(|| trim(&pair[equals + 1..]))
         })

@@ -17,6 +17,8 @@ pub struct PlainRequest {
     pub method: &'static str,
     /// Goes on as it comes, chunk headers included.
     pub body: Body,
+    /// It came in HTTP/1.0: its client knows neither chunks nor a 1xx, and the answer's body ends with the connection.
+    pub is_http10: bool,
     /// The client waits for a 100 before it sends the body. The backend does not hear of that.
     pub expects_continue: bool,
 }
@@ -38,13 +40,17 @@ impl PlainRequest {
         let body = Body::framed(fields, HeadKind::Request, line.version)?.unwrap_or(Body::None);
         let method = METHODS.into_iter().find(|method| method.as_bytes() == line.method);
         let method = method.ok_or_else(|| Fault::request(405, "has a method that is not served here"))?;
-        line.check_version()?;
+        let is_http10 = line.version == b"HTTP/1.0";
+        if !is_http10 {
+            line.check_version()?;
+        }
         let host = host(fields)?;
         let target = origin_form(line.target, &host)?;
         let connection = connection(fields)?;
-        let expects_continue = expects_continue(fields)? && !body.is_complete();
+        // RFC 9110, 10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore" it.
+        let expects_continue = expects_continue(fields)? && !body.is_complete() && !is_http10;
         let head = Head { host: host.text.into(), target, lines: Lines::of(fields, &connection) };
-        Ok(PlainRequest { head, method, body, expects_continue })
+        Ok(PlainRequest { head, method, body, is_http10, expects_continue })
     }
 
     /// The whole head for the backend, whose connection ends with the answer. `target` stands in place of the client's.

@@ -57,7 +57,7 @@ impl Incoming {
     pub fn answer(&self, head: &[u8], limits: &HeadLimits) -> Result<Answer, Wrong> {
         match self {
             Incoming::Upgrade(request) => answer(head, &request.offer, limits),
-            Incoming::Plain(request, _) => Ok(plain_answer(head, request.method, limits)?),
+            Incoming::Plain(request, _) => Ok(plain_answer(head, request.method, request.is_http10, limits)?),
         }
     }
 

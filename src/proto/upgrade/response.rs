@@ -54,18 +54,19 @@ pub fn answer(head: &[u8], offer: &Offer, limits: &HeadLimits) -> Result<Answer,
             Ok(Answer::Switched { agreement, mended: mended(head, &received.fields) })
         }
         100..=199 => Ok(Answer::Informational),
-        _ => Ok(received.response("GET")?),
+        _ => Ok(received.response("GET", false)?),
     }
 }
 
-/// The same for the answer to a request that is no upgrade, and has this method.
-pub fn plain_answer(head: &[u8], method: &str, limits: &HeadLimits) -> Result<Answer, Fault> {
+/// The same for the answer to a request that is no upgrade, and has this method. For a client of HTTP/1.0 the head speaks of
+/// no chunks: the body is unchunked on its way.
+pub fn plain_answer(head: &[u8], method: &str, is_http10: bool, limits: &HeadLimits) -> Result<Answer, Fault> {
     let received = Received::of(head, limits)?;
     match received.line.status {
         // RFC 9110, 7.8: "A server MUST NOT switch to a protocol that was not indicated by the client".
         101 => Err(Fault::backend("is a 101 to a request that is no upgrade")),
         100..=199 => Ok(Answer::Informational),
-        _ => received.response(method),
+        _ => received.response(method, is_http10),
     }
 }
 
@@ -95,9 +96,9 @@ impl<'a> Received<'a> {
     }
 
     /// A last word: the head for the client, and where the body ends.
-    fn response(&self, method: &str) -> Result<Answer, Fault> {
+    fn response(&self, method: &str, is_http10: bool) -> Result<Answer, Fault> {
         let body = body(&self.line, &self.fields, method)?;
-        let head = rebuilt(&self.line, &self.fields, &self.connection, body);
+        let head = rebuilt(&self.line, &self.fields, &self.connection, body, is_http10);
         Ok(Answer::Response { status: self.line.status, head, body })
     }
 }
@@ -201,7 +202,13 @@ fn body(line: &StatusLine<'_>, fields: &Fields<'_>, method: &str) -> Result<Body
 }
 
 /// The head for the client: ours in version and connection, the backend's in everything else.
-fn rebuilt(line: &StatusLine<'_>, fields: &Fields<'_>, connection: &Connection<'_>, body: Body) -> Vec<u8> {
+fn rebuilt(
+    line: &StatusLine<'_>,
+    fields: &Fields<'_>,
+    connection: &Connection<'_>,
+    body: Body,
+    is_http10: bool,
+) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {} ", line.status).into_bytes();
     head.extend_from_slice(line.reason);
     head.extend_from_slice(b"\r\n");
@@ -212,6 +219,9 @@ fn rebuilt(line: &StatusLine<'_>, fields: &Fields<'_>, connection: &Connection<'
         let is_framing = name.eq_ignore_ascii_case("Content-Length") || name.eq_ignore_ascii_case("Transfer-Encoding");
         let keep = match is_framing {
             // Without a body it is the length that the body would have, but for a 204 (RFC 9110, 8.6).
+            // RFC 9112, 6.1: "A server MUST NOT send a response containing Transfer-Encoding unless the corresponding
+            // request indicates HTTP/1.1 (or later minor revisions)."
+            true if is_http10 && name.eq_ignore_ascii_case("Transfer-Encoding") => false,
             true => body != Body::None || line.status != 204 && name.eq_ignore_ascii_case("Content-Length"),
             false if name.eq_ignore_ascii_case("Upgrade") => upgrade,
             false => !HOP_BY_HOP.iter().any(|hop| hop.eq_ignore_ascii_case(name)) && !connection.lists(name),

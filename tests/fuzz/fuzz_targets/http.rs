@@ -101,7 +101,7 @@ fn answers(bytes: &[u8], split: usize) {
         Ok(end) => end.unwrap_or(bytes.len()),
         Err(fault) => return assert_eq!(fault.status, 502),
     };
-    let plain = plain_answer(&bytes[..end], "GET", &LIMITS);
+    let plain = plain_answer(&bytes[..end], "GET", false, &LIMITS);
     match answer(&bytes[..end], &offer, &LIMITS) {
         Ok(Answer::Response { status, head, mut body }) => {
             let again = answer(&head, &offer, &GENEROUS).expect("what is relayed passes");

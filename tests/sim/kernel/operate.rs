@@ -47,6 +47,7 @@ impl Kernel {
             Op::Send { conn, pieces } => self.send(conn, pieces),
             Op::Cancel { conn, what } => self.cancel(conn, what),
             Op::Shutdown { conn, how } => self.shutdown(conn, how),
+            Op::Abort { .. } => {}
             Op::Close { conn } => self.close(conn),
             Op::Recycle { lease } => self.recycle(lease),
         }
@@ -152,6 +153,7 @@ fn show(op: &Op) -> String {
         }
         Op::Cancel { conn, what } => format!("{} cancel {what:?}", name(*conn)),
         Op::Shutdown { conn, how } => format!("{} shutdown {how:?}", name(*conn)),
+        Op::Abort { conn } => format!("{} abort", name(*conn)),
         Op::Close { conn } => format!("{} close", name(*conn)),
         Op::Adopt { conn, socket } => format!("{} adopt wire {}", name(*conn), socket.token()),
         Op::Connect { conn, address } => format!("{} connect {:?}", name(*conn), address.as_socket()),

@@ -27,7 +27,9 @@ fn l05_a_slow_reader_stops_its_writer() {
 
 #[test]
 fn a_send_that_gets_somewhere_is_no_stall() {
-    let mut stage = Stage::new(config(1), 4);
+    let mut config = config(1);
+    config.limits.receiver_bytes_per_second_min = None;
+    let mut stage = Stage::new(config, 4);
     let (client, backend) = stage.open();
     stage.stick(client, Some(5));
     let message = s(0x82, &[7; 98]);
@@ -43,6 +45,99 @@ fn a_send_that_gets_somewhere_is_no_stall() {
     assert_eq!(stage.out(client), message[25..]);
     stage.reset(client);
     assert_ends(&mut stage, [client, backend]);
+}
+
+/// A few bytes now and then are no living: they hold buffers that others need. Both ways, and for pages too.
+#[test]
+fn field_a06_field_a13_l07_a_receiver_takes_a_least_rate() {
+    for (taken, lives) in [(5, false), (959, false), (961, true), (4000, true)] {
+        for to_backend in [false, true] {
+            let mut stage = Stage::new(config(1), 4);
+            let (client, backend) = stage.open();
+            let (slow, other, masked) = if to_backend { (backend, client, true) } else { (client, backend, false) };
+            stage.stick(slow, Some(taken));
+            let message = if masked { c(0x82, &[7; 20_000]) } else { s(0x82, &[7; 20_000]) };
+            stage.give(other, &message);
+            stage.pass(ms(30_001));
+            assert_eq!(!stage.out(other).is_empty(), !lives, "{taken} bytes in 30 s");
+            assert_eq!(stage.is_open(slow) && stage.receives(slow), lives, "{taken} bytes in 30 s");
+            stage.stick(slow, None);
+            stage.flush();
+            for conn in [client, backend] {
+                if stage.is_open(conn) && stage.receives(conn) {
+                    stage.reset(conn);
+                }
+            }
+            stage.pass(ms(60_000));
+            assert_over(&stage, [client, backend]);
+        }
+    }
+}
+
+/// A body that comes a byte at a time is ended; one that the backend does not take is not.
+#[test]
+fn field_a13_a_body_comes_at_a_least_rate_and_all_of_it_in_time() {
+    let plain = || {
+        let mut config = config(1);
+        let mut route = ringway::config::Route::catch_all("pages", 0, &config);
+        route.plain_http = ringway::config::PlainHttp::Forward;
+        config.routes.push(route);
+        config
+    };
+    let post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+    for (bytes, every, status) in [(1, 60_000, 408), (900, 30_000, 408), (1000, 30_000, 0), (100, 1000, 0)] {
+        let mut stage = Stage::new(plain(), 4);
+        let (client, backend) = stage.ask(post);
+        stage.connected(backend, Ok(()));
+        for _ in 0..40 {
+            stage.pass(ms(every));
+            if stage.is_open(client) && stage.receives(client) {
+                stage.give(client, &vec![b'x'; bytes]);
+            }
+        }
+        let heard = String::from_utf8(stage.out(client)).unwrap();
+        if stage.is_open(client) && stage.receives(client) {
+            stage.reset(client);
+        }
+        assert_ends(&mut stage, [client, backend]);
+        match status {
+            0 => assert_eq!(heard, "", "{bytes} every {every} ms"),
+            _ => assert!(heard.starts_with("HTTP/1.1 408 ") && heard.contains("per_second_min"), "{heard}"),
+        }
+    }
+    // The backend takes nothing: that is not the client's slowness.
+    let mut stage = Stage::new(plain(), 4);
+    let (client, backend) = stage.ask(post);
+    stage.connected(backend, Ok(()));
+    stage.stick(backend, Some(0));
+    stage.give(client, b"x");
+    stage.pass(ms(20_000));
+    stage.give(client, b"x");
+    stage.pass(ms(20_000));
+    assert!(!String::from_utf8(stage.out(client)).unwrap().contains("408"));
+    stage.stick(backend, None);
+    stage.flush();
+    stage.reset(client);
+    assert_ends(&mut stage, [client, backend]);
+    // A stream that never ends ends after a day.
+    let mut stage = Stage::new(plain(), 4);
+    let (client, backend) = stage.ask(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    stage.connected(backend, Ok(()));
+    stage.give(backend, b"HTTP/1.1 200 OK\r\n\r\n");
+    for hour in 0..23 {
+        for _ in 0..60 {
+            stage.pass(ms(60_000));
+            stage.give(backend, b": still here\n\n");
+        }
+        assert!(stage.is_open(client), "in hour {hour}");
+    }
+    for _ in 0..61 {
+        stage.pass(ms(60_000));
+        if stage.is_open(backend) && stage.receives(backend) {
+            stage.give(backend, b": still here\n\n");
+        }
+    }
+    assert!(!stage.is_open(client) && !stage.is_open(backend));
 }
 
 #[test]

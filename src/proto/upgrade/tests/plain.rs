@@ -171,7 +171,6 @@ fn h13_to_h23_hosts_targets_and_versions() {
     }
     for method in ["GET", "POST"] {
         let head = but(GET, "GET", method);
-        refused(&but(&head, "HTTP/1.1", "HTTP/1.0"), 505);
         refused(&but(&head, "HTTP/1.1", "HTTP/1.2"), 505);
     }
     refused(&plus(GET, &format!("Connection: x{}", ", x".repeat(32))), 400);
@@ -230,7 +229,7 @@ fn whoever_names_websocket_wants_an_upgrade() {
 }
 
 fn answered(method: &str, head: &str) -> Result<Answer, Fault> {
-    plain_answer(head.as_bytes(), method, &LIMITS)
+    plain_answer(head.as_bytes(), method, false, &LIMITS)
 }
 
 #[test]

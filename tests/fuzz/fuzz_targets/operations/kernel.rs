@@ -99,6 +99,7 @@ impl Kernel {
                 socket.shut_read |= how != Shutdown::Write;
                 socket.shut_write |= how != Shutdown::Read;
             }
+            Op::Abort { .. } => {}
             Op::Close { conn } => {
                 let socket = self.socket(conn);
                 assert!(socket.connecting.is_none() && socket.receiving.is_none() && socket.sending.is_none());
