@@ -68,15 +68,12 @@ pub(super) struct Handshake {
     pub upload: Option<Upload>,
     /// The answer may have no body.
     is_head: bool,
-    /// All slots for sessions are taken: this one exists to say so.
-    over_limit: bool,
 }
 
 impl Handshake {
-    pub fn new(listener: ListenerId, over_limit: bool) -> Box<Self> {
+    pub fn new(listener: ListenerId) -> Box<Self> {
         Box::new(Handshake {
             listener,
-            over_limit,
             queued_until: u64::MAX,
             dial_left: u64::MAX,
             until: u64::MAX,
@@ -135,13 +132,25 @@ impl Session {
         handshake.is_head = head.starts_with(b"HEAD ");
         match upgrade::request(&head, &limits) {
             Err(fault) => self.refuse(fault, cx),
-            Ok(_) if handshake.over_limit => self.refuse(Fault::new(503, "All sessions are taken."), cx),
             Ok(_) if cx.shared.draining => self.refuse(Fault::new(503, "The relay is shutting down."), cx),
             Ok(incoming) => {
                 handshake.incoming = Some(incoming);
                 self.set_connecting();
             }
         }
+    }
+
+    /// All slots for sessions are taken: this one exists to say so, whatever the client is going to ask.
+    pub fn refuse_at_accept(&mut self, cx: &mut Context<'_>) {
+        const SECONDS: u64 = 5;
+        let seconds = SECONDS / 2 + 1 + cx.shared.random() % SECONDS;
+        let fault = Fault::new(503, "All sessions are taken.");
+        self.refuse_saying(fault, &format!("Retry-After: {seconds}\r\n"), cx);
+    }
+
+    /// A client that has not begun a request.
+    pub fn is_silent(&self) -> bool {
+        matches!(&self.state, State::Head(handshake) if handshake.head.is_empty())
     }
 
     /// Bytes of the client between its request and the backend's answer.

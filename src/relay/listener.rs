@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
+use super::session::State;
 use super::shared::Context;
 use super::{Relay, Slots};
 use crate::op::{Accepted, Op};
@@ -171,14 +172,55 @@ impl Relay {
             ops.push(Op::Refuse { socket });
             return;
         };
-        let over_limit = self.occupied > self.plan.sessions_max;
+        // Whoever has said nothing yet has less of a claim than somebody who is new.
+        let over_limit = self.occupied > self.plan.sessions_max && !self.shed_silent(ops);
+        let listener = self.listeners.id(listener);
+        self.begin_session(index, (listener, socket, peer), ops);
         if over_limit {
             self.listeners.warn_full(self.plan.sessions_max, self.now);
+            let (session, mut cx) = self.enter(index, ops);
+            session.refuse_at_accept(&mut cx);
+            self.refused.push_back((index, self.sessions[index as usize].generation));
+        } else {
+            // So that no more of them are kept than come within timeouts.head.
+            while self.silent.front().is_some_and(|(index, generation)| {
+                let session = &self.sessions[*index as usize];
+                session.generation != *generation || !session.is_silent()
+            }) {
+                self.silent.pop_front();
+            }
+            self.silent.push_back((index, self.sessions[index as usize].generation));
         }
         if self.slots() == Slots::Taken {
+            self.shed_refused(ops);
             self.listeners.pause(ops);
         }
-        let listener = self.listeners.id(listener);
-        self.begin_session(index, (listener, socket, peer), over_limit, ops);
+    }
+
+    /// Ends the session of the client that has been silent for longest, if there is one. Returns whether there was.
+    fn shed_silent(&mut self, ops: &mut Vec<Op>) -> bool {
+        while let Some((index, generation)) = self.silent.pop_front() {
+            let (session, mut cx) = self.enter(index, ops);
+            if session.generation == generation && session.is_silent() {
+                session.outcome.set("ringway", "no request, and others wait");
+                session.terminate(&mut cx);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The slots of those who have been refused are needed for others: whoever has had longest to read it ends, but for the
+    /// one that has just come.
+    fn shed_refused(&mut self, ops: &mut Vec<Op>) {
+        while self.refused.len() > 1
+            && let Some((index, generation)) = self.refused.pop_front()
+        {
+            let (session, mut cx) = self.enter(index, ops);
+            if session.generation == generation && matches!(session.state, State::Lingering) {
+                session.terminate(&mut cx);
+                return;
+            }
+        }
     }
 }

@@ -26,6 +26,7 @@ pub mod table;
 mod timers;
 mod waiting;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,6 +60,10 @@ pub struct Relay {
     /// Slots that are free, most recently used last.
     free: Vec<u32>,
     occupied: usize,
+    /// Who has been accepted and may not have said anything yet, and who has been told that all slots are taken; the oldest
+    /// first. Entries of sessions that have gone on are passed over when it comes to them.
+    silent: VecDeque<(u32, u16)>,
+    refused: VecDeque<(u32, u16)>,
     plan: Plan,
     listeners: Listeners,
     shared: Shared,
@@ -98,6 +103,8 @@ impl Relay {
             sessions: Vec::with_capacity(slots),
             free: Vec::new(),
             occupied: 0,
+            silent: VecDeque::new(),
+            refused: VecDeque::new(),
             plan,
             listeners: Listeners::new(),
             epoch: table.epoch,
@@ -374,14 +381,13 @@ impl Relay {
         &mut self,
         index: u32,
         (listener, socket, peer): (ListenerId, Accepted, Option<IpAddr>),
-        over_limit: bool,
         ops: &mut Vec<Op>,
     ) {
         self.shared.metrics.accepted.add(1);
         self.shared.metrics.sessions.add(1);
         let (session, mut cx) = self.enter(index, ops);
         let entry = cx.shared.current.entry.clone();
-        session.begin(Handshake::new(listener, over_limit), peer, entry, cx.now);
+        session.begin(Handshake::new(listener), peer, entry, cx.now);
         session.deadline = cx.now + session.waits().head;
         cx.ops.push(Op::Adopt { conn: session.conn(Side::Client), socket });
         cx.unsettle(session);

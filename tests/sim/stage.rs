@@ -33,6 +33,8 @@ pub struct Stage {
     pub records: bool,
     /// The address of the next clients.
     pub peer: IpAddr,
+    /// The last client that has got a session.
+    adopted: Option<ConnId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +124,7 @@ impl Stage {
             dialled: Vec::new(),
             records: true,
             peer: IpAddr::from([192, 0, 2, 1]),
+            adopted: None,
         };
         stage.adopt(table, &listeners);
         stage
@@ -163,11 +166,10 @@ impl Stage {
 
     /// A client connects.
     pub fn accept(&mut self) -> ConnId {
-        let before = self.touched.len();
         let peer = Some(self.peer);
         self.handle(Completion::Accepted { listener: 0, socket: Accepted::fake(0), peer });
         self.end_batch();
-        self.touched[before]
+        self.adopted.take().expect("an accepted client has a session")
     }
 
     /// A client connects and sends a good request; its backend is being connected to.
@@ -411,7 +413,10 @@ impl Stage {
                 self.touched.push(conn);
             }
             Op::Abort { conn } => self.socket(conn).aborted = true,
-            Op::Adopt { conn, .. } => self.open_socket(conn, false),
+            Op::Adopt { conn, .. } => {
+                self.open_socket(conn, false);
+                self.adopted = Some(conn);
+            }
             Op::Refuse { .. } => {}
             Op::Connect { conn, address } => {
                 let port = address.as_socket().expect("backends have ports here").port();

@@ -140,6 +140,79 @@ fn field_a13_a_body_comes_at_a_least_rate_and_all_of_it_in_time() {
     assert!(!stage.is_open(client) && !stage.is_open(backend));
 }
 
+/// Slots of their own for those who are refused: each is told at once, and the oldest of them makes room for the next.
+#[test]
+fn field_a11_whoever_comes_beyond_the_limit_is_told_at_accept() {
+    let plan = Plan { sessions_max: 4, refusals_max: 8, small_count: 256, bulk_count: 1 };
+    let mut stage = Stage::with_plan(config(1), plan);
+    let open: Vec<_> = (0..4).map(|_| stage.open()).collect();
+    let mut refused = Vec::new();
+    for _ in 0..100 {
+        let client = stage.accept();
+        stage.flush();
+        let out = String::from_utf8(stage.out(client)).unwrap();
+        assert!(out.starts_with("HTTP/1.1 503 ") && out.contains("\r\nRetry-After: "), "{out}");
+        assert_eq!(stage.accepting(), Accepting::Armed, "the next one is told too");
+        refused.push(client);
+    }
+    let left: Vec<_> = refused.iter().filter(|client| stage.is_open(**client)).collect();
+    assert!((1..=8).contains(&left.len()) && left.contains(&&refused[99]), "{} are still read to", left.len());
+    stage.pass(ms(60_000));
+    for (client, backend) in &open {
+        assert!(stage.is_open(*client) && stage.is_open(*backend), "those who are served are left alone");
+    }
+}
+
+/// Strangers who connect and say nothing use up no slots that others need: the one that is silent for longest goes.
+#[test]
+fn field_a11_silent_clients_make_room_for_others() {
+    let plan = Plan { sessions_max: 4, refusals_max: 8, small_count: 256, bulk_count: 1 };
+    let mut stage = Stage::with_plan(config(1), plan);
+    let (kept, kept_backend) = stage.open();
+    let silent: Vec<_> = (0..3).map(|_| stage.accept()).collect();
+    stage.flush();
+    // Not silent any more, if only just.
+    stage.give(silent[0], b"G");
+    let (client, backend) = stage.open();
+    assert!(!stage.is_open(silent[1]) && stage.is_open(silent[0]) && stage.is_open(silent[2]));
+    let next = stage.accept();
+    stage.flush();
+    assert!(!stage.is_open(silent[2]) && stage.out(next).is_empty());
+    // With nobody silent left, who comes next hears why.
+    stage.give(next, b"GET");
+    let late = stage.accept();
+    stage.flush();
+    assert!(stage.out(late).starts_with(b"HTTP/1.1 503 "));
+    for conn in [kept, kept_backend, client, backend] {
+        assert!(stage.is_open(conn));
+    }
+}
+
+/// What a client sends before its answer is bounded by the limit and one small buffer, also in bursts.
+#[test]
+fn field_a05_early_bytes_are_bounded() {
+    for burst in [1000, 4096, 20_000, 200_000] {
+        let mut stage = Stage::new(config(1), 4);
+        let (client, backend) = stage.request();
+        stage.connected(backend, Ok(()));
+        let mut taken = 0;
+        for _ in 0..40 {
+            let mut left = burst;
+            while left > 0 && stage.receives(client) {
+                let now = left.min(4096);
+                stage.give(client, &vec![0x55; now]);
+                taken += now;
+                left -= now;
+            }
+        }
+        assert!(taken <= (16 << 10) + 4096, "{taken} bytes");
+        assert_eq!(stage.relay.leases(), 0, "copied, not kept in buffers");
+        stage.eof(backend);
+        assert!(stage.out(client).starts_with(b"HTTP/1.1 502 "));
+        assert_ends(&mut stage, [client, backend]);
+    }
+}
+
 #[test]
 fn a_send_that_gets_nowhere_ends_the_session() {
     let mut stage = Stage::new(config(1), 4);
