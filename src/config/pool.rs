@@ -242,6 +242,8 @@ pub struct Discovery {
     pub interval_max: Duration,
     /// Each of these waits is up to this many percent longer.
     pub jitter_percent: u32,
+    /// How long the last answer stays when DNS says that there is nothing.
+    pub empty_after: Duration,
 }
 
 impl Pool {
@@ -311,6 +313,7 @@ impl Pool {
                 interval_min: seconds(5),
                 interval_max: seconds(60),
                 jitter_percent: 10,
+                empty_after: seconds(60),
             },
         }
     }

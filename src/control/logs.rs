@@ -9,7 +9,9 @@ use std::time::Duration;
 use tracing::warn;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Registry;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -41,10 +43,34 @@ pub fn start(level: LogLevel) -> Logs {
     // no-color.org: "when present and not an empty string (regardless of its value), prevents the addition of ANSI color".
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let ansi = stderr().is_terminal() && !no_color;
-    let format = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi).with_target(false);
+    let fields = debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{}", one_line(&format!("{value:?}"))),
+        name => write!(writer, "{name}={}", one_word(format!("{value:?}"))),
+    });
+    let format = tracing_subscriber::fmt::layer()
+        .fmt_fields(fields.delimited(" "))
+        .with_writer(writer)
+        .with_ansi(ansi)
+        .with_target(false);
     let (targets, handle) = reload::Layer::new(targets(level));
     tracing_subscriber::registry().with(targets).with(format).init();
     Logs { guard, dropped, level: Level(handle) }
+}
+
+/// Names of routes, pools and backends may be anything, and so may what peers say: none of it begins a line of its own.
+fn one_line(text: &str) -> String {
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_debug().collect::<String>(),
+        false => c.into(),
+    };
+    text.chars().map(escaped).collect()
+}
+
+/// A value with blanks in it stands in quotes, so that a reader knows where it ends. What has them already is whole.
+fn one_word(value: String) -> String {
+    let is_quoted = value.len() > 1 && value.starts_with('"') && value.ends_with('"');
+    let is_word = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
+    if is_quoted || is_word { one_line(&value) } else { format!("{value:?}") }
 }
 
 /// The level is ours; libraries of the control plane only speak up when something is wrong.
@@ -88,5 +114,28 @@ fn filter(level: LogLevel) -> LevelFilter {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn field_a16_values_are_one_word_and_lines_are_one() {
+        for (value, told) in [
+            ("close", "close"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("Connection refused (os error 111)", "\"Connection refused (os error 111)\""),
+            ("\"chat\"", "\"chat\""),
+            ("a\nb", "\"a\\nb\""),
+            ("a\"b", "\"a\\\"b\""),
+            ("\u{1b}[31m", "\"\\u{1b}[31m\""),
+            ("", "\"\""),
+            ("Some(3)", "Some(3)"),
+        ] {
+            assert_eq!(one_word(value.into()), told);
+        }
+        assert_eq!(one_line("a\r\nb \u{7f}ü"), "a\\r\\nb \\u{7f}ü");
     }
 }

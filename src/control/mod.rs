@@ -5,6 +5,7 @@ pub mod demo;
 mod discovery;
 mod health;
 pub mod logs;
+mod news;
 mod reload;
 mod signals;
 mod supervisor;

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::discovery::Discoveries;
 use super::health::{Change, Checks};
+use super::news::{News, tell_difference};
 use super::reload::{Source, Stamp, keep_what_is_fixed};
 use super::signals::{self, Signal, Signals};
 use super::{ControlError, Phase};
@@ -30,6 +31,10 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) const DISCOVERY_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the file is looked at, with config_watch.
 const WATCH: Duration = Duration::from_secs(1);
+/// What has been read for so long is not going to be: a mount that hangs, a pipe that nobody writes to.
+const GIVEN_UP: Duration = Duration::from_secs(30);
+/// So many threads may be left behind like that.
+const LEFT_BEHIND_MAX: u32 = 4;
 /// Reading the configuration takes less, or it waits for something.
 const SLOW: Duration = Duration::from_secs(1);
 /// How long workers may take to close a listener.
@@ -52,10 +57,13 @@ pub(super) struct Supervisor<'a> {
     asked: Clock,
     /// The file is being read.
     loading: Option<oneshot::Receiver<Result<Config, Faults>>>,
+    /// Threads that read the file and never came back.
+    left_behind: u32,
     /// Somebody asked for a reload during a reload.
     again: bool,
     /// The file as it was when it was last looked at.
     stamp: Option<Stamp>,
+    news: News,
     phase: Phase,
     /// When to lose patience with workers that were told to end.
     deadline: Option<Instant>,
@@ -99,9 +107,11 @@ impl<'a> Supervisor<'a> {
             checked,
             asked: Clock::now(),
             loading: None,
+            left_behind: 0,
             again: false,
             phase: Phase::Serving,
             deadline: None,
+            news: News::new(),
         }
     }
 
@@ -130,11 +140,15 @@ impl<'a> Supervisor<'a> {
                     }
                 }
                 Some(()) = self.found.recv() => self.refresh(),
-                Some(change) = self.checked.recv() => self.leave_if_down(&change),
+                Some(change) = self.checked.recv() => {
+                    self.leave_if_down(&change);
+                    self.news.checked(&self.table, &change.pool);
+                }
                 _ = watch.tick() => {
                     self.free_older();
                     self.look_at_file();
                     self.workers.look_after();
+                    self.news.tell(&self.table);
                 }
                 exited = exits.recv() => match exited {
                     Some(worker) if self.phase == Phase::Serving => {
@@ -209,8 +223,15 @@ impl<'a> Supervisor<'a> {
                     self.source.name()
                 );
             }
-            self.again = true;
-            return;
+            if since < GIVEN_UP || self.left_behind >= LEFT_BEHIND_MAX {
+                self.again = true;
+                return;
+            }
+            error!(
+                "reading {} has not ended within {GIVEN_UP:?}; it is tried anew, and the thread is left behind",
+                self.source.name()
+            );
+            self.left_behind += 1;
         }
         self.asked = Clock::now();
         self.stamp = self.source.stamp();
@@ -350,16 +371,5 @@ fn refuse(error: &dyn std::fmt::Display) {
 fn refuse_each(faults: &Faults) {
     for fault in faults.to_string().lines() {
         refuse(&fault);
-    }
-}
-
-fn tell_difference(old: &Pool, new: &Pool) {
-    let states = |pool: &Pool| pool.members.iter().map(|member| Arc::as_ptr(&member.state)).collect::<HashSet<_>>();
-    let (before, after) = (states(old), states(new));
-    for member in new.members.iter().filter(|member| !before.contains(&Arc::as_ptr(&member.state))) {
-        info!(pool = new.config.name, backend = &*member.name, "backend found");
-    }
-    for member in old.members.iter().filter(|member| !after.contains(&Arc::as_ptr(&member.state))) {
-        info!(pool = new.config.name, backend = &*member.name, "backend gone; its sessions stay");
     }
 }

@@ -82,9 +82,7 @@ impl Session {
         let pool = self.policy().pool().1;
         let member = &pool.members[usize::from(number)];
         eject::succeeded(pool, number, eject::client_of(self.client_ip), cx.now);
-        if member.state.answer_is_news(cx.now) {
-            tracing::info!(pool = pool.config.name, backend = &*member.name, "backend answers again");
-        }
+        member.state.answered(cx.now);
     }
 
     /// The handshake is over, for the pool's circuit breaker: once for each that was admitted.

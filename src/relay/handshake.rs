@@ -421,6 +421,10 @@ impl Session {
         };
         let response = if is_head { fault.response_to_head(lines) } else { fault.response(lines) };
         cx.shared.metrics.refused.add(1);
+        match self.policy().route() {
+            Some(_) => self.policy().pool().1.state.refusals.count(fault.status),
+            None => cx.shared.current.table.refusals.count(fault.status),
+        }
         self.outcome.status = fault.status;
         self.outcome.set("ringway", fault.text);
         self.down.push(Piece::owned(response), cx);

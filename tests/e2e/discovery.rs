@@ -165,6 +165,34 @@ fn the_last_good_answer_stays_when_dns_fails() {
     assert_eq!(edge.lines(&["discovery fails"]), 2, "a line per change, however often it is asked");
 }
 
+/// A name that is gone for good takes its backends along, after a time; a nameserver that says nothing does not.
+#[test]
+fn field_r14_names_that_are_gone() {
+    let hosts = neighbours(2);
+    let mut nameserver = Nameserver::start(&records(&hosts), &[]);
+    for (after, wait) in [("0s", false), ("1s", true)] {
+        let source = format!("dns = \"chat.test:7001\"\nempty_after = \"{after}\"\n");
+        nameserver.set(&records(&hosts));
+        let edge = Edge::start(1, &(nameserver.config() + &discover(&source)));
+        serve(&edge, &[&hosts[0], &hosts[1]]);
+        nameserver.stop();
+        edge.until_lines(1, &["discovery fails; the last good answer stays", "does not answer"]);
+        serve(&edge, &[&hosts[0], &hosts[1]]);
+        nameserver.restart(&[]);
+        edge.until_lines(1, &["discovery works again"]);
+        nameserver.set("");
+        if wait {
+            edge.until_lines(2, &["discovery fails; the last good answer stays"]);
+        }
+        edge.until_lines(2, &["backend gone; its sessions stay"]);
+        edge.refused(503);
+        // And back again.
+        nameserver.set(&records(&hosts));
+        edge.until_lines(2, &["backend found"]);
+        serve(&edge, &[&hosts[0], &hosts[1]]);
+    }
+}
+
 #[test]
 fn a_relay_starts_without_dns_and_serves_when_it_is_there() {
     let host = Host::at((own_ip(), 7001).into());

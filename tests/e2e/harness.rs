@@ -245,7 +245,9 @@ impl Ringway {
     fn check_end(&mut self) {
         self.check_balance();
         let log = self.process.log();
-        let bad = log.iter().find(|l| l.contains("panicked") || l.contains(" ERROR "));
+        // A pool without backends is what some tests are about; nothing else is to be called an error.
+        let is_error = |line: &str| line.contains(" ERROR ") && !line.contains("no backend of this pool is up");
+        let bad = log.iter().find(|line| line.contains("panicked") || is_error(line));
         assert!(bad.is_none(), "in the log: {}", bad.unwrap());
     }
 

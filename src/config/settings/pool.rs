@@ -99,6 +99,7 @@ pub(in crate::config) static POOL: &[Setting<Pool>] = &[
     setting!("discovery.interval_min", discovery.interval_min, WAIT),
     setting!("discovery.interval_max", discovery.interval_max, WAIT),
     setting!("discovery.jitter_percent", discovery.jitter_percent, PERCENT),
+    setting!("discovery.empty_after", discovery.empty_after, WAIT_OR_ZERO),
 ];
 
 #[rustfmt::skip]

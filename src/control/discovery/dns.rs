@@ -24,12 +24,16 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// For one query with all its attempts, also over TCP and along CNAMEs.
 const QUERY: Duration = Duration::from_secs(20);
 const WEIGHT_MAX: u32 = 256;
+/// Queries of one source under way at a time.
+const OWN_QUERIES_MAX: usize = 8;
 
 /// Asks on behalf of one source.
 pub(super) struct Asker {
     /// `None`: those of /etc/resolv.conf.
     nameservers: Option<Vec<SocketAddr>>,
+    /// Of all sources, and of this one: one whose names nobody answers for leaves slots to the others.
     slots: Arc<Semaphore>,
+    own_slots: Arc<Semaphore>,
     /// The last good answers, by name: when one family of a name cannot be asked for, it stays as it was.
     known: HashMap<Name, Known>,
 }
@@ -57,6 +61,29 @@ pub(super) enum Records<T> {
     Failed(String),
 }
 
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum NoAnswer {
+    /// DNS knows that there is nothing (RFC 2308): no such name, or no such records.
+    Nothing(String),
+    /// DNS knows nothing, or could not be asked: what was known before may well be so still.
+    Failed(String),
+}
+
+impl From<String> for NoAnswer {
+    fn from(reason: String) -> Self {
+        NoAnswer::Failed(reason)
+    }
+}
+
+impl NoAnswer {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            NoAnswer::Nothing(reason) | NoAnswer::Failed(reason) => reason,
+        }
+    }
+}
+
 /// The addresses of one name.
 struct Addresses {
     list: Vec<IpAddr>,
@@ -66,11 +93,11 @@ struct Addresses {
 
 impl Asker {
     pub(super) fn new(nameservers: Option<Vec<SocketAddr>>, slots: Arc<Semaphore>) -> Self {
-        Asker { nameservers, slots, known: HashMap::new() }
+        Asker { nameservers, slots, own_slots: Arc::new(Semaphore::new(OWN_QUERIES_MAX)), known: HashMap::new() }
     }
 
     /// `name:port`: every address of both families.
-    pub(super) async fn addresses(&mut self, target: &str) -> Result<Answer, String> {
+    pub(super) async fn addresses(&mut self, target: &str) -> Result<Answer, NoAnswer> {
         let (host, port) = match target.parse::<Target>()? {
             Target::Name { host, port } => (parse_name(&host)?, port),
             // Needs no DNS, and never changes.
@@ -88,7 +115,7 @@ impl Asker {
     }
 
     /// The targets of SRV records, with their weights and priorities.
-    pub(super) async fn services(&mut self, name: &str) -> Result<Answer, String> {
+    pub(super) async fn services(&mut self, name: &str) -> Result<Answer, NoAnswer> {
         let client = self.client()?;
         let services = client.ask(parse_name(name)?, RecordType::SRV, |data| match data {
             // RFC 2782: "A Target of "." means that the service is decidedly not available at this domain."
@@ -97,8 +124,8 @@ impl Asker {
         });
         let (services, mut ttl) = match services.await {
             Records::Some(services, ttl) => (services, ttl),
-            Records::None(fault) => return Err(fault.into()),
-            Records::Failed(fault) => return Err(fault),
+            Records::None(fault) => return Err(NoAnswer::Nothing(fault.into())),
+            Records::Failed(fault) => return Err(NoAnswer::Failed(fault)),
         };
         let targets = services.iter().map(|srv| srv.target.clone()).collect::<HashSet<Name>>();
         self.known.retain(|name, _| targets.contains(name));
@@ -113,8 +140,8 @@ impl Asker {
                     fault = fault.or(addresses.fault);
                     addresses.list
                 }
-                Err(reason) => {
-                    fault = fault.or_else(|| Some(format!("{target}: {reason}")));
+                Err(none) => {
+                    fault = fault.or_else(|| Some(format!("{target}: {}", none.reason())));
                     known.all()
                 }
             };
@@ -122,7 +149,7 @@ impl Asker {
         }
         let backends = serving(&services, &found);
         match (backends.is_empty(), fault) {
-            (true, fault) => Err(fault.unwrap_or_else(|| "no target has an address".into())),
+            (true, fault) => Err(fault.unwrap_or_else(|| "no target has an address".into()).into()),
             (false, fault) => Ok(Answer { backends, ttl, fault }),
         }
     }
@@ -138,7 +165,7 @@ impl Asker {
                 (ResolverConfig::from_parts(None, Vec::new(), servers), options)
             }
         };
-        Client::new(config, options, self.slots.clone())
+        Client::new(config, options, [self.own_slots.clone(), self.slots.clone()])
     }
 }
 
@@ -147,14 +174,15 @@ impl Asker {
 pub(super) struct Client {
     resolver: TokioResolver,
     hosts: Arc<Hosts>,
-    slots: Arc<Semaphore>,
+    /// The narrower first.
+    slots: [Arc<Semaphore>; 2],
 }
 
 impl Client {
     pub(super) fn new(
         config: ResolverConfig,
         mut options: ResolverOpts,
-        slots: Arc<Semaphore>,
+        slots: [Arc<Semaphore>; 2],
     ) -> Result<Self, String> {
         options.cache_size = 0;
         // Ours, below: theirs would still ask for the family that the file does not have.
@@ -196,7 +224,9 @@ impl Client {
 
     async fn ask<T>(&self, name: Name, of: RecordType, take: impl Fn(&RData) -> Option<T>) -> Records<T> {
         // Never closed.
-        let Ok(_slot) = self.slots.acquire().await else { return Records::Failed("stopped".into()) };
+        let [own, all] = &self.slots;
+        let Ok(_own) = own.acquire().await else { return Records::Failed("stopped".into()) };
+        let Ok(_slot) = all.acquire().await else { return Records::Failed("stopped".into()) };
         match timeout(QUERY, self.resolver.lookup(name, of)).await {
             Ok(Ok(lookup)) => select(lookup.answers(), take),
             Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none)))) => match none.response_code {
@@ -222,7 +252,7 @@ fn select<T>(records: &[Record], take: impl Fn(&RData) -> Option<T>) -> Records<
 
 impl Known {
     /// Takes what was answered. Without a single address in the answers nothing changes, and it is a failure.
-    fn learn(&mut self, v4: Records<IpAddr>, v6: Records<IpAddr>) -> Result<Addresses, String> {
+    fn learn(&mut self, v4: Records<IpAddr>, v6: Records<IpAddr>) -> Result<Addresses, NoAnswer> {
         let (mut ttl, mut fault) = (None::<Duration>, None);
         let fresh = [v4, v6].map(|records| match records {
             Records::Some(list, its) => {
@@ -239,7 +269,10 @@ impl Known {
                 None
             }
         });
-        let Some(ttl) = ttl else { return Err(fault.map(|(reason, _)| reason).unwrap_or_default()) };
+        let Some(ttl) = ttl else {
+            let (reason, failed) = fault.unwrap_or_default();
+            return Err(if failed { NoAnswer::Failed(reason) } else { NoAnswer::Nothing(reason) });
+        };
         let [v4, v6] = fresh;
         self.v4 = v4.unwrap_or_else(|| std::mem::take(&mut self.v4));
         self.v6 = v6.unwrap_or_else(|| std::mem::take(&mut self.v6));
@@ -371,7 +404,11 @@ mod tests {
             (Records::None("none"), failed(), "lost"),
             (failed(), failed(), "lost"),
         ] {
-            assert_eq!(known.learn(v4, v6).err().as_deref(), Some(reason));
+            let expected = match reason {
+                "none" => NoAnswer::Nothing(reason.into()),
+                _ => NoAnswer::Failed(reason.into()),
+            };
+            assert_eq!(known.learn(v4, v6).err(), Some(expected));
             assert_eq!(known.all(), ips(&["10.0.0.1"]));
         }
     }

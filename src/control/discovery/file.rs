@@ -43,8 +43,7 @@ impl Watched {
         Watched { path, stamp: None }
     }
 
-    /// Blocks as long as the disk does: the control plane has nothing to do that could not wait for a file in the page
-    /// cache.
+    /// Blocks as long as the disk does.
     pub(super) fn look(&mut self) -> Seen {
         match self.read() {
             Ok(None) => Seen::Same,

@@ -16,7 +16,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use std::thread::Builder;
+
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
@@ -29,7 +32,7 @@ use board::{Board, LeftOut};
 /// DNS queries under way at a time: each holds a socket.
 const QUERIES_MAX: usize = 64;
 /// From one look at a watched file to the next.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 1000 });
 
 /// Where backends of a pool come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -199,6 +202,9 @@ impl Reporter {
         let (pool, source) = (&*self.pool, &self.source);
         match (&fault, self.failing) {
             (Some(reason), false) => warn!(pool, %source, reason, "discovery fails; the last good answer stays"),
+            (Some(reason), true) if backends.as_ref().is_some_and(Vec::is_empty) => {
+                warn!(pool, %source, reason, "nothing has been found for discovery.empty_after; its backends are gone");
+            }
             (None, true) => info!(pool, %source, "discovery works again"),
             (Some(_), true) | (None, false) => (),
         }
@@ -216,6 +222,8 @@ impl Reporter {
 /// Asks DNS for ever.
 async fn ask(mut asker: dns::Asker, name: String, settings: Discovery, mut reporter: Reporter) {
     let mut failures: u32 = 0;
+    // Since when DNS has been saying that there is nothing.
+    let mut nothing_since: Option<Instant> = None;
     loop {
         let answer = match reporter.source {
             Source::Srv(_) => asker.services(&name).await,
@@ -224,13 +232,24 @@ async fn ask(mut asker: dns::Asker, name: String, settings: Discovery, mut repor
         let wait = match answer {
             Ok(answer) => {
                 failures = 0;
+                nothing_since = None;
                 reporter.report(Some(answer.backends), answer.fault);
                 schedule::after_answer(answer.ttl, &settings, random())
             }
-            Err(fault) => {
+            Err(none) => {
                 failures = failures.saturating_add(1);
-                reporter.report(None, Some(fault));
-                schedule::after_failure(failures, &settings, random())
+                let wait = schedule::after_failure(failures, &settings, random());
+                // A name may be missing for the moment of a mistaken edit, but not for ever.
+                let left = match &none {
+                    dns::NoAnswer::Failed(_) => None,
+                    dns::NoAnswer::Nothing(_) => {
+                        let since = *nothing_since.get_or_insert_with(Instant::now);
+                        Some(settings.empty_after.saturating_sub(since.elapsed()))
+                    }
+                };
+                let is_gone = left.is_some_and(|left| left.is_zero());
+                reporter.report(is_gone.then(Vec::new), Some(none.reason().to_owned()));
+                left.filter(|left| !left.is_zero()).map_or(wait, |left| wait.min(left))
             }
         };
         sleep(wait).await;
@@ -240,7 +259,18 @@ async fn ask(mut asker: dns::Asker, name: String, settings: Discovery, mut repor
 /// Looks at a file for ever.
 async fn watch(mut file: file::Watched, mut reporter: Reporter) {
     loop {
-        match file.look() {
+        // On a thread of its own: a disk or a mount that hangs, or a file of many megabytes, holds up this source alone.
+        let (looked, seen) = oneshot::channel();
+        let look = move || {
+            let seen = file.look();
+            let _ = looked.send((file, seen));
+        };
+        if let Err(error) = Builder::new().name("discovery".into()).spawn(look) {
+            return reporter.report(None, Some(format!("no thread to read it: {error}")));
+        }
+        let Ok((back, seen)) = seen.await else { return reporter.report(None, Some("reading it has panicked".into())) };
+        file = back;
+        match seen {
             file::Seen::Same => (),
             file::Seen::Backends(backends) => reporter.report(Some(backends), None),
             file::Seen::Fault(fault) => reporter.report(None, Some(fault)),

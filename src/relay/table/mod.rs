@@ -27,7 +27,7 @@ use bounds::Bounds;
 use known::{Known, KnownPool, Left};
 use ring::Ring;
 use router::Router;
-use state::{BackendState, Checked, PoolState};
+use state::{BackendState, Checked, PoolState, Refusals};
 
 /// Backends that discovery has found, by their pool's name.
 pub type Found = HashMap<String, Vec<config::Backend>>;
@@ -44,6 +44,8 @@ pub struct Table {
     pub router: Router,
     /// In the config's order.
     pub pools: Vec<Pool>,
+    /// Of requests that no pool is to blame for.
+    pub refusals: Arc<Refusals>,
     /// Backends that it has not, but earlier tables had.
     left: Vec<Left>,
 }
@@ -106,6 +108,7 @@ impl Table {
             }
         }
         table.place();
+        table.refusals = self.refusals.clone();
         table.left = known.left(self.generation, table.generation);
         Arc::new(table)
     }
@@ -130,7 +133,7 @@ impl Table {
             })
             .collect();
         let router = Router::new(&config);
-        Table { config, generation, epoch, secret, router, pools, left: Vec::new() }
+        Table { config, generation, epoch, secret, router, pools, refusals: Arc::default(), left: Vec::new() }
     }
 
     /// From here on everybody knows where in the newest table they are.

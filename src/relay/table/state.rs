@@ -34,6 +34,9 @@ pub struct BackendState {
     place: AtomicU64,
     /// The log has been told that it fails, and not yet that it answers again.
     is_told: AtomicBool,
+    /// When that began, and when it answered again: 0, not yet.
+    failing_since: AtomicU64,
+    answered_at: AtomicU64,
     /// What changes before this moment is not told: a backend that flaps must not flood the log.
     quiet_until: AtomicU64,
 }
@@ -51,9 +54,34 @@ pub struct PoolState {
     pub picky: AtomicU32,
     /// The latest time at which a worker made a view of the pool. No worker's view may lag behind another's.
     pub seen: AtomicU64,
+    /// Of its requests.
+    pub refusals: Refusals,
     /// Handshakes per second.
     pub rate: Rate,
     pub breaker: Breaker,
+}
+
+/// Requests that Ringway has answered itself, by status, since they were last told.
+#[derive(Debug, Default)]
+pub struct Refusals([AtomicU32; REFUSALS.len() + 1]);
+
+/// Those that tell of more than one client's mistake, and the last for all others.
+const REFUSALS: [u16; 6] = [404, 408, 413, 502, 503, 504];
+
+impl Refusals {
+    pub fn count(&self, status: u16) {
+        let at = REFUSALS.iter().position(|known| *known == status).unwrap_or(REFUSALS.len());
+        self.0[at].fetch_add(1, Relaxed);
+    }
+
+    /// "3 x 502, 12 x 503". `None`: there were none.
+    pub fn take(&self) -> Option<String> {
+        let names = REFUSALS.iter().map(u16::to_string).chain(["others".into()]);
+        let counts = self.0.iter().map(|count| count.swap(0, Relaxed)).zip(names);
+        let told: Vec<String> =
+            counts.filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} x {name}")).collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
 }
 
 /// A backend's failures and its answers are told at most once in this time.
@@ -97,16 +125,28 @@ impl BackendState {
 
     /// A session has met a failure there. Returns whether that is news for the log.
     pub fn failure_is_news(&self, now: u64) -> bool {
+        self.answered_at.store(0, Relaxed);
         if self.is_told.load(Relaxed) || now < self.quiet_until.load(Relaxed) {
             return false;
         }
         self.quiet_until.store(now + QUIET_MS, Relaxed);
+        self.failing_since.store(now, Relaxed);
         !self.is_told.swap(true, Relaxed)
     }
 
-    /// A session has been answered there. Returns whether that is news: behind every failure that was told there is one.
-    pub fn answer_is_news(&self, now: u64) -> bool {
-        self.is_told.load(Relaxed) && now >= self.quiet_until.load(Relaxed) && self.is_told.swap(false, Relaxed)
+    /// A session has been answered there.
+    pub fn answered(&self, now: u64) {
+        if self.is_told.load(Relaxed) && self.answered_at.load(Relaxed) == 0 {
+            self.answered_at.store(now.max(1), Relaxed);
+        }
+    }
+
+    /// Whether it is time to tell that it is well: behind every failure that was told there is such a word, also if nobody
+    /// asks the backend for anything any more. With the milliseconds between the first failure and the first answer.
+    pub fn all_clear(&self, now: u64) -> Option<u64> {
+        let answered = self.answered_at.load(Relaxed);
+        let is_due = self.is_told.load(Relaxed) && answered != 0 && now >= self.quiet_until.load(Relaxed);
+        (is_due && self.is_told.swap(false, Relaxed)).then(|| answered.saturating_sub(self.failing_since.load(Relaxed)))
     }
 
     /// Where it stands in the newest table: numbers of the pool and of the member.
@@ -137,13 +177,19 @@ mod tests {
     #[test]
     fn a_failure_and_an_answer_are_told_once_each() {
         let state = BackendState::default();
-        assert!(!state.answer_is_news(0), "it never failed");
+        state.answered(0);
+        assert_eq!(state.all_clear(0), None, "it never failed");
         assert!(state.failure_is_news(100));
         assert!(!state.failure_is_news(100) && !state.failure_is_news(50_000), "known already");
-        assert!(!state.answer_is_news(101), "too soon");
-        assert!(state.answer_is_news(100 + QUIET_MS));
-        assert!(!state.answer_is_news(100 + QUIET_MS), "known already");
-        assert!(state.failure_is_news(100 + QUIET_MS));
+        assert_eq!(state.all_clear(60_000), None, "it has not answered");
+        state.answered(60_100);
+        state.answered(60_200);
+        assert_eq!(state.all_clear(60_300), Some(60_000), "with the true times");
+        assert_eq!(state.all_clear(60_300), None, "known already");
+        assert!(state.failure_is_news(60_400));
+        state.answered(60_500);
+        assert_eq!(state.all_clear(60_400 + QUIET_MS - 1), None, "too soon");
+        assert_eq!(state.all_clear(60_400 + QUIET_MS), Some(100), "nobody has asked it since");
     }
 
     #[test]

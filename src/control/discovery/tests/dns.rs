@@ -59,13 +59,13 @@ async fn every_question_is_asked_anew() {
 async fn no_answer_is_a_failure() {
     let server = Nameserver::start().await;
     let mut asker = asker(&server);
-    assert_eq!(asker.addresses("chat.example:9000").await.unwrap_err(), "there is no such name");
-    assert_eq!(asker.services("_ws._tcp.chat.example").await.unwrap_err(), "there is no such name");
+    assert_eq!(asker.addresses("chat.example:9000").await.unwrap_err().reason(), "there is no such name");
+    assert_eq!(asker.services("_ws._tcp.chat.example").await.unwrap_err().reason(), "there is no such name");
     server.addresses("chat.example.", 30, &[]);
-    assert_eq!(asker.addresses("chat.example:9000").await.unwrap_err(), "the name has no such records");
+    assert_eq!(asker.addresses("chat.example:9000").await.unwrap_err().reason(), "the name has no such records");
     server.fail("chat.example.", &[RecordType::A, RecordType::AAAA, RecordType::SRV]);
     for fault in [asker.addresses("chat.example:9000").await, asker.services("chat.example").await] {
-        assert_eq!(fault.unwrap_err(), "DNS answers: Server Failure");
+        assert_eq!(fault.unwrap_err().reason(), "DNS answers: Server Failure");
     }
     for target in ["chat.example", "chat.example:0", ":1", "a b:1"] {
         assert!(asker.addresses(target).await.is_err(), "{target}");
@@ -77,7 +77,7 @@ async fn silence_is_a_failure() {
     let server = Nameserver::start().await;
     server.silence();
     tokio::time::pause();
-    assert_eq!(asker(&server).addresses("chat.example:9000").await.unwrap_err(), "DNS does not answer");
+    assert_eq!(asker(&server).addresses("chat.example:9000").await.unwrap_err().reason(), "DNS does not answer");
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_target_without_an_answer_keeps_its_last_one() {
     server.services("chat.example.", 40, &[(1, 1, 1, "a.example."), (1, 1, 2, "b.example.")]);
     // The first fault that is met, whichever target it is.
     let fault = asker.services("chat.example").await.unwrap_err();
-    assert!(fault.ends_with(".example.: there is no such name"), "{fault}");
+    assert!(fault.reason().ends_with(".example.: there is no such name"), "{fault:?}");
 
     server.addresses("b.example.", 40, &["10.0.0.2"]);
     let answer = asker.services("chat.example").await.unwrap();
@@ -168,7 +168,7 @@ async fn a_name_with_a_dot_at_its_end_is_the_only_one_asked_for() {
     let mut options = ResolverOpts::default();
     options.ndots = 5;
     let config = ResolverConfig::from_parts(None, search, vec![resolver]);
-    let client = Client::new(config, options, Arc::new(Semaphore::new(2))).unwrap();
+    let client = Client::new(config, options, [Arc::new(Semaphore::new(2)), Arc::new(Semaphore::new(2))]).unwrap();
     let mut asked_for = async |name: &str| {
         drop(client.families(&parse_name(name).unwrap()).await);
         let mut names: Vec<String> =
