@@ -23,7 +23,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{Address, Config, Plan};
 use crate::io::{self, Features, Listeners, Passed, Passing, Ring, SetupError, Waker};
@@ -89,7 +89,7 @@ impl Workers {
         }
         let Placement { cpus, count, must_pin } = Placement::of(config);
         let mut listeners = Listeners::new(count);
-        let bound = listeners.prepare(&config.listeners, &config.tcp)?;
+        let bound = prepare_patiently(&listeners, config)?;
         io::report(features, &plan);
 
         let (ended, ends) = mpsc::channel();
@@ -139,6 +139,11 @@ impl Workers {
         self.listeners.addresses()
     }
 
+    /// Nobody is to connect any more: the files of unix sockets go, so that a successor can have theirs.
+    pub fn remove_files(&mut self) {
+        self.listeners.remove_files();
+    }
+
     pub fn send(&self, command: Command) {
         for worker in &self.workers {
             worker.deliver(Letter::Command(command.clone()));
@@ -182,6 +187,21 @@ impl Workers {
         }
         debug_assert!(heralded.is_ok(), "the `exited` callback panicked");
         Ok(())
+    }
+}
+
+/// What a process that was killed listened on may be its own for a moment longer: its ring lives until all of its operations
+/// have ended.
+fn prepare_patiently(listeners: &Listeners, config: &Config) -> Result<ListenerChange, ListenError> {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let start = Instant::now();
+    loop {
+        match listeners.prepare(&config.listeners, &config.tcp) {
+            Err(error) if error.is_in_use() && start.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            prepared => return prepared,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::settings::{BACKEND, GLOBAL, POOL, ROUTE, Setting, quote};
-use super::{Backend, Config, HeaderEdits, HeaderMatch, Listener, PathMatch, Pool, Route};
+use super::{Backend, Config, HeaderEdits, HeaderMatch, Listener, PathMatch, Pool, Rights, Route};
 
 pub(super) fn print(config: &Config) -> String {
     let mut lines = vec![format!("# The effective configuration of ringway {}", env!("CARGO_PKG_VERSION"))];
@@ -32,6 +32,10 @@ fn listener(lines: &mut Vec<String>, listener: &Listener) {
         lines.push(format!("name = {}", quote(&listener.name)));
     }
     lines.push(format!("address = {}", quote(&listener.address.to_string())));
+    let Rights { mode, owner, group } = &listener.rights;
+    lines.extend(mode.map(|mode| format!("mode = \"{mode:04o}\"")));
+    lines.extend(owner.iter().map(|owner| format!("owner = {}", quote(&owner.name))));
+    lines.extend(group.iter().map(|group| format!("group = {}", quote(&group.name))));
 }
 
 fn pool(lines: &mut Vec<String>, pool: &Pool) {

@@ -104,11 +104,29 @@ pub struct Listener {
     /// For routes and logs. The address unless it is given.
     pub name: String,
     pub address: Address,
+    /// Of a unix socket's file.
+    pub rights: Rights,
+}
+
+/// Who may connect to a unix socket. `None`: as the process's umask, user and group have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    pub mode: Option<u32>,
+    pub owner: Option<Account>,
+    pub group: Option<Account>,
+}
+
+/// A user or a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// As it was given: a name, or the number itself.
+    pub name: String,
+    pub id: u32,
 }
 
 impl From<Address> for Listener {
     fn from(address: Address) -> Self {
-        Listener { name: address.to_string(), address }
+        Listener { name: address.to_string(), address, rights: Rights::default() }
     }
 }
 

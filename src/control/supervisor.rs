@@ -187,6 +187,9 @@ impl<'a> Supervisor<'a> {
             return;
         }
         self.phase = next;
+        if next != Phase::Serving {
+            self.workers.remove_files();
+        }
         self.deadline = match next {
             Phase::Serving => None,
             Phase::Draining => {

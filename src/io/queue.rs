@@ -18,6 +18,9 @@ const COMPLETIONS: u32 = 4096;
 const IORING_REGISTER_RING_FDS: libc::c_uint = 20;
 const IORING_UNREGISTER_RING_FDS: libc::c_uint = 21;
 
+/// Of each kind, bounded and unbounded.
+const IOWQ_WORKERS_MAX: u32 = 4;
+
 pub(super) struct Queue {
     uring: IoUring,
     /// The ring's index among this thread's registered rings (with REGISTERED_RING), or its fd.
@@ -41,6 +44,9 @@ impl Queue {
             }
             Err(error) => return Err(error),
         };
+        // Nothing that is asked of it should need one of the kernel's threads. Whatever does all the same has a few, instead of
+        // as many as there are operations. Without the fence (before 5.15) it works as well.
+        let _ = uring.submitter().register_iowq_max_workers(&mut [IOWQ_WORKERS_MAX; 2]);
         let fd = uring.as_raw_fd();
         let mut enter_flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
         // Without it a waiting worker counts as waiting for a disk: 100 % iowait on an idle machine.

@@ -32,6 +32,8 @@ pub struct Ring {
     wake: ManuallyDrop<Wake>,
     sockets: Vec<Socket>,
     listeners: Vec<Listener>,
+    /// Connects to unix sockets whose backlog is full. The ring would give each of them a thread of the kernel's to wait on.
+    waiting: VecDeque<(ConnId, Arc<SockAddr>)>,
     /// Completions that the engine itself has to give, before those in the queue.
     ready: VecDeque<Completion<'static>>,
     /// Completions of this batch not yet handed over.
@@ -84,6 +86,10 @@ struct Wake {
     count: Box<u64>,
 }
 
+/// How often connects to unix sockets whose backlog is full are tried again, and how many of them at a time.
+const WAITING_RETRY: Duration = Duration::from_millis(5);
+const WAITING_TRIES_MAX: usize = 32;
+
 impl Ring {
     /// Sets up the engine of this thread. Whoever adds to `wake` (an eventfd) makes [`Completion::Woken`].
     pub fn new(config: &Config, plan: &Plan, features: Features, wake: OwnedFd) -> Result<Self, SetupError> {
@@ -116,6 +122,7 @@ impl Ring {
             // Reserved, not filled: what is never used is never touched, and what is used never moves.
             sockets: Vec::with_capacity(2 * (plan.sessions_max + plan.refusals_max)),
             listeners: Vec::new(),
+            waiting: VecDeque::new(),
             ready: VecDeque::with_capacity(64),
             batch: 0,
             broken: None,
@@ -166,6 +173,10 @@ impl Ring {
         self.arm_wake();
         self.offer_buffers();
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = match self.waiting.is_empty() {
+            true => timeout,
+            false => Some(timeout.map_or(WAITING_RETRY, |timeout| timeout.min(WAITING_RETRY))),
+        };
         let idle = self.ready.is_empty() && !timeout.is_some_and(|timeout| timeout.is_zero());
         let (want, timeout) = if idle { (1, timeout) } else { (0, None) };
         if let Some(error) = self.broken.take() {
@@ -173,6 +184,7 @@ impl Ring {
         }
         self.queue.submit_and_wait(want, timeout)?;
         self.note_submitted();
+        self.retry_waiting();
         self.batch = self.queue.completed();
         Ok(())
     }

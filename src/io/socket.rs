@@ -1,20 +1,22 @@
 //! Sockets: made, bound and given their options here; used through the ring.
 
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::config::{self, Address, Tcp};
+use crate::config::{self, Account, Address, Rights, Tcp};
 
 /// The listeners of all workers, as the control plane knows them: it binds them, the workers use them.
 ///
 /// All that are new are bound before any worker hears of them, so that what cannot be bound is told before anything has
-/// changed. A unix socket's file is removed with its listener.
+/// changed. A unix socket's file is removed when nobody is to listen there any more, if it is still ours.
 #[derive(Debug)]
 pub struct Listeners {
     listeners: Vec<Listener>,
@@ -28,9 +30,10 @@ struct Listener {
     /// As the config has it, where port 0 is any.
     wanted: Address,
     address: Address,
+    rights: Rights,
     /// One per worker; of a unix socket just one, which they share. Empty once the workers have theirs.
     sockets: Vec<Socket>,
-    _file: Option<UnixFile>,
+    file: Option<UnixFile>,
 }
 
 /// What another config makes of the listeners; nothing has changed yet.
@@ -42,8 +45,8 @@ pub struct Change {
 
 #[derive(Debug)]
 enum Wanted {
-    /// Where it is now.
-    Kept(usize),
+    /// Where it is now, and the rights that it is to have.
+    Kept(usize, Rights),
     New(Bound),
 }
 
@@ -51,17 +54,54 @@ enum Wanted {
 struct Bound {
     wanted: Address,
     address: Address,
+    rights: Rights,
     sockets: Vec<Socket>,
-    _file: Option<UnixFile>,
+    file: Option<UnixFile>,
 }
 
+/// A unix socket's file, by its path and by what it is: another process may have put its own in that place.
 #[derive(Debug)]
-struct UnixFile(PathBuf);
+struct UnixFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl UnixFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(UnixFile { path: path.to_owned(), identity: identity(path)? })
+    }
+}
 
 impl Drop for UnixFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        // Under the lock, or the file could become another's between the look and the removal.
+        let _lock = lock_directory(&self.path);
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = std::fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
+/// Of several processes that take over one path at the same time each would find the other's socket without anybody who
+/// listens, and remove it. The lock is on the directory: it needs no file of its own, no right to write, and ends with the
+/// process. Where it cannot be had, or somebody holds it for long, things go as they would without.
+fn lock_directory(path: &Path) -> Option<File> {
+    const TRIES: u32 = 100;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let lock = File::open(directory).ok()?;
+    for _ in 0..TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Some(lock),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::Error(_)) => return None,
+        }
+    }
+    None
 }
 
 /// An address that cannot be listened on.
@@ -84,18 +124,19 @@ impl Listeners {
             let is_it = |(at, known): &(usize, &Listener)| known.wanted == listener.address && !kept.contains(at);
             if let Some((at, _)) = self.listeners.iter().enumerate().find(is_it) {
                 kept.push(at);
-                return Ok(Wanted::Kept(at));
+                return Ok(Wanted::Kept(at, listener.rights.clone()));
             }
-            self.bind(&listener.address, tcp).map(Wanted::New)
+            self.bind(listener, tcp).map(Wanted::New)
         };
         Ok(Change { wanted: wanted.iter().map(place).collect::<Result<_, _>>()? })
     }
 
-    fn bind(&self, wanted: &Address, tcp: &Tcp) -> Result<Bound, ListenError> {
+    fn bind(&self, listener: &config::Listener, tcp: &Tcp) -> Result<Bound, ListenError> {
+        let wanted = &listener.address;
         let bound = match wanted {
             // A listener of ours on this port may be about to be removed.
             Address::Inet(address) => bind_inet(*address, tcp, self.workers, self.has_port(address.port())),
-            Address::Unix(path) => bind_unix(path, tcp),
+            Address::Unix(path) => bind_unix(path, &listener.rights, tcp),
         };
         bound.map_err(|cause| ListenError { address: wanted.clone(), cause })
     }
@@ -109,10 +150,19 @@ impl Listeners {
         let mut before: Vec<Option<Listener>> = self.listeners.drain(..).map(Some).collect();
         for wanted in change.wanted {
             let listener = match wanted {
-                Wanted::Kept(at) => before[at].take().expect("each is kept at most once"),
-                Wanted::New(Bound { wanted, address, sockets, _file }) => {
+                Wanted::Kept(at, rights) => {
+                    let mut kept = before[at].take().expect("each is kept at most once");
+                    if let Some(file) = kept.file.as_ref().filter(|_| kept.rights != rights)
+                        && let Err(error) = give_rights(&file.path, &rights)
+                    {
+                        tracing::error!(path = %file.path.display(), %error, "the socket's rights cannot be changed");
+                    }
+                    kept.rights = rights;
+                    kept
+                }
+                Wanted::New(Bound { wanted, address, rights, sockets, file }) => {
                     self.next_id += 1;
-                    Listener { id: self.next_id, wanted, address, sockets, _file }
+                    Listener { id: self.next_id, wanted, address, rights, sockets, file }
                 }
             };
             self.listeners.push(listener);
@@ -133,6 +183,13 @@ impl Listeners {
     pub fn new_for(&self, worker: usize) -> Vec<(u32, RawFd)> {
         let new = self.listeners.iter().filter(|listener| !listener.sockets.is_empty());
         new.map(|listener| (listener.id, listener.sockets[worker % listener.sockets.len()].as_raw_fd())).collect()
+    }
+
+    /// Nobody is to connect any more: a successor finds the paths free.
+    pub fn remove_files(&mut self) {
+        for listener in &mut self.listeners {
+            listener.file = None;
+        }
     }
 
     /// Closes this side's descriptors, now that every worker has its own or will find it on its way. The unix sockets' files
@@ -170,12 +227,20 @@ fn bind_inet(wanted: SocketAddr, tcp: &Tcp, workers: usize, shared: bool) -> io:
     for socket in &sockets {
         socket.listen(backlog(tcp))?;
     }
-    Ok(Bound { wanted: Address::Inet(wanted), address: Address::Inet(address), sockets, _file: None })
+    Ok(Bound {
+        wanted: Address::Inet(wanted),
+        address: Address::Inet(address),
+        rights: Rights::default(),
+        sockets,
+        file: None,
+    })
 }
 
-fn bind_unix(path: &Path, tcp: &Tcp) -> io::Result<Bound> {
+fn bind_unix(path: &Path, rights: &Rights, tcp: &Tcp) -> io::Result<Bound> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Until somebody listens: so far it looks like one that is left over.
+    let _lock = lock_directory(path);
     match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(&address) => {
             std::fs::remove_file(path)?;
@@ -183,10 +248,23 @@ fn bind_unix(path: &Path, tcp: &Tcp) -> io::Result<Bound> {
         }
         bound => bound?,
     }
-    let file = UnixFile(path.to_owned());
+    let file = UnixFile::of(path)?;
+    // Before anybody can connect.
+    give_rights(path, rights)?;
     socket.listen(backlog(tcp))?;
     let address = Address::Unix(path.to_owned());
-    Ok(Bound { wanted: address.clone(), address, sockets: vec![socket], _file: Some(file) })
+    Ok(Bound { wanted: address.clone(), address, rights: rights.clone(), sockets: vec![socket], file: Some(file) })
+}
+
+fn give_rights(path: &Path, rights: &Rights) -> io::Result<()> {
+    let id = |account: &Option<Account>| account.as_ref().map(|account| account.id);
+    if rights.owner.is_some() || rights.group.is_some() {
+        std::os::unix::fs::chown(path, id(&rights.owner), id(&rights.group))?;
+    }
+    if let Some(mode) = rights.mode {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 /// Whether a socket file is left over from a process that is gone. Files that are no sockets refuse as well, but with
@@ -217,6 +295,18 @@ pub(super) fn for_connect(address: &SockAddr, tcp: &Tcp) -> io::Result<OwnedFd> 
         set_options(&socket, tcp)?;
     }
     Ok(socket.into())
+}
+
+/// Connects without waiting: WouldBlock if the other side's backlog is full.
+pub(super) fn connect_now(fd: RawFd, address: &SockAddr) -> io::Result<()> {
+    // SAFETY: the engine owns the descriptor by this number, and keeps it open beyond this call.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let socket = SockRef::from(&fd);
+    socket.set_nonblocking(true)?;
+    let connected = socket.connect(address);
+    // The ring answers EAGAIN instead of waiting for sockets that are not blocking.
+    socket.set_nonblocking(false)?;
+    connected
 }
 
 fn set_options(socket: &Socket, tcp: &Tcp) -> io::Result<()> {
@@ -312,8 +402,11 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {}: {}", self.address, self.cause)?;
         match (self.cause.kind(), &self.address) {
-            (io::ErrorKind::AddrInUse, Address::Inet(address)) => {
+            (io::ErrorKind::AddrInUse, Address::Inet(address)) if is_listened_on(address.port()) => {
                 write!(f, ". Another process listens there; `ss -ltnp 'sport = :{}'` names it", address.port())
+            }
+            (io::ErrorKind::AddrInUse, Address::Inet(_)) => {
+                write!(f, ". Nobody listens there; a connection or a process that has just ended still holds it")
             }
             (io::ErrorKind::AddrInUse, Address::Unix(path)) => {
                 write!(f, ". A process listens there, or the file is no socket; see `ss -lxp src {}`", path.display())
@@ -336,6 +429,19 @@ impl fmt::Display for ListenError {
             _ => Ok(()),
         }
     }
+}
+
+/// As /proc/net/tcp has it: the local address and port in hexadecimal digits, and state 0A for those who listen.
+fn is_listened_on(port: u16) -> bool {
+    let port = format!(":{port:04X}");
+    let listens = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        fields.next().is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some("0A")
+    };
+    ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .any(|table| table.lines().any(listens))
 }
 
 fn unprivileged_port_start() -> String {

@@ -235,6 +235,12 @@ impl Ringway {
         self.check_balance();
     }
 
+    /// After a SIGKILL, which leaves nobody to say anything.
+    pub fn killed(&mut self) {
+        self.stopped = true;
+        self.process.wait();
+    }
+
     fn check_balance(&mut self) {
         self.stopped = true;
         let status = self.process.wait_for(DEADLINE * 3);

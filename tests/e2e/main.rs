@@ -13,6 +13,7 @@ mod eject;
 mod endings;
 mod field_answers;
 mod field_backends;
+mod field_listeners;
 mod field_logs;
 mod field_machine;
 mod field_requests;

@@ -49,7 +49,7 @@ pub fn roll(frame: Frame, listeners: &[u32], dice: &mut Dice) -> Config {
 
 fn listener(id: u32) -> Listener {
     let address = Address::Inet(([127, 0, 0, 1], 8000 + id as u16).into());
-    Listener { name: listener_name(id), address }
+    Listener { name: listener_name(id), ..address.into() }
 }
 
 fn listener_name(id: u32) -> String {

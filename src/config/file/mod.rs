@@ -9,6 +9,7 @@ mod route;
 
 use std::ops::Range;
 
+use nix::unistd::{Group, User};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -16,7 +17,7 @@ use super::address::Address;
 use super::draft::{Draft, Numbered};
 use super::fault::Place;
 use super::settings::{GLOBAL, Setting, describe};
-use super::{Config, Listener};
+use super::{Account, Config, Listener, Rights};
 pub(super) use lines::Lines;
 #[cfg(test)]
 pub(super) use {pool::BACKEND_KEYS, pool::POOL_KEYS, route::EDIT_KEYS, route::ROUTE_KEYS};
@@ -25,7 +26,7 @@ type Value<'a> = Spanned<DeValue<'a>>;
 
 /// The keys of the root table that are no [`GLOBAL`] options.
 const ROOT_KEYS: &[&str] = &["default_pool", "listeners", "pools", "routes"];
-pub(super) const LISTENER_KEYS: &[&str] = &["name", "address"];
+pub(super) const LISTENER_KEYS: &[&str] = &["name", "address", "mode", "owner", "group"];
 
 pub(super) fn read(text: &str) -> Draft {
     let mut reader = Reader { lines: Lines::new(text), draft: Draft::default() };
@@ -159,6 +160,7 @@ impl Reader<'_> {
         let Element { number, path, span, table } = element;
         self.only_keys(&path, table, LISTENER_KEYS);
         let name = self.name(&path, table);
+        let rights = self.rights(&path, table);
         let path = format!("{path}.address");
         let Some(value) = table.get("address") else {
             return self.fault(span, &path, "is missing; write address = \"127.0.0.1:8080\"");
@@ -167,10 +169,35 @@ impl Reader<'_> {
         match text.parse::<Address>() {
             Ok(address) => {
                 let name = name.unwrap_or_else(|| address.to_string());
-                self.draft.listeners.push(Numbered { number, value: Listener { name, address } });
+                self.draft.listeners.push(Numbered { number, value: Listener { name, address, rights } });
             }
             Err(message) => self.fault(value.span(), &path, message),
         }
+    }
+
+    fn rights(&mut self, path: &str, table: &DeTable<'_>) -> Rights {
+        let is_unix = matches!(table.get("address").map(|address| address.get_ref()), Some(DeValue::String(address)) if address.starts_with("unix:"));
+        let mut rights = Rights::default();
+        for key in ["mode", "owner", "group"] {
+            let Some(value) = table.get(key) else { continue };
+            let full = join(path, key);
+            if !is_unix {
+                self.fault(value.span(), &full, "is for unix sockets");
+                continue;
+            }
+            let Some(text) = self.string(&full, value) else { continue };
+            let found = match key {
+                "mode" => mode(text).map(|mode| rights.mode = Some(mode)),
+                "owner" => account(text, |name| User::from_name(name).map(|user| user.map(|user| user.uid.as_raw())))
+                    .map(|owner| rights.owner = Some(owner)),
+                _ => account(text, |name| Group::from_name(name).map(|group| group.map(|group| group.gid.as_raw())))
+                    .map(|group| rights.group = Some(group)),
+            };
+            if let Err(message) = found {
+                self.fault(value.span(), &full, message);
+            }
+        }
+        rights
     }
 
     /// The name that the table of `path` gives, if it does.
@@ -251,4 +278,25 @@ impl Reader<'_> {
 
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.into() } else { format!("{path}.{name}") }
+}
+
+/// As for chmod, in octal digits.
+fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
+    mode.ok_or_else(|| format!("\"{}\" is no mode; write it as \"0660\"", text.escape_debug()))
+}
+
+/// A number, or a name that this machine knows.
+fn account(text: &str, find: impl Fn(&str) -> nix::Result<Option<u32>>) -> Result<Account, String> {
+    let known = match text.parse() {
+        Ok(id) => Ok(Some(id)),
+        Err(_) => find(text),
+    };
+    let name = text.escape_debug();
+    match known {
+        Ok(Some(id)) => Ok(Account { name: text.into(), id }),
+        Ok(None) => Err(format!("\"{name}\" is not known on this machine")),
+        Err(error) => Err(format!("\"{name}\" cannot be looked up: {error}")),
+    }
 }

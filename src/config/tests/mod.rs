@@ -154,7 +154,7 @@ fn unknown_keys() {
         &[
             "f:1:1: listen: is not known here; known are workers, cpus, log_level, config_watch, nameservers, limits, timeouts, close_codes, forward, tcp, buffers, default_pool, listeners, pools, routes",
             "f:3:1: tcp.nodelay: is not known here; known are backlog, keepalive, keepalive_interval, keepalive_probes, user_timeout, notsent_bytes_max, send_buffer_bytes, receive_buffer_bytes",
-            "f:6:1: listeners[0].tls: is not known here; known are name, address",
+            "f:6:1: listeners[0].tls: is not known here; known are name, address, mode, owner, group",
             "f:10:1: pools[0].weight: is not known here; known are balance, hash, hash_load_percent_max, connections_max, slow_start, sticky, admission, health, eject, breaker, sessions, discovery, name, backends",
         ],
     );
@@ -351,7 +351,15 @@ fn the_effective_config_reads_back_as_the_same() {
     // And with every option changed.
     change_all(GLOBAL, &mut config);
     config.listeners = vec![
-        Listener { name: "ü \"a\"".into(), address: address("unix:/a \"b\" \\ \u{7f}") },
+        Listener {
+            name: "ü \"a\"".into(),
+            address: address("unix:/a \"b\" \\ \u{7f}"),
+            rights: Rights {
+                mode: Some(0o660),
+                owner: Some(Account { name: "root".into(), id: 0 }),
+                group: Some(Account { name: "12".into(), id: 12 }),
+            },
+        },
         address("[::1]:0").into(),
         address("[::1]:0").into(),
     ];
@@ -391,4 +399,32 @@ fn the_effective_config_reads_back_as_the_same() {
     config.routes = vec![route, segments, prefix, Route::catch_all("rest", 0, &config)];
     config.default_pool = None;
     assert_eq!(accepted(&print(&config), &[]), config);
+}
+
+#[test]
+fn field_r19_rights_are_of_unix_sockets_and_of_accounts_that_there_are() {
+    let listener = |lines: &str| format!("{POOL}[[listeners]]\n{lines}\n");
+    faults(
+        &listener("address = \"127.0.0.1:1\"\nmode = \"0660\"\nowner = \"root\""),
+        &[],
+        &["f:6:8: listeners[0].mode: is for unix sockets", "f:7:9: listeners[0].owner: is for unix sockets"],
+    );
+    for (line, message) in [
+        ("mode = \"660x\"", "mode: \"660x\" is no mode; write it as \"0660\""),
+        ("mode = \"1777\"", "mode: \"1777\" is no mode; write it as \"0660\""),
+        ("mode = \"+66\"", "mode: \"+66\" is no mode; write it as \"0660\""),
+        ("mode = 660", "mode: 660 is not allowed; write a string"),
+        ("owner = \"no such user\"", "owner: \"no such user\" is not known on this machine"),
+        ("group = \"no such group\"", "group: \"no such group\" is not known on this machine"),
+    ] {
+        let column = line.find('=').unwrap() + 3;
+        faults(
+            &listener(&format!("address = \"unix:/a\"\n{line}")),
+            &[],
+            &[&format!("f:6:{column}: listeners[0].{message}")],
+        );
+    }
+    let config = accepted(&listener("address = \"unix:/a\"\nmode = \"600\"\nowner = \"root\"\ngroup = \"0\""), &[]);
+    let Rights { mode, owner, group } = &config.listeners[0].rights;
+    assert_eq!((*mode, owner.as_ref().unwrap().id, group.as_ref().unwrap().id), (Some(0o600), 0, 0));
 }

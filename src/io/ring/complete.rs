@@ -111,7 +111,7 @@ impl Ring {
         socket
     }
 
-    fn end(&mut self, conn: ConnId, flag: u8) -> Option<Socket> {
+    pub(super) fn end(&mut self, conn: ConnId, flag: u8) -> Option<Socket> {
         let socket = self.check(conn, flag)?;
         self.sockets[conn.index()].in_flight &= !flag;
         Some(socket)

@@ -36,9 +36,32 @@ impl Ring {
         };
         self.adopt(conn, fd);
         self.begin(conn, CONNECT, CONNECT);
+        if address.is_unix() {
+            return self.connect_unix(conn, address);
+        }
         self.make_scratch();
         let entry = self.sends.connect(fd, address);
         self.queue(entry, Tag::socket(Kind::Connect, conn));
+    }
+
+    /// A plain system call, as a connect to a unix socket succeeds or fails at once. But for a full backlog: then it is tried
+    /// again until somebody has accepted, or until it is cancelled.
+    fn connect_unix(&mut self, conn: ConnId, address: Arc<SockAddr>) {
+        let Some(fd) = self.socket(conn).map(|socket| socket.fd) else { return };
+        match socket::connect_now(fd, &address) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.waiting.push_back((conn, address)),
+            result => {
+                self.end(conn, CONNECT);
+                self.ready.push_back(Completion::Connected { conn, result });
+            }
+        }
+    }
+
+    pub(super) fn retry_waiting(&mut self) {
+        for _ in 0..self.waiting.len().min(WAITING_TRIES_MAX) {
+            let Some((conn, address)) = self.waiting.pop_front() else { return };
+            self.connect_unix(conn, address);
+        }
     }
 
     /// The cancelled operation answers for itself; the cancel's own completion is asked for only if it failed, which
@@ -51,8 +74,17 @@ impl Ring {
             InFlight::Receive if socket.in_flight & RECEIVE_BULK != 0 => (Kind::Receive(Group::Bulk), RECEIVE_BULK),
             InFlight::Receive => (Kind::Receive(Group::Small), RECEIVE_SMALL),
         };
-        if socket.in_flight & flag != 0 {
-            self.queue_cancel(Tag::socket(kind, conn));
+        if socket.in_flight & flag == 0 {
+            return;
+        }
+        match self.waiting.iter().position(|(waiting, _)| *waiting == conn && what == InFlight::Connect) {
+            Some(at) => {
+                self.waiting.remove(at);
+                self.end(conn, CONNECT);
+                let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
+                self.ready.push_back(Completion::Connected { conn, result });
+            }
+            None => self.queue_cancel(Tag::socket(kind, conn)),
         }
     }
 

@@ -12,6 +12,10 @@ impl Ring {
         for listener in &mut self.listeners {
             listener.stopping = true;
         }
+        // The kernel knows nothing of these.
+        while let Some((conn, _)) = self.waiting.pop_front() {
+            self.end(conn, CONNECT);
+        }
         while self.queue.unsubmitted() > 0 {
             self.queue.submit()?;
         }

@@ -67,6 +67,46 @@ fn connects_over_ipv6_and_unix() {
     assert!(matches!(kit.hear_one(), Heard::Connected(_, Err(libc::ENOENT))));
 }
 
+/// A unix socket whose backlog is full takes no thread of the kernel's per connect: they wait, go on when there is room, and
+/// can be cancelled.
+#[test]
+fn field_r46_a_full_backlog_takes_no_threads() {
+    let Some(mut kit) = kit() else { return };
+    let path = std::env::temp_dir().join(format!("ringway-full-{}.sock", std::process::id()));
+    let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let address = Arc::new(SockAddr::unix(&path).unwrap());
+    listener.bind(&address).unwrap();
+    listener.listen(1).unwrap();
+    let threads = || {
+        std::fs::read_dir("/proc/self/task")
+            .unwrap()
+            .flatten()
+            .filter(|task| {
+                std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("iou-wrk"))
+            })
+            .count()
+    };
+    for session in 0..100 {
+        kit.push(Op::Connect { conn: conn(session), address: address.clone() });
+    }
+    let mut connected = 0;
+    while kit.turn(std::time::Duration::from_millis(50)).into_iter().inspect(|_| connected += 1).count() > 0 {}
+    assert!((1..10).contains(&connected), "{connected} fit into the backlog");
+    assert!(threads() < 10, "{} threads of the kernel's", threads());
+    kit.cancel(conn(99), InFlight::Connect);
+    assert!(matches!(kit.hear_one(), Heard::Connected(of, Err(libc::ECANCELED)) if of == conn(99)));
+    kit.push(Op::Close { conn: conn(99) });
+    // As they are accepted, the others get their turn.
+    let mut accepted = Vec::new();
+    for _ in connected..99 {
+        accepted.push(listener.accept().unwrap());
+        assert!(matches!(kit.hear_some(), Heard::Connected(_, Ok(()))));
+    }
+    kit.push(Op::Send { conn: conn(0), pieces: vec![Piece::inline(b"hi")] });
+    assert!(matches!(kit.hear_one(), Heard::Sent { result: Ok(2), .. }), "it blocks again, as the ring wants it");
+    std::fs::remove_file(&path).unwrap();
+}
+
 /// A connect that nobody answers can be cancelled, and says so once.
 #[test]
 fn a_connect_can_be_cancelled() {
