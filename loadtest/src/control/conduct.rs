@@ -37,6 +37,8 @@ pub struct Conductor {
     ended_early: Option<String>,
     faults: Vec<FaultEvent>,
     live_before: Counters,
+    /// The interval in which the last progress line was written.
+    live_at: u64,
     phase_began: Instant,
 }
 
@@ -80,6 +82,7 @@ impl Conductor {
             ended_early: None,
             faults: Vec::new(),
             live_before: Counters::default(),
+            live_at: 0,
             phase_began: Instant::now(),
         })
     }
@@ -212,14 +215,21 @@ impl Conductor {
         let forever = Duration::from_secs(365 * 86_400);
         let deadline = self.phase_began + if length.is_zero() { forever } else { length };
         let interval = Duration::from_millis(self.spec.interval_ms);
-        let mut samples = interval_at(Instant::now() + self.to_next_interval(), interval);
-        samples.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let every = |offset| {
+            let mut every = interval_at(Instant::now() + self.to_next_interval(offset), interval);
+            every.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            every
+        };
+        let mut samples = every(Duration::ZERO);
+        // A quarter later, when every worker has told of the interval that has ended.
+        let mut lines = every(interval / 4);
         while !until.is_some_and(|until| self.has(until)) {
             tokio::select! {
                 biased;
                 Some((worker, report)) = self.crew.reports.recv() => self.take(worker, report),
                 () = sleep_until(deadline) => return,
-                _ = samples.tick() => self.tick(),
+                _ = samples.tick() => self.note_usage(),
+                _ = lines.tick() => self.show(),
                 _ = tokio::signal::ctrl_c() => self.end_early(INTERRUPTED.into()),
             }
             if self.ended_early.is_some() && !draining {
@@ -228,9 +238,15 @@ impl Conductor {
         }
     }
 
-    fn to_next_interval(&self) -> Duration {
-        let interval_ns = self.spec.interval_ms * 1_000_000;
-        Duration::from_nanos(interval_ns - (now_ns() - self.epoch_ns) % interval_ns)
+    /// Until `offset` after the beginning of an interval.
+    fn to_next_interval(&self, offset: Duration) -> Duration {
+        let interval_ns = self.interval_ns();
+        let since = now_ns() - self.epoch_ns + interval_ns - offset.as_nanos() as u64;
+        Duration::from_nanos(interval_ns - since % interval_ns)
+    }
+
+    fn interval_ns(&self) -> u64 {
+        self.spec.interval_ms * 1_000_000
     }
 
     fn has(&self, until: Until) -> bool {
@@ -264,24 +280,33 @@ impl Conductor {
         }
     }
 
-    fn tick(&mut self) {
-        let sample = self.sample();
-        let interval_ns = self.spec.interval_ms * 1_000_000;
-        let index = (sample.at_ns - self.epoch_ns) / interval_ns;
+    fn note_usage(&mut self) {
         if !self.watch.is_empty() {
+            let sample = self.sample();
+            let index = (sample.at_ns - self.epoch_ns) / self.interval_ns();
             self.series.usage(index.saturating_sub(1), sample.at_ns, sample.watched);
         }
+    }
+
+    /// A progress line. The totals are those at the end of the last interval, so that what has changed belongs to whole
+    /// intervals, however late this line is.
+    fn show(&mut self) {
+        let index = (now_ns() - self.epoch_ns) / self.interval_ns();
         let totals = self.series.totals();
         let change = totals.since(&self.live_before);
-        let per_s = 1e3 / self.spec.interval_ms as f64;
+        let passed_s = index.saturating_sub(self.live_at).max(1) as f64 * self.spec.interval_ms as f64 / 1e3;
         let live = Live {
             totals,
-            sent_per_s: change.sent as f64 * per_s,
-            received_per_s: change.received as f64 * per_s,
+            sent_per_s: change.sent as f64 / passed_s,
+            received_per_s: change.received as f64 / passed_s,
             p99_us: self.series.latest_latency().map_or(0.0, |latency| latency.quantile_us(0.99)),
         };
-        self.live_before = totals;
-        self.progress.update(self.phase_began.elapsed(), &live);
+        (self.live_before, self.live_at) = (totals, index);
+        let since_its_end = Duration::from_nanos((now_ns() - self.epoch_ns) % self.interval_ns());
+        // An interval that was over when this phase began says nothing about it.
+        if self.phase_began.elapsed() >= since_its_end {
+            self.progress.update(self.phase_began.elapsed(), &live);
+        }
     }
 
     /// A watched process that has ended counts as zero from then on.

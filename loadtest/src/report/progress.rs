@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::table::time;
 use crate::measure::stats::Counters;
 
 pub enum Progress {
@@ -87,11 +88,11 @@ impl Live {
         let totals = &self.totals;
         let failures = totals.connect_failed + totals.broken;
         format!(
-            "{} open, {} sent/s, {} received/s, p99 {:.0} us{}",
+            "{} open, {} sent/s, {} received/s, p99 {}{}",
             HumanCount(totals.open),
             HumanCount(self.sent_per_s as u64),
             HumanCount(self.received_per_s as u64),
-            self.p99_us,
+            time(self.p99_us),
             if failures == 0 { String::new() } else { format!(", {failures} failures") }
         )
     }

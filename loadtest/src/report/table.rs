@@ -157,8 +157,8 @@ fn verdict(result: &RunResult) -> String {
     let verdict = &result.verdict;
     let tally = &verdict.tally;
     let mut text = format!(
-        "verdict: {}  sent {}, expected {}, received {}, lost {}, altered {}, duplicated {}, \
-         out of order {}, misdelivered {}, in doubt {}\n",
+        "verdict: {}  sent {}, expected {}, received {}, lost {}\n  \
+         altered {}, duplicated {}, out of order {}, misdelivered {}, in doubt {}\n",
         if verdict.pass { "PASS" } else { "FAIL" },
         tally.sent,
         tally.expected,

@@ -69,3 +69,20 @@ fn results_of_other_programs_are_refused() {
     assert_eq!(output.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is not a result"));
 }
+
+/// A line that tells of an interval before its phase would say nothing was sent, and the next one twice too much.
+#[test]
+fn field_l01_progress_is_of_whole_intervals_and_fits_a_terminal() {
+    let upstream = Server::upstream(&[]);
+    let url = upstream.url();
+    let words = ["run", "echo", "-c", "4", "--warmup", "1500ms", "-d", "1500ms", "--interval", "500ms", "-u", &url];
+    let output = program(&words);
+    assert!(output.status.success());
+    let (table, progress) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    for phase in ["warm-up", "measure"] {
+        let lines: Vec<_> = progress.lines().filter(|line| line.contains(phase) && line.contains("sent/s")).collect();
+        assert!(!lines.is_empty(), "{progress}");
+        assert!(lines.iter().all(|line| !line.contains(" 0 sent/s")), "{progress}");
+    }
+    assert!(table.lines().chain(progress.lines()).all(|line| line.chars().count() <= 100), "{table}{progress}");
+}
