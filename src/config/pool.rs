@@ -71,6 +71,8 @@ pub enum HashKey {
     Header(String),
     Cookie(String),
     Query(String),
+    /// The whole path, or its segment of this number, from 1.
+    Path(Option<usize>),
 }
 
 /// A cookie that brings a client back to its backend.
@@ -340,6 +342,8 @@ impl fmt::Display for HashKey {
             HashKey::Header(name) => write!(f, "header:{name}"),
             HashKey::Cookie(name) => write!(f, "cookie:{name}"),
             HashKey::Query(name) => write!(f, "query:{name}"),
+            HashKey::Path(None) => f.write_str("path"),
+            HashKey::Path(Some(segment)) => write!(f, "path:{segment}"),
         }
     }
 }
@@ -350,11 +354,17 @@ impl FromStr for HashKey {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "client-ip" => Ok(HashKey::ClientIp),
+            None if text == "path" => Ok(HashKey::Path(None)),
+            Some(("path", segment)) => match segment.parse() {
+                Ok(segment @ 1..=100) => Ok(HashKey::Path(Some(segment))),
+                _ => Err(format!("\"{}\" is not the number of a segment, 1 to 100", segment.escape_debug())),
+            },
             Some(("header", name)) => text::request_header_name(name).map(|()| HashKey::Header(name.into())),
             Some(("cookie", name)) => text::cookie_name(name).map(|()| HashKey::Cookie(name.into())),
             Some(("query", name)) => text::query_name(name).map(|()| HashKey::Query(name.into())),
             _ => Err(format!(
-                "\"{}\" is not known; write \"client-ip\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
+                "\"{}\" is not known; write \"client-ip\", \"path\", \"path:N\", \"header:NAME\", \"cookie:NAME\" or \
+                 \"query:NAME\"",
                 text.escape_debug()
             )),
         }

@@ -23,7 +23,7 @@ use super::waiting::ADMIT_MS;
 use crate::config::{Balance, HashKey, HeaderEdits, PlainHttp, ValueMatch};
 use crate::op::{Op, Side};
 use crate::proto::http::{Body, Fault};
-use crate::proto::upgrade::{Edit, Head, Incoming, ambiguity, rewrite};
+use crate::proto::upgrade::{Edit, Head, Incoming, ambiguity, normal_form, rewrite};
 
 /// Why a handshake cannot go to a backend now.
 enum Denial {
@@ -406,18 +406,27 @@ fn admit(pool: &Pool, is_handshake: bool, now: u64) -> Result<bool, Denial> {
 /// What decides where hashing policies send this request. `None`: there is nothing to tell clients apart by.
 fn hash_key(pool: &Pool, asking: &Head, client: Option<IpAddr>) -> Option<u64> {
     let named = match (&pool.config.balance, &pool.config.hash) {
-        (Balance::ConsistentHash, HashKey::Header(name)) => asking.header(name).next(),
-        (Balance::ConsistentHash, HashKey::Cookie(name)) => asking.cookie(name),
-        (Balance::ConsistentHash, HashKey::Query(name)) => asking.query_value(name).map(str::as_bytes),
+        (Balance::ConsistentHash, HashKey::Header(name)) => asking.header(name).next().map(hash_bytes),
+        (Balance::ConsistentHash, HashKey::Cookie(name)) => asking.cookie(name).map(hash_bytes),
+        (Balance::ConsistentHash, HashKey::Query(name)) => asking.query_value(name).map(str::as_bytes).map(hash_bytes),
+        (Balance::ConsistentHash, HashKey::Path(None)) => Some(hash_bytes(normal_form(asking.path()).as_bytes())),
+        (Balance::ConsistentHash, HashKey::Path(Some(number))) => {
+            segment(&normal_form(asking.path()), *number).map(hash_bytes)
+        }
         (Balance::ConsistentHash | Balance::IpHash, _) => None,
         _ => return Some(0),
     };
-    named.map(hash_bytes).or_else(|| {
+    named.or_else(|| {
         client.map(|ip| match ip.to_canonical() {
             IpAddr::V4(ip) => hash_bytes(&ip.octets()),
             IpAddr::V6(ip) => hash_bytes(&ip.octets()),
         })
     })
+}
+
+/// The segment of this number, from 1, of a path in its normal form.
+fn segment(path: &str, number: usize) -> Option<&[u8]> {
+    path.split('/').filter(|segment| !segment.is_empty()).nth(number - 1).map(str::as_bytes)
 }
 
 impl Asked for Head {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::fleet::*;
 use crate::harness::until;
@@ -99,18 +100,34 @@ fn places(edge: &Edge, keys: &[String], ask: impl Fn(&Edge, &str) -> String) -> 
     first
 }
 
+/// The backend that a request for this target reaches.
+fn who_at(edge: &Edge, target: &str) -> String {
+    let mut client = edge.relay.client();
+    client.send(request_with("GET", &format!("GET {target} HTTP/1.1")));
+    let (mut client, host) = opened(client);
+    leave(&mut client);
+    host
+}
+
+/// Each time another one.
+fn another() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 #[test]
 fn consistent_hash_keeps_keys_together() {
     type By = (&'static str, fn(&Edge, &str) -> String);
-    let by: [By; 3] = [
+    let by: [By; 5] = [
         ("header:X-Room", |edge, key| edge.who(&[&format!("X-Room: {key}")])),
         ("cookie:room", |edge, key| edge.who(&[&format!("Cookie: a=b; room={key}; c=d")])),
-        ("query:room", |edge, key| {
-            let mut client = edge.relay.client();
-            client.send(request_with("GET", &format!("GET /chat?a=b&room={key} HTTP/1.1")));
-            let (mut client, host) = opened(client);
-            leave(&mut client);
-            host
+        ("query:room", |edge, key| who_at(edge, &format!("/chat?a=b&room={key}"))),
+        ("path", |edge, key| who_at(edge, &format!("/chat/{key}?at={}", another()))),
+        ("path:2", |edge, key| {
+            who_at(
+                edge,
+                &format!("/chat/{}/{}", key.replace('r', if another() % 2 == 0 { "%72" } else { "r" }), another()),
+            )
         }),
     ];
     let keys: Vec<String> = (0..60).map(|number| format!("room-{number}")).collect();

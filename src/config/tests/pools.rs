@@ -166,7 +166,7 @@ fn texts_that_are_none_of_theirs() {
             "f:13:7: pools[0].discovery.srv: \"ws\" is no service's name; write it as _ws._tcp.chat.example.com",
             "f:14:8: pools[0].discovery.file: is empty",
             "f:15:7: pools[0].discovery.dns: 53 is not allowed; write a name and a port such as \"chat.example.com:9000\" or \"off\"",
-            "f:18:8: pools[1].hash: \"room\" is not known; write \"client-ip\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
+            "f:18:8: pools[1].hash: \"room\" is not known; write \"client-ip\", \"path\", \"path:N\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
             "f:20:10: pools[1].sticky: \"on\" is not allowed; [pools.sticky] is a table",
         ],
     );
