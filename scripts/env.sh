@@ -40,6 +40,9 @@ if [ ${#packages[@]} -gt 0 ]; then
     "${apt[@]}" install -y --no-install-recommends "${packages[@]}" >/dev/null || die "apt-get install ${packages[*]} failed"
 fi
 have cargo || die "cargo is missing: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or later"
+for part in fmt clippy; do
+    cargo $part --version >/dev/null 2>&1 || die "cargo $part is missing: rustup component add ${part/fmt/rustfmt}"
+done
 
 # A stamp holds the pins it was made from, so that a changed pin reinstalls and an unchanged one costs nothing.
 fresh() { [ -f "$2" ] && cmp -s "$1" "$2"; }

@@ -61,7 +61,7 @@ fn requests(bytes: &[u8], split: usize) {
     let checked = match request(&bytes[..end], &LIMITS) {
         Ok(Incoming::Upgrade(checked)) => checked,
         Ok(Incoming::Plain(checked, fault)) => {
-            assert!(matches!(fault.status, 400 | 405 | 426));
+            assert!(matches!(fault.status, 400 | 405 | 426 | 505));
             return plain(&checked);
         }
         Err(fault) => return assert!(matches!(fault.status, 400 | 405 | 414 | 417 | 426 | 431 | 505)),
