@@ -55,14 +55,23 @@ const NOT_YET: &[(&str, &str)] = &[
     ("f32", "heartbeats are not built"),
     ("f33", "heartbeats are not built"),
     ("f37", "65536 x 4 sessions are too many for sockets: src/proto/frame does it in memory"),
-    ("l07", "a minimum rate comes with rate limits; no progress at all is l05"),
+    ("l07", "a minimum rate takes minutes to judge: tests/sim plays them; no progress at all is l05"),
     ("l15", "what the kernel may answer is played by tests/sim"),
     ("l17", "what the kernel may answer is played by tests/sim"),
     ("l26", "binary upgrade is not built"),
     ("l27", "TLS is not built"),
-    ("l30", "a watchdog is not built"),
+    ("l30", "no test can hang a thread of the relay from outside; the watchdog is tested beside its code"),
     ("l32", "an admin endpoint is not built"),
     ("l36", "rate limits per client are not built"),
+];
+
+/// Faults that operators and attackers have met, each with tests of its name, `fn field_<id>_...`, wherever they fit best.
+const FIELD: &[(char, &[u32])] = &[
+    ('a', &[1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18, 19]),
+    ('b', &[1, 3, 4, 5]),
+    ('c', &[1, 2, 3, 4, 5, 6, 7, 8]),
+    ('l', &[1]),
+    ('r', &[1, 5, 10, 14, 18, 19, 21, 30, 37, 39, 41, 46, 47, 48]),
 ];
 
 fn root() -> &'static Path {
@@ -267,6 +276,20 @@ fn every_wire_case_has_its_test() {
         }
     }
     none("every row of the wire cases has an end-to-end test of its name", broken);
+}
+
+#[test]
+fn every_fault_from_the_field_has_its_test() {
+    let mut tests = BTreeSet::new();
+    for file in files(&[".rs"]) {
+        let text = text(&file);
+        let names = text.lines().filter_map(|line| line.trim().strip_prefix("fn field_"));
+        tests.extend(names.filter_map(|name| name.split('_').next().map(str::to_string)));
+    }
+    let rows: BTreeSet<_> =
+        FIELD.iter().flat_map(|(group, ids)| ids.iter().map(move |id| format!("{group}{id:02}"))).collect();
+    let broken = rows.symmetric_difference(&tests).cloned().collect();
+    none("every fault from the field has a test of its name, and is listed", broken);
 }
 
 #[test]
