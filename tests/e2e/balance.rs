@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::fleet::*;
 use crate::harness::until;
@@ -110,8 +110,8 @@ fn who_at(edge: &Edge, target: &str) -> String {
 }
 
 /// Each time another one.
-fn another() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
+fn another() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
@@ -124,10 +124,9 @@ fn consistent_hash_keeps_keys_together() {
         ("query:room", |edge, key| who_at(edge, &format!("/chat?a=b&room={key}"))),
         ("path", |edge, key| who_at(edge, &format!("/chat/{key}?at={}", another()))),
         ("path:2", |edge, key| {
-            who_at(
-                edge,
-                &format!("/chat/{}/{}", key.replace('r', if another() % 2 == 0 { "%72" } else { "r" }), another()),
-            )
+            // The same segment, escaped every other time.
+            let key = [key.to_owned(), key.replace('r', "%72")][another() / 2 % 2].clone();
+            who_at(edge, &format!("/chat/{key}/{}", another()))
         }),
     ];
     let keys: Vec<String> = (0..60).map(|number| format!("room-{number}")).collect();
