@@ -307,6 +307,37 @@ fn file_is_followed(json: bool) {
     says_back(&mut live, "still here");
 }
 
+/// A pipe that nobody writes to, in a file's place: neither the other pool's backends nor signals wait for it.
+#[test]
+fn field_a14_files_that_hang_hold_up_nobody() {
+    let hosts = Host::many(3);
+    let (ours, other) = (scratch("ours.toml"), scratch("other.toml"));
+    let pipe = |path: &PathBuf| {
+        let new = path.with_extension("pipe");
+        assert!(Command::new("mkfifo").arg(&new).status().unwrap().success());
+        std::fs::rename(new, path).unwrap();
+    };
+    pipe(&other);
+    replace(&ours, &list(&[&hosts[0]], false));
+    let pool = |path: &PathBuf| discover(&format!("file = \"{}\"\n", path.display()));
+    let edge = Edge::start(1, &(pool(&ours) + &pool(&other).replace("\"chat\"", "\"other\"")));
+    edge.until_lines(1, &["discovery fails", "other.toml", "it is not a file"]);
+    serve(&edge, &[&hosts[0]]);
+    // Now the configuration itself.
+    pipe(&edge.relay.config);
+    until("the reading hangs", || {
+        edge.relay.signal("HUP");
+        edge.lines(&["is still being read"]) > 0
+    });
+    replace(&ours, &list(&[&hosts[1]], false));
+    edge.until_lines(1, &["backend gone"]);
+    serve(&edge, &[&hosts[1]]);
+    replace(&other, &list(&[&hosts[2]], false));
+    edge.until_lines(1, &["discovery works again"]);
+    edge.relay.signal("TERM");
+    edge.relay.ended();
+}
+
 /// All that a backend can be told, through a file: names, weights, limits, backups, drains.
 #[test]
 fn a_file_says_more_than_addresses() {
