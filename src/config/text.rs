@@ -5,7 +5,8 @@
 
 use std::net::Ipv6Addr;
 
-use crate::proto::upgrade;
+use crate::proto::http::is_token;
+use crate::proto::upgrade::{self, LABEL_BYTES_MAX, NAME_BYTES_MAX};
 
 type Checked = Result<(), String>;
 
@@ -15,25 +16,16 @@ const SECRET_CHARACTERS_MIN: usize = 16;
 /// As much as requests may have by default.
 const TARGET_BYTES_MAX: usize = 8 << 10;
 
-/// RFC 1035, 2.3.4: 63 octets of a label, 255 of a name, which are two more on the wire than in a text.
-const LABEL_BYTES_MAX: usize = 63;
-const NAME_BYTES_MAX: usize = 253;
-
-/// RFC 9110, 5.6.2.
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
 fn wrong<T>(text: &str, what: &str) -> Result<T, String> {
     Err(format!("\"{}\" {what}", text.escape_debug()))
 }
 
 pub(super) fn subprotocol(text: &str) -> Checked {
-    if is_token(text) { Ok(()) } else { wrong(text, "is no subprotocol; it has to be an HTTP token") }
+    if is_token(text.as_bytes()) { Ok(()) } else { wrong(text, "is no subprotocol; it has to be an HTTP token") }
 }
 
 pub(super) fn cookie_name(text: &str) -> Checked {
-    if is_token(text) { Ok(()) } else { wrong(text, "is no cookie's name; it has to be an HTTP token") }
+    if is_token(text.as_bytes()) { Ok(()) } else { wrong(text, "is no cookie's name; it has to be an HTTP token") }
 }
 
 /// RFC 6265, 4.1.1: visible ASCII without quotes, commas, semicolons and backslashes.
@@ -51,7 +43,7 @@ pub(super) fn cookie_path(text: &str) -> Checked {
 }
 
 pub(super) fn header_name(text: &str) -> Checked {
-    if is_token(text) { Ok(()) } else { wrong(text, "is no header's name; it has to be an HTTP token") }
+    if is_token(text.as_bytes()) { Ok(()) } else { wrong(text, "is no header's name; it has to be an HTTP token") }
 }
 
 /// The name of a header that a request is asked for.
@@ -128,7 +120,7 @@ pub(super) fn path(text: &str) -> Checked {
             Some(_) => (),
         }
     }
-    match text.split('/').any(is_dot_segment) {
+    match text.split('/').any(upgrade::is_dot_segment) {
         true => wrong(text, "has a segment of dots; no request may"),
         false => Ok(()),
     }
@@ -153,12 +145,6 @@ pub(super) fn matched_path(text: &str) -> Checked {
         normal if normal == text => Ok(()),
         normal => wrong(text, &format!("is not how paths are compared; write \"{normal}\"")),
     }
-}
-
-/// `.` and `..`, also percent-encoded, and also with parameters behind them.
-fn is_dot_segment(segment: &str) -> bool {
-    let name = segment.split(';').next().unwrap_or_default().to_ascii_lowercase().replace("%2e", ".");
-    name == "." || name == ".."
 }
 
 /// Whole segments: a slash at the end would ask for an empty one.

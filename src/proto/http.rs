@@ -10,7 +10,8 @@ mod fields;
 
 pub use body::{Body, Chunked};
 pub use fault::Fault;
-pub(super) use fields::{Connection, Fields, is_token, trim};
+pub use fields::is_token;
+pub(super) use fields::{Connection, Fields, trim};
 
 /// What a head may be at most. All counts are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -160,23 +160,22 @@ impl Reader<'_> {
         let Element { number, path, span, table } = element;
         self.only_keys(&path, table, LISTENER_KEYS);
         let name = self.name(&path, table);
-        let rights = self.rights(&path, table);
-        let path = format!("{path}.address");
+        let option = format!("{path}.address");
         let Some(value) = table.get("address") else {
-            return self.fault(span, &path, "is missing; write address = \"127.0.0.1:8080\"");
+            return self.fault(span, &option, "is missing; write address = \"127.0.0.1:8080\"");
         };
-        let Some(text) = self.string(&path, value) else { return };
+        let Some(text) = self.string(&option, value) else { return };
         match text.parse::<Address>() {
             Ok(address) => {
+                let rights = self.rights(&path, table, matches!(address, Address::Unix(_)));
                 let name = name.unwrap_or_else(|| address.to_string());
                 self.draft.listeners.push(Numbered { number, value: Listener { name, address, rights } });
             }
-            Err(message) => self.fault(value.span(), &path, message),
+            Err(message) => self.fault(value.span(), &option, message),
         }
     }
 
-    fn rights(&mut self, path: &str, table: &DeTable<'_>) -> Rights {
-        let is_unix = matches!(table.get("address").map(|address| address.get_ref()), Some(DeValue::String(address)) if address.starts_with("unix:"));
+    fn rights(&mut self, path: &str, table: &DeTable<'_>, is_unix: bool) -> Rights {
         let mut rights = Rights::default();
         for key in ["mode", "owner", "group"] {
             let Some(value) = table.get(key) else { continue };

@@ -91,7 +91,8 @@ fn fault(error: httparse::Error, kind: HeadKind, limits: &HeadLimits) -> Fault {
     }
 }
 
-pub(in crate::proto) fn is_token(bytes: &[u8]) -> bool {
+/// RFC 9110, 5.6.2.
+pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is(TOKEN, byte))
 }
 

@@ -145,7 +145,7 @@ fn unescaped(escape: &str) -> Cow<'_, str> {
 }
 
 /// `.` and `..`, also percent-encoded, and also with parameters behind them: some servers drop `;x` first.
-fn is_dot_segment(segment: &str) -> bool {
+pub fn is_dot_segment(segment: &str) -> bool {
     let mut name = segment.split(';').next().unwrap_or_default();
     let mut dots = 0;
     while let Some(rest) = [".", "%2e", "%2E"].iter().find_map(|dot| name.strip_prefix(dot)) {
@@ -156,8 +156,8 @@ fn is_dot_segment(segment: &str) -> bool {
 }
 
 /// RFC 1035, 2.3.4: 63 octets of a label, 255 of a name, which are two more on the wire than in a text.
-const LABEL_BYTES_MAX: usize = 63;
-const NAME_BYTES_MAX: usize = 253;
+pub const LABEL_BYTES_MAX: usize = 63;
+pub const NAME_BYTES_MAX: usize = 253;
 
 /// A checked Host header (RFC 9110, 7.2): a name or an address, and a port.
 #[derive(Clone, Copy, Debug)]
