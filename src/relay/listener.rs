@@ -1,17 +1,17 @@
 //! Admit or refuse: one worker's listening sockets.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 
-use super::session::State;
+use super::session::Session;
 use super::shared::Context;
+use super::table::state::Throttle;
 use super::{Relay, Slots};
 use crate::op::{Accepted, Op};
 
 /// How long accepting pauses when the kernel has run out of something (EMFILE, ENFILE, ENOMEM, ENOBUFS).
 const RETRY_MS: u64 = 200;
-/// A warning about that is written at most once in this time.
-const WARN_MS: u64 = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Listeners {
@@ -19,8 +19,7 @@ pub(super) struct Listeners {
     slots: Vec<Slot>,
     /// When to arm accept again after a failure; `u64::MAX`: nothing to retry.
     pub retry_at: u64,
-    quiet_until: u64,
-    suppressed: u32,
+    warnings: Throttle,
 }
 
 #[derive(Debug)]
@@ -45,7 +44,7 @@ enum Accepting {
 
 impl Listeners {
     pub fn new() -> Self {
-        Listeners { slots: Vec::new(), retry_at: u64::MAX, quiet_until: 0, suppressed: 0 }
+        Listeners { slots: Vec::new(), retry_at: u64::MAX, warnings: Throttle::default() }
     }
 
     /// Those that a new config has: the others stop accepting. Returns the slots of the ones that are new.
@@ -143,19 +142,14 @@ impl Listeners {
     }
 
     fn warn(&mut self, error: &io::Error, now: u64) {
-        if now < self.quiet_until {
-            self.suppressed += 1;
-            return;
+        if let Some(suppressed) = self.warnings.tell(now) {
+            tracing::warn!(%error, suppressed, "accept refused; trying again in {RETRY_MS} ms");
         }
-        self.quiet_until = now + WARN_MS;
-        tracing::warn!(%error, suppressed = self.suppressed, "accept refused; trying again in {RETRY_MS} ms");
-        self.suppressed = 0;
     }
 
     /// Clients wait in the backlog now; the operator must know.
     pub fn warn_full(&mut self, sessions_max: usize, now: u64) {
-        if now >= self.quiet_until {
-            self.quiet_until = now + WARN_MS;
+        if self.warnings.opens(now) {
             tracing::warn!(
                 sessions_max,
                 "all sessions of this worker are taken; raise limits.sessions_max or RLIMIT_NOFILE"
@@ -180,16 +174,9 @@ impl Relay {
             self.listeners.warn_full(self.plan.sessions_max, self.now);
             let (session, mut cx) = self.enter(index, ops);
             session.refuse_at_accept(&mut cx);
-            self.refused.push_back((index, self.sessions[index as usize].generation));
+            self.refused.join(index, &self.sessions);
         } else {
-            // So that no more of them are kept than come within timeouts.head.
-            while self.silent.front().is_some_and(|(index, generation)| {
-                let session = &self.sessions[*index as usize];
-                session.generation != *generation || !session.is_silent()
-            }) {
-                self.silent.pop_front();
-            }
-            self.silent.push_back((index, self.sessions[index as usize].generation));
+            self.silent.join(index, &self.sessions);
         }
         if self.slots() == Slots::Taken {
             self.shed_refused(ops);
@@ -199,28 +186,88 @@ impl Relay {
 
     /// Ends the session of the client that has been silent for longest, if there is one. Returns whether there was.
     fn shed_silent(&mut self, ops: &mut Vec<Op>) -> bool {
-        while let Some((index, generation)) = self.silent.pop_front() {
-            let (session, mut cx) = self.enter(index, ops);
-            if session.generation == generation && session.is_silent() {
-                session.outcome.set("ringway", "no request, and others wait");
-                session.terminate(&mut cx);
-                return true;
-            }
-        }
-        false
+        let Some(index) = self.silent.pop(&self.sessions) else { return false };
+        let (session, mut cx) = self.enter(index, ops);
+        session.outcome.set("ringway", "no request, and others wait");
+        session.terminate(&mut cx);
+        true
     }
 
     /// The slots of those who have been refused are needed for others: whoever has had longest to read it ends, but for the
     /// one that has just come.
     fn shed_refused(&mut self, ops: &mut Vec<Op>) {
-        while self.refused.len() > 1
-            && let Some((index, generation)) = self.refused.pop_front()
+        if self.refused.len() > 1
+            && let Some(index) = self.refused.pop(&self.sessions)
         {
             let (session, mut cx) = self.enter(index, ops);
-            if session.generation == generation && matches!(session.state, State::Lingering) {
-                session.terminate(&mut cx);
-                return;
-            }
+            session.terminate(&mut cx);
         }
+    }
+}
+
+/// Sessions that are in some state, or have been: whoever has joined first is the oldest.
+#[derive(Debug)]
+pub(super) struct Line {
+    is_in: fn(&Session) -> bool,
+    /// By slot and generation. Who has gone on is still in it, and passed over.
+    joined: VecDeque<(u32, u16)>,
+}
+
+impl Line {
+    pub fn new(is_in: fn(&Session) -> bool) -> Self {
+        Line { is_in, joined: VecDeque::new() }
+    }
+
+    /// No more are kept than join while the oldest stays, however many come and go.
+    fn join(&mut self, index: u32, sessions: &[Session]) {
+        self.pass_over(sessions);
+        self.joined.push_back((index, sessions[index as usize].generation));
+    }
+
+    /// The oldest, which is in the line no more.
+    fn pop(&mut self, sessions: &[Session]) -> Option<u32> {
+        self.pass_over(sessions);
+        self.joined.pop_front().map(|(index, _)| index)
+    }
+
+    fn pass_over(&mut self, sessions: &[Session]) {
+        let has_gone_on = |(index, generation): &(u32, u16)| {
+            let session = &sessions[*index as usize];
+            session.generation != *generation || !(self.is_in)(session)
+        };
+        while self.joined.front().is_some_and(has_gone_on) {
+            self.joined.pop_front();
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.joined.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::session::State;
+
+    /// Strangers drive this: it must not grow with all who have ever come.
+    #[test]
+    fn field_a11_a_line_keeps_no_more_than_come_while_its_oldest_stays() {
+        let mut sessions: Vec<Session> = (0..3).map(Session::new).collect();
+        let mut line = Line::new(|session| matches!(session.state, State::Lingering));
+        for _ in 0..10_000 {
+            sessions[0].state = State::Lingering;
+            line.join(0, &sessions);
+            assert_eq!(line.len(), 1);
+            sessions[0].state = State::Free;
+            sessions[0].generation = sessions[0].generation.wrapping_add(1);
+        }
+        assert_eq!(line.pop(&sessions), None);
+        for index in 0..3 {
+            sessions[index as usize].state = State::Lingering;
+            line.join(index, &sessions);
+        }
+        sessions[1].state = State::Free;
+        assert_eq!([(); 3].map(|()| line.pop(&sessions)), [Some(0), Some(2), None], "the oldest first");
     }
 }

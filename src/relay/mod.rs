@@ -26,7 +26,6 @@ pub mod table;
 mod timers;
 mod waiting;
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +35,7 @@ pub use listener::ListenerId;
 use close::{Notice, name};
 use end::{Link, Receiving};
 use handshake::Handshake;
-use listener::Listeners;
+use listener::{Line, Listeners};
 use policy::Current;
 use session::{Session, State};
 use shared::{Context, Shared, millis};
@@ -60,10 +59,9 @@ pub struct Relay {
     /// Slots that are free, most recently used last.
     free: Vec<u32>,
     occupied: usize,
-    /// Who has been accepted and may not have said anything yet, and who has been told that all slots are taken; the oldest
-    /// first. Entries of sessions that have gone on are passed over when it comes to them.
-    silent: VecDeque<(u32, u16)>,
-    refused: VecDeque<(u32, u16)>,
+    /// Who has been accepted and has not said anything yet, and who has been told that all slots are taken.
+    silent: Line,
+    refused: Line,
     plan: Plan,
     listeners: Listeners,
     shared: Shared,
@@ -103,8 +101,8 @@ impl Relay {
             sessions: Vec::with_capacity(slots),
             free: Vec::new(),
             occupied: 0,
-            silent: VecDeque::new(),
-            refused: VecDeque::new(),
+            silent: Line::new(Session::is_silent),
+            refused: Line::new(|session| matches!(session.state, State::Lingering)),
             plan,
             listeners: Listeners::new(),
             epoch: table.epoch,

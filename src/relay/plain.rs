@@ -61,15 +61,10 @@ impl Session {
         let patience = self.waits().plain_http;
         let max = self.policy().limits().request_body_bytes_max;
         let is_backend_slow = self.backend.sending;
-        let until = match &self.state {
-            State::Answering(handshake) => handshake.until,
-            State::Responding(response) => response.until(),
-            _ => u64::MAX,
-        };
-        let upload = match &mut self.state {
-            State::Answering(handshake) => handshake.upload.as_mut(),
-            State::Responding(response) => response.upload.as_mut(),
-            _ => None,
+        let (until, upload) = match &mut self.state {
+            State::Answering(handshake) => (handshake.until, handshake.upload.as_mut()),
+            State::Responding(response) => (response.until(), response.upload.as_mut()),
+            _ => (u64::MAX, None),
         };
         let Some(upload) = upload.filter(|_| !self.backend.finished) else { return cx.recycle(lease) };
         let taken = match upload.body.take(bytes) {
@@ -100,14 +95,7 @@ impl Session {
 
     /// An operator wants to know which option stands in the way of an upload, and a stranger must not fill the log with it.
     pub fn tell_too_large(&self, cx: &mut Context<'_>) {
-        const QUIET_MS: u64 = 10_000;
-        let told = &mut cx.shared.told_too_large;
-        if cx.now < told.0 {
-            told.1 += 1;
-            return;
-        }
-        let left_out = std::mem::take(&mut told.1);
-        told.0 = cx.now + QUIET_MS;
+        let Some(left_out) = cx.shared.too_large.tell(cx.now) else { return };
         let route = self.policy().route().map(|route| &*route.name);
         let path = match &self.state {
             State::Connecting(handshake) | State::Answering(handshake) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::policy::Current;
 use super::session::Session;
+use super::table::state::Throttle;
 use super::timers::Timers;
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;
@@ -27,8 +28,8 @@ pub(super) struct Shared {
     /// Empty vectors for the next sends.
     pub spare: Vec<Vec<Piece>>,
     pub draining: bool,
-    /// Until when nothing is said of bodies that are too large, and how many were not told.
-    pub told_too_large: (u64, u32),
+    /// Of bodies that are too large.
+    pub too_large: Throttle,
     random_state: u64,
 }
 
@@ -74,7 +75,7 @@ impl Shared {
             unsettled: Vec::new(),
             spare: Vec::new(),
             draining: false,
-            told_too_large: (0, 0),
+            too_large: Throttle::default(),
             random_state: seed,
             metrics,
         }

@@ -6,9 +6,9 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use socket2::SockAddr;
 use tokio::sync::Semaphore;
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::task::{Task, random};
 use crate::config::{Check, Health};
-use crate::relay::table::state::{BackendState, Checked, PoolState};
+use crate::relay::table::state::{BackendState, Checked, PoolState, Throttle};
 use crate::relay::table::{Member, Pool, Table};
 use probe::Failed;
 use state::{Judge, Muffler};
@@ -27,28 +27,6 @@ use state::{Judge, Muffler};
 const UNDER_WAY_MAX: usize = 512;
 /// So many of them are of one pool.
 const POOL_UNDER_WAY_MAX: usize = 128;
-
-/// Tells of checks that this machine has not let happen, which may be all of them at once: a line now and then, with how many
-/// there were.
-#[derive(Debug, Default)]
-struct MachineLog {
-    quiet_until: AtomicU64,
-    untold: AtomicU32,
-}
-
-impl MachineLog {
-    const QUIET_MS: u64 = 10_000;
-
-    /// `Some`: tell it, and how many were left out since the last time.
-    fn tell(&self, now_ms: u64) -> Option<u32> {
-        if now_ms < self.quiet_until.load(Relaxed) {
-            self.untold.fetch_add(1, Relaxed);
-            return None;
-        }
-        self.quiet_until.store(now_ms + Self::QUIET_MS, Relaxed);
-        Some(self.untold.swap(0, Relaxed))
-    }
-}
 
 /// A backend has got another verdict.
 #[derive(Clone, Debug)]
@@ -65,7 +43,8 @@ pub struct Checks {
     slots: Arc<Semaphore>,
     /// Of each pool, by the address of its state: a pool whose backends all hang leaves slots to the others.
     pool_slots: HashMap<usize, Arc<Semaphore>>,
-    machine_log: Arc<MachineLog>,
+    /// Of checks that this machine has not let happen, which may be all of them at once.
+    lacks: Arc<Throttle>,
     /// By the address of the backend's state. A state belongs to one address in one pool, and cannot move while `Running`
     /// holds it.
     running: HashMap<usize, Running>,
@@ -94,7 +73,7 @@ impl Checks {
     /// Tells `changed` of every new verdict.
     pub fn new(changed: UnboundedSender<Change>) -> Self {
         let slots = Arc::new(Semaphore::new(UNDER_WAY_MAX));
-        Checks { changed, slots, pool_slots: HashMap::new(), machine_log: Arc::default(), running: HashMap::new() }
+        Checks { changed, slots, pool_slots: HashMap::new(), lacks: Arc::default(), running: HashMap::new() }
     }
 
     /// Checks the backends of this table from now on, and no others. Checks that stay the same go on undisturbed.
@@ -119,7 +98,7 @@ impl Checks {
             }
         }
         before.into_values().for_each(Running::stop);
-        let pools: Vec<usize> = table.pools.iter().map(|pool| Arc::as_ptr(&pool.state) as usize).collect();
+        let pools: HashSet<usize> = table.pools.iter().map(|pool| Arc::as_ptr(&pool.state) as usize).collect();
         self.pool_slots.retain(|pool, _| pools.contains(pool));
         self.start(starting, table.epoch);
     }
@@ -152,7 +131,7 @@ impl Checks {
             let of_pool = self.pool_slots.entry(Arc::as_ptr(&pool.state) as usize);
             let of_pool = of_pool.or_insert_with(|| Arc::new(Semaphore::new(POOL_UNDER_WAY_MAX))).clone();
             let slots = [of_pool, self.slots.clone()];
-            let watch = watch(subject.clone(), count, slots, self.machine_log.clone(), self.changed.clone());
+            let watch = watch(subject.clone(), count, slots, self.lacks.clone(), self.changed.clone());
             let task = Task::spawn(watch);
             self.running.insert(key, Running { subject, _task: task });
         }
@@ -214,7 +193,7 @@ async fn watch(
     subject: Arc<Subject>,
     starting: usize,
     [of_pool, of_all]: [Arc<Semaphore>; 2],
-    machine_log: Arc<MachineLog>,
+    lacks: Arc<Throttle>,
     changed: UnboundedSender<Change>,
 ) {
     let health = &*subject.health;
@@ -231,7 +210,7 @@ async fn watch(
             Box::pin(probe::probe(&subject.address, health, random())).await
         };
         if let Err(Failed::Machine(reason)) = &result {
-            if let Some(left_out) = machine_log.tell(subject.now_ms()) {
+            if let Some(left_out) = lacks.tell(subject.now_ms()) {
                 let (pool, backend) = (&*subject.pool, &*subject.name);
                 warn!(
                     pool,

@@ -84,8 +84,35 @@ impl Refusals {
     }
 }
 
-/// A backend's failures and its answers are told at most once in this time.
+/// What may happen all the time is told at most once in this time.
 const QUIET_MS: u64 = 10_000;
+
+/// Keeps one kind of line from filling the log, whoever drives what it tells.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    quiet_until: AtomicU64,
+    left_out: AtomicU32,
+}
+
+impl Throttle {
+    /// `Some`: tell it now, and how many were left out since the last time.
+    pub fn tell(&self, now: u64) -> Option<u32> {
+        if !self.opens(now) {
+            self.left_out.fetch_add(1, Relaxed);
+            return None;
+        }
+        Some(self.left_out.swap(0, Relaxed))
+    }
+
+    /// For what does not count: whether to tell it now.
+    pub fn opens(&self, now: u64) -> bool {
+        let opens = now >= self.quiet_until.load(Relaxed);
+        if opens {
+            self.quiet_until.store(now + QUIET_MS, Relaxed);
+        }
+        opens
+    }
+}
 
 /// What active checks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +200,16 @@ impl PoolState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_throttle_tells_now_and_then_and_counts_the_rest() {
+        let throttle = Throttle::default();
+        assert_eq!([0, 1, QUIET_MS - 1].map(|now| throttle.tell(now)), [Some(0), None, None]);
+        assert!(!throttle.opens(QUIET_MS - 1), "and does not count this");
+        assert_eq!([QUIET_MS, QUIET_MS + 1].map(|now| throttle.tell(now)), [Some(2), None]);
+        assert!(throttle.opens(2 * QUIET_MS));
+        assert_eq!([2 * QUIET_MS, 3 * QUIET_MS].map(|now| throttle.tell(now)), [None, Some(2)]);
+    }
 
     #[test]
     fn a_failure_and_an_answer_are_told_once_each() {
