@@ -93,7 +93,6 @@ impl Session {
         if over {
             self.cut_response("ringway", "response body larger than limits.response_body_bytes_max", cx);
         } else if complete {
-            self.outcome.set("backend", "answered with another status than 101");
             self.linger(cx);
         }
     }
@@ -117,7 +116,6 @@ impl Session {
         if reset || !matches!(response.body, Body::UntilClose) {
             return self.cut_response("backend", "the backend's answer is cut short", cx);
         }
-        self.outcome.set("backend", "answered with another status than 101");
         self.linger(cx);
     }
 

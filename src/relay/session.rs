@@ -224,6 +224,7 @@ impl Session {
             end.shut = true;
             cx.ops.push(Op::Shutdown { conn, how: Shutdown::Write });
             if matches!(self.state, State::Lingering) {
+                self.outcome.set("backend", "answered with another status than 101");
                 self.deadline = cx.now + self.waits().linger;
             }
         }
@@ -355,7 +356,12 @@ impl Session {
         }
         self.leave_queue(cx);
         self.withdraw_probe();
-        self.client.abort |= matches!(&self.state, State::Responding(response) if response.ends_with_connection());
+        self.client.abort |= match &self.state {
+            State::Responding(response) => response.ends_with_connection(),
+            // What is left has not been sent.
+            State::Lingering => !self.client.shut,
+            _ => false,
+        };
         self.state = State::Ending;
         self.deadline = u64::MAX;
         self.retire(Side::Client, cx);
@@ -414,7 +420,10 @@ impl Session {
                 State::Connecting(_) => self.connect_timed_out(cx),
                 State::Answering(_) => self.answer_timed_out(cx),
                 State::Responding(_) => self.response_timed_out(cx),
-                State::Lingering => self.terminate(cx),
+                State::Lingering => {
+                    self.outcome.set("client", "it has not taken all of the answer");
+                    self.terminate(cx);
+                }
                 State::Open => self.go_away(self.leave, cx),
                 State::Closing(_) => self.close_timed_out(cx),
             }

@@ -277,6 +277,12 @@ impl Stage {
         self.flush();
     }
 
+    pub fn stop(&mut self) {
+        self.relay.stop(self.now, &mut self.ops);
+        self.end_batch();
+        self.flush();
+    }
+
     /// Time goes by, from deadline to deadline.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
@@ -314,6 +320,11 @@ impl Stage {
 
     pub fn has_fin(&self, conn: ConnId) -> bool {
         self.sockets[conn.index()].shut.is_some()
+    }
+
+    /// Its connection ends in a reset: of one that is or was open.
+    pub fn is_aborted(&self, conn: ConnId) -> bool {
+        self.sockets[conn.index()].aborted
     }
 
     pub fn accepting(&self) -> Accepting {

@@ -6,7 +6,7 @@ use ringway::config::{Config, PlainHttp, Route};
 
 use super::queues::{answer, assert_turned_away, served, waiting};
 use super::*;
-use crate::stage::config;
+use crate::stage::{REQUEST, config};
 
 /// One backend, and a route that forwards.
 fn forwarding() -> Config {
@@ -382,4 +382,43 @@ fn a_breaker_that_is_open_stops_plain_http_too() {
     let poll = stage.ask(POLL).0;
     end_poll(&mut stage, poll);
     assert_over(&stage, [client, poll]);
+}
+
+/// Who has not been sent all of an answer must not take the connection's end for its end, also if the backend has long gone.
+#[test]
+fn field_a10_what_was_not_sent_is_not_the_whole() {
+    const OPEN_ENDED: &str = "HTTP/1.1 200 OK\r\n\r\n";
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    const REFUSED: &str = "HTTP/1.1 403 No\r\n\r\nwhy";
+    let http10 = b"GET /poll HTTP/1.0\r\nHost: chat.example\r\n\r\n";
+    for (request, answer) in [(POLL, OPEN_ENDED), (http10, CHUNKED), (REQUEST, REFUSED)] {
+        for end in ["stall", "drain", "stop", "none"] {
+            let mut config = forwarding();
+            config.timeouts.drain = ms(5000);
+            let mut stage = Stage::new(config, 4);
+            let (client, backend) = asked(&mut stage, request);
+            stage.stick(client, Some(0));
+            stage.give(backend, answer.as_bytes());
+            if stage.is_open(backend) {
+                stage.eof(backend);
+            }
+            assert!(!stage.is_open(backend) && stage.is_open(client) && stage.sends(client) > 0);
+            match end {
+                "stall" => stage.pass(ms(31_000)),
+                "drain" => {
+                    stage.drain();
+                    stage.pass(ms(5001));
+                }
+                "stop" => stage.stop(),
+                _ => {
+                    stage.stick(client, None);
+                    stage.flush();
+                    assert!(stage.has_fin(client));
+                    stage.pass(ms(31_000));
+                }
+            }
+            assert_eq!(stage.is_aborted(client), end != "none", "{answer:?}, {end}");
+            assert_over(&stage, [client, backend]);
+        }
+    }
 }
