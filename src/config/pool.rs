@@ -132,8 +132,8 @@ pub struct Admission {
     pub queue_timeout: Duration,
     /// What a refused client is told in Retry-After, give or take a half.
     pub retry_after: Duration,
-    /// Backends that one request is tried at until one accepts the connection. The last of them is of the next class: a
-    /// backup if primaries have failed it, one that is ejected if backups have.
+    /// Backends that one request is tried at until one accepts the connection. The last of them is a backup, if there is
+    /// one.
     pub tries_max: u32,
 }
 
