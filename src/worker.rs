@@ -79,10 +79,13 @@ struct Worker {
 
 impl Workers {
     /// Binds every listener and starts one pinned thread per worker. On return all of them serve; on an error nothing is
-    /// left behind. `exited` is called with its number when a worker has ended, of its own or by a panic.
-    pub fn start(table: &Arc<Table>, exited: impl Fn(usize) + Clone + Send + 'static) -> Result<Workers, StartError> {
+    /// left behind. `features` is what [`probe`] has found, `exited` is called with its number when a worker has ended, of its own or by a panic.
+    pub fn start(
+        table: &Arc<Table>,
+        features: Features,
+        exited: impl Fn(usize) + Clone + Send + 'static,
+    ) -> Result<Workers, StartError> {
         let config = &table.config;
-        let features = io::probe()?;
         let plan = io::plan(config)?;
         if let Some(warning) = io::shortfall(config) {
             tracing::warn!("{warning}");

@@ -44,7 +44,7 @@ pub fn start(level: LogLevel) -> Logs {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let ansi = stderr().is_terminal() && !no_color;
     let fields = debug_fn(|writer, field, value| match field.name() {
-        "message" => write!(writer, "{}", one_line(&format!("{value:?}"))),
+        "message" => write!(writer, "{}", one_line(format!("{value:?}"))),
         name => write!(writer, "{name}={}", one_word(format!("{value:?}"))),
     });
     let format = tracing_subscriber::fmt::layer()
@@ -58,19 +58,25 @@ pub fn start(level: LogLevel) -> Logs {
 }
 
 /// Names of routes, pools and backends may be anything, and so may what peers say: none of it begins a line of its own.
-fn one_line(text: &str) -> String {
-    let escaped = |c: char| match c.is_control() {
-        true => c.escape_debug().collect::<String>(),
-        false => c.into(),
-    };
-    text.chars().map(escaped).collect()
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_debug()),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 /// A value with blanks in it stands in quotes, so that a reader knows where it ends. What has them already is whole.
 fn one_word(value: String) -> String {
     let is_quoted = value.len() > 1 && value.starts_with('"') && value.ends_with('"');
     let is_word = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
-    if is_quoted || is_word { one_line(&value) } else { format!("{value:?}") }
+    if is_quoted || is_word { one_line(value) } else { format!("{value:?}") }
 }
 
 /// The level is ours; libraries of the control plane only speak up when something is wrong.
@@ -136,6 +142,6 @@ mod tests {
         ] {
             assert_eq!(one_word(value.into()), told);
         }
-        assert_eq!(one_line("a\r\nb \u{7f}ü"), "a\\r\\nb \\u{7f}ü");
+        assert_eq!(one_line("a\r\nb \u{7f}ü".into()), "a\\r\\nb \\u{7f}ü");
     }
 }

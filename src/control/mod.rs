@@ -65,14 +65,14 @@ impl std::error::Error for ControlError {}
 /// The order before it: [`hold`] the signals, start the logs.
 pub fn run(config: Config, source: Source, level: Level, held: Held, demo: Option<Demo>) -> Result<(), ControlError> {
     // First, as it says what forbids io_uring and what mends that: the control plane's own ring would only say no.
-    worker::probe().map_err(|error| ControlError::Start(error.into()))?;
+    let features = worker::probe().map_err(|error| ControlError::Start(error.into()))?;
     let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(ControlError::Runtime)?;
     let epoch = std::time::Instant::now();
     let secret = secret().map_err(ControlError::Secret)?;
     let (config, finding) = runtime.block_on(find(config));
     let table = Table::start(config, &finding.discoveries.found(), epoch, secret);
     let (exited, exits) = unbounded_channel();
-    let mut workers = Workers::start(&table, move |worker| {
+    let mut workers = Workers::start(&table, features, move |worker| {
         // The control plane may have given up waiting.
         let _ = exited.send(worker);
     })

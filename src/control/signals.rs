@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
-
 use std::task::Poll;
 
 use nix::sys::signal::{SigSet, Signal as Number};

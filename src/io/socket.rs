@@ -297,10 +297,15 @@ pub(super) fn for_connect(address: &SockAddr, tcp: &Tcp) -> io::Result<OwnedFd> 
     Ok(socket.into())
 }
 
+/// For one call.
+fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: the engine owns the descriptor by this number, and keeps it open beyond the call.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
 /// Connects without waiting: WouldBlock if the other side's backlog is full.
 pub(super) fn connect_now(fd: RawFd, address: &SockAddr) -> io::Result<()> {
-    // SAFETY: the engine owns the descriptor by this number, and keeps it open beyond this call.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let fd = borrow(fd);
     let socket = SockRef::from(&fd);
     socket.set_nonblocking(true)?;
     let connected = socket.connect(address);
@@ -372,10 +377,8 @@ pub(super) fn shutdown(fd: RawFd, how: Shutdown) {
 
 /// Its close sends RST and drops what the kernel has not sent. On unix sockets, which have none, it changes nothing.
 pub(super) fn reset_on_close(fd: RawFd) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let len = size_of_val(&linger) as libc::socklen_t;
-    // It fails only if the connection is gone. SAFETY: `linger` is readable and `len` long, and outlives the call.
-    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, std::ptr::from_ref(&linger).cast(), len) };
+    // It fails only if the connection is gone.
+    let _ = SockRef::from(&borrow(fd)).set_linger(Some(Duration::ZERO));
 }
 
 /// Closes a descriptor that the engine owns by number.

@@ -142,10 +142,8 @@ impl Session {
 
     /// All slots for sessions are taken: this one exists to say so, whatever the client is going to ask.
     pub fn refuse_at_accept(&mut self, cx: &mut Context<'_>) {
-        const SECONDS: u64 = 5;
-        let seconds = SECONDS / 2 + 1 + cx.shared.random() % SECONDS;
-        let fault = Fault::new(503, "All sessions are taken.");
-        self.refuse_saying(fault, &format!("Retry-After: {seconds}\r\n"), cx);
+        const RETRY_AFTER_MS: u64 = 5000;
+        self.refuse_until(Fault::new(503, "All sessions are taken."), RETRY_AFTER_MS, cx);
     }
 
     /// A client that has not begun a request.

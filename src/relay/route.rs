@@ -328,7 +328,11 @@ impl Session {
 
     /// 503 and the like, with a hint when to come back that is not the same for everybody.
     fn refuse_for_now(&mut self, fault: Fault, cx: &mut Context<'_>) {
-        let ms = millis(self.policy().pool().1.config.admission.retry_after);
+        self.refuse_until(fault, millis(self.policy().pool().1.config.admission.retry_after), cx);
+    }
+
+    /// Come back after so many milliseconds, give or take a half; in whole seconds.
+    pub fn refuse_until(&mut self, fault: Fault, ms: u64, cx: &mut Context<'_>) {
         let seconds = (ms / 2 + cx.shared.random() % ms.max(1)).div_ceil(1000).max(1);
         self.refuse_saying(fault, &format!("Retry-After: {seconds}\r\n"), cx);
     }

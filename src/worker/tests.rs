@@ -21,7 +21,7 @@ fn table(config: Config) -> Arc<Table> {
 /// The workers, or `None` (and why) where io_uring is forbidden.
 fn start(config: Config) -> Option<Result<Workers, StartError>> {
     match io::probe() {
-        Ok(_) => Some(Workers::start(&table(config), |_| {})),
+        Ok(features) => Some(Workers::start(&table(config), features, |_| {})),
         Err(error) => {
             println!("SKIPPED: {error}");
             None
@@ -42,7 +42,7 @@ fn workers_listen_and_stop_when_told() {
         let Some(Ok(other)) = start(config("127.0.0.1:0")) else { return };
         stop(other);
         let exit = move |worker| tell.lock().unwrap().push(worker);
-        let workers = Workers::start(&table(config("127.0.0.1:0")), exit).unwrap();
+        let workers = Workers::start(&table(config("127.0.0.1:0")), io::probe().unwrap(), exit).unwrap();
         let address = port(&workers);
         assert_ne!(address.port(), 0);
         drop(TcpStream::connect(address).unwrap());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::fleet::{Edge, Host, Mood, pool, says_back};
 use crate::harness::{
-    Process, Ringway, Setup, Stage, close, program, repository, ringway, run, scratch, send_signal, until,
+    Process, Ringway, Setup, Stage, answer_drain, close, program, repository, ringway, run, scratch, send_signal, until,
 };
 use crate::wire::*;
 
@@ -279,12 +279,7 @@ fn field_r48_hangup_with_a_terminal_reloads_until_the_terminal_is_gone() {
     session.expect_frame(FIN | TEXT, "alive");
     // Now it is really gone, and both sides hear why.
     send_signal(terminal.pid(), "KILL");
-    client.expect_close(&[1001]);
-    session.expect_close(&[1001]);
-    client.client_frame(FIN | CLOSE, close_payload(1001, ""));
-    session.server_frame(FIN | CLOSE, close_payload(1001, ""));
-    session.finish();
-    client.expect_end();
+    answer_drain(&mut client, &mut session);
     until("it has ended", || !PathBuf::from(format!("/proc/{pid}")).exists());
 }
 

@@ -446,6 +446,18 @@ pub fn refusal(client: &mut Wire, statuses: &[u16]) -> Head {
     head
 }
 
+/// Answers the drain's Close as a good peer does, from both sides, and waits for the end.
+pub fn answer_drain(client: &mut Wire, backend: &mut Wire) {
+    client.expect_close(&[1001]);
+    backend.expect_close(&[1001]);
+    client.client_frame(FIN | CLOSE, close_payload(1001, ""));
+    backend.server_frame(FIN | CLOSE, close_payload(1001, ""));
+    backend.finish();
+    client.expect_end();
+    client.finish();
+    backend.expect_end();
+}
+
 /// The closing handshake, begun by the client, and the end of both TCP connections.
 pub fn close(client: &mut Wire, backend: &mut Wire) {
     client.client_frame(FIN | CLOSE, close_payload(1000, ""));

@@ -2,20 +2,8 @@
 
 use std::net::TcpStream;
 
-use crate::harness::{Ringway, Stage, close, until};
+use crate::harness::{Ringway, Stage, answer_drain, close, until};
 use crate::wire::*;
-
-/// Answers the drain's Close as a good peer does, from both sides, and waits for the end.
-fn answer_drain(client: &mut Wire, backend: &mut Wire) {
-    client.expect_close(&[1001]);
-    backend.expect_close(&[1001]);
-    client.client_frame(FIN | CLOSE, close_payload(1001, ""));
-    backend.server_frame(FIN | CLOSE, close_payload(1001, ""));
-    backend.finish();
-    client.expect_end();
-    client.finish();
-    backend.expect_end();
-}
 
 #[test]
 fn l22_term_and_quit_drain() {

@@ -77,7 +77,8 @@ impl Ring {
         if socket.in_flight & flag == 0 {
             return;
         }
-        match self.waiting.iter().position(|(waiting, _)| *waiting == conn && what == InFlight::Connect) {
+        let place = || self.waiting.iter().position(|(waiting, _)| *waiting == conn);
+        match (what == InFlight::Connect).then(place).flatten() {
             Some(at) => {
                 self.waiting.remove(at);
                 self.end(conn, CONNECT);

@@ -41,7 +41,8 @@ pub struct Table {
     pub epoch: Instant,
     /// Signs stickiness cookies where the config gives no secret.
     secret: [u8; 32],
-    pub router: Router,
+    /// Shared by all tables of one config.
+    pub router: Arc<Router>,
     /// In the config's order.
     pub pools: Vec<Pool>,
     /// Of requests that no pool is to blame for.
@@ -82,7 +83,8 @@ pub struct Member {
 impl Table {
     /// The first table of a process. `secret` must be one that nobody can guess.
     pub fn start(config: Arc<Config>, found: &Found, epoch: Instant, secret: [u8; 32]) -> Arc<Table> {
-        let table = Self::build(config, found, 1, (epoch, secret), &Known::default());
+        let router = Arc::new(Router::new(&config));
+        let table = Self::build(config, router, found, 1, (epoch, secret), &Known::default());
         table.place();
         Arc::new(table)
     }
@@ -96,7 +98,12 @@ impl Table {
     /// have the same address. Backends that are new in a pool that is not are new from `now` on.
     pub fn next(&self, config: Arc<Config>, found: &Found, now: Instant) -> Arc<Table> {
         let known = Known::of(self);
-        let mut table = Self::build(config, found, self.generation + 1, (self.epoch, self.secret), &known);
+        // Discovery changes no routes.
+        let router = match Arc::ptr_eq(&config, &self.config) {
+            true => self.router.clone(),
+            false => Arc::new(Router::new(&config)),
+        };
+        let mut table = Self::build(config, router, found, self.generation + 1, (self.epoch, self.secret), &known);
         let now = millis(now.saturating_duration_since(self.epoch)).max(1);
         for pool in table.pools.iter().filter(|pool| known.pool(&pool.config.name).is_some()) {
             for member in pool.members.iter().filter(|member| member.state.place_in(self.generation).is_none()) {
@@ -119,6 +126,7 @@ impl Table {
 
     fn build(
         config: Arc<Config>,
+        router: Arc<Router>,
         found: &Found,
         generation: u32,
         (epoch, secret): (Instant, [u8; 32]),
@@ -132,7 +140,6 @@ impl Table {
                 Pool::build(pool, found, &secret, known.pool(&pool.name))
             })
             .collect();
-        let router = Router::new(&config);
         Table { config, generation, epoch, secret, router, pools, refusals: Arc::default(), left: Vec::new() }
     }
 
