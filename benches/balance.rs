@@ -58,21 +58,21 @@ fn decisions(balance: Balance, backends: usize, weights: u32, rounds: usize) {
         balancer.choose(pool, &ask).expect("nobody is full")
     };
     let mut open: Vec<u16> = (0..backends * SESSIONS + CHURN).map(|_| choose(&mut dice)).collect();
-    open.iter().for_each(|number| handshake_ended(&pool.members[usize::from(*number)]));
+    open.iter().for_each(|number| handshake_ended(&pool.members[usize::from(*number)].state));
     let mut times = Vec::new();
     let mut releases = Vec::new();
     for _ in 0..rounds {
         let start = Instant::now();
         for _ in 0..CHURN {
             let number = open.swap_remove((dice.roll() % open.len() as u64) as usize);
-            release(&pool.members[usize::from(number)], pool, &table);
+            release(&pool.members[usize::from(number)].state, &pool.state, &table);
         }
         releases.push(start.elapsed());
         let first = open.len();
         let start = Instant::now();
         open.extend((0..CHURN).map(|_| black_box(choose(&mut dice))));
         times.push(start.elapsed());
-        open[first..].iter().for_each(|number| handshake_ended(&pool.members[usize::from(*number)]));
+        open[first..].iter().for_each(|number| handshake_ended(&pool.members[usize::from(*number)].state));
     }
     let name = format!("{balance:?}/{backends} backends/weights 1 to {weights}");
     let nanos = |times: &mut Vec<Duration>| {

@@ -6,7 +6,9 @@
 mod stage;
 
 use allocation_counter::measure;
+use ringway::config::{Address, Config};
 use ringway::op::ConnId;
+use ringway::relay::table::Found;
 use stage::{Stage, config};
 
 const WARM_UP: u32 = 200;
@@ -130,4 +132,62 @@ fn stop_and_go() {
         stage.stick(client, None);
         stage.flush();
     });
+}
+
+/// What so many sessions hold that come one after the other, with something in between each time.
+fn held(config: Config, mut between: impl FnMut(&mut Stage, u16)) -> i64 {
+    let mut stage = Stage::new(config, 1100);
+    for _ in 0..50 {
+        stage.open();
+    }
+    measure(|| {
+        for number in 0..GENERATIONS {
+            between(&mut stage, number);
+            stage.open();
+        }
+    })
+    .bytes_current
+}
+
+/// So many backends make a table of some 40 KiB.
+fn many_backends(first: u16) -> Config {
+    let addresses = (first..first + 100).map(|port| Address::Inet(([127, 0, 0, 1], port).into()));
+    let mut config = config(1);
+    config.pools[0].backends = addresses.map(Into::into).collect();
+    config
+}
+
+const GENERATIONS: u16 = 1000;
+
+/// Sessions last for days, and the answers of DNS for seconds.
+#[test]
+fn field_a09_sessions_of_many_tables_hold_little_more_than_those_of_one() {
+    let of_one = held(many_backends(1), |_, _| {});
+    let more_than = |of_one: i64, between: &mut dyn FnMut(&mut Stage, u16)| {
+        (held(many_backends(1), between) - of_one) / i64::from(GENERATIONS)
+    };
+    let same = more_than(of_one, &mut |stage, _| stage.reload(many_backends(1)));
+    assert!(same < 16, "{same} bytes more per session and reload of the same");
+    let discovered = more_than(of_one, &mut |stage, number| {
+        let found = (number..number + 100).map(|port| Address::Inet(([127, 0, 0, 2], port).into()).into()).collect();
+        let found = Found::from([("chat".into(), found)]);
+        let table = stage.table.next(stage.table.config.clone(), &found, stage.now);
+        stage.adopt(table, &[0]);
+    });
+    assert!(discovered < 1024, "{discovered} bytes more per session and answer of DNS");
+    let moved = more_than(of_one, &mut |stage, number| stage.reload(many_backends(number * 2 + 1)));
+    assert!(moved < 1536, "{moved} bytes more per session and reload with other backends");
+    let limited = more_than(of_one, &mut |stage, number| {
+        let mut config = many_backends(1);
+        config.limits.frame_bytes_max = Some(1000 + u64::from(number));
+        config.pools[0].eject.clients_min = 1 + u32::from(number);
+        stage.reload(config);
+    });
+    assert!(limited < 4096, "{limited} bytes more per session and reload with other limits");
+    let renamed = more_than(of_one, &mut |stage, number| {
+        let mut config = many_backends(1);
+        config.pools[0].name = format!("chat {number}");
+        stage.reload(config);
+    });
+    assert!(renamed < 8192, "{renamed} bytes more per session and reload with another pool");
 }

@@ -67,7 +67,7 @@ const NOT_YET: &[(&str, &str)] = &[
 
 /// Faults that operators and attackers have met, each with tests of its name, `fn field_<id>_...`, wherever they fit best.
 const FIELD: &[(char, &[u32])] = &[
-    ('a', &[1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]),
+    ('a', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]),
     ('b', &[1, 3, 4, 5]),
     ('c', &[1, 2, 3, 4, 5, 6, 7, 8]),
     ('l', &[1]),

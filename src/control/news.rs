@@ -57,7 +57,7 @@ fn tell_all_clears(table: &Table) {
     for pool in &table.pools {
         for member in &pool.members {
             if let Some(ms) = member.state.all_clear(now) {
-                info!(pool = pool.config.name, backend = &*member.name, "backend answers again, after {ms} ms");
+                info!(pool = pool.config.name, backend = &*member.backend.name, "backend answers again, after {ms} ms");
             }
         }
     }
@@ -90,7 +90,7 @@ fn tell_some<'m>(pool: &str, what: &str, members: impl Iterator<Item = &'m Membe
     let mut untold: usize = 0;
     for (number, member) in members.enumerate() {
         match number < LINES_MAX {
-            true => info!(pool, backend = &*member.name, "{what}"),
+            true => info!(pool, backend = &*member.backend.name, "{what}"),
             false => untold += 1,
         }
     }

@@ -359,7 +359,11 @@ impl<'a> Supervisor<'a> {
     fn leave(&self, pool: &Pool, member: &Member, fate: Fate) {
         if fate != Fate::Keep {
             let spread = pool.config.sessions.close_spread;
-            info!(pool = pool.config.name, backend = &*member.name, "its sessions are told to leave, over {spread:?}");
+            info!(
+                pool = pool.config.name,
+                backend = &*member.backend.name,
+                "its sessions are told to leave, over {spread:?}"
+            );
             self.workers.send(Command::Leave(Leave { backend: member.state.clone(), fate, spread }));
         }
     }

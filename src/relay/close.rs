@@ -291,7 +291,7 @@ impl Session {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
-        let backend = self.backend().map(|member| &*member.name);
+        let backend = self.chosen.as_ref().map(|chosen| &*chosen.name);
         let route = self.policy().route().map(|route| &*route.name);
         let close_code = |heard: Option<Option<u16>>| heard.map(|code| code.unwrap_or(1005));
         tracing::debug!(

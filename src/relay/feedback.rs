@@ -1,9 +1,10 @@
 //! What ejection and the circuit breaker hear of a session, and the log of them.
 
+use super::policy::Routed;
 use super::session::Session;
 use super::shared::{Context, millis};
 use super::table::breaker::Change;
-use super::table::{Pool, eject};
+use super::table::eject;
 
 /// Whose failure it is that a handshake has met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +20,9 @@ impl Session {
     /// The backend has shown that it is not well.
     pub fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
         let random = cx.shared.random();
-        let Some(number) = self.backend_number else { return };
-        let ejected = eject::failed(self.policy().pool().1, number, cx.now, random);
+        let Some(chosen) = &self.chosen else { return };
+        let place = cx.shared.current.place(chosen);
+        let ejected = place.and_then(|(pool, number)| eject::failed(pool, number, cx.now, random));
         self.tell_failure(ejected, error, cx);
     }
 
@@ -28,9 +30,11 @@ impl Session {
     /// same that it is the backend's.
     fn backend_suspected(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) -> bool {
         let random = cx.shared.random();
-        let Some(number) = self.backend_number else { return false };
+        let Some((pool, number)) = self.chosen.as_ref().and_then(|chosen| cx.shared.current.place(chosen)) else {
+            return false;
+        };
         let client = eject::client_of(self.client_ip);
-        let suspicion = eject::suspected(self.policy().pool().1, number, client, cx.now, random);
+        let suspicion = eject::suspected(pool, number, client, cx.now, random);
         if suspicion.is_widespread {
             self.tell_failure(suspicion.ejected, error, cx);
         }
@@ -56,16 +60,16 @@ impl Session {
     /// It has dropped a session, which may have been the client's doing. One that it drops at once is a failure if it does
     /// so to many.
     pub fn backend_left(&mut self, dropped: bool, cx: &mut Context<'_>) {
-        let early = self.policy().pool().1.config.eject.early_close.map(millis);
+        let early = self.policy().pool().config.eject.early_close.map(millis);
         if dropped && early.is_some_and(|early| cx.now < self.opened_at.saturating_add(early)) {
             self.backend_suspected(&"it dropped a session soon after the handshake", cx);
         }
     }
 
     fn tell_failure(&self, ejected: Option<u64>, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
-        let Some(member) = self.backend() else { return };
-        let (pool, backend) = (&*self.policy().pool().1.config.name, &*member.name);
-        let is_news = member.state.failure_is_news(cx.now);
+        let Some(chosen) = &self.chosen else { return };
+        let (pool, backend) = (&*self.policy().pool().config.name, &*chosen.name);
+        let is_news = chosen.state.failure_is_news(cx.now);
         match ejected {
             Some(ms) => {
                 cx.shared.metrics.ejections.add(1);
@@ -78,29 +82,28 @@ impl Session {
 
     /// It has answered, and well.
     pub fn backend_answered(&mut self, cx: &mut Context<'_>) {
-        let Some(number) = self.backend_number else { return };
-        let pool = self.policy().pool().1;
-        let member = &pool.members[usize::from(number)];
-        eject::succeeded(pool, number, eject::client_of(self.client_ip), cx.now);
-        member.state.answered(cx.now);
+        let Some(chosen) = &self.chosen else { return };
+        let pool = &self.policy().pool().state;
+        eject::succeeded(pool, &chosen.state, eject::client_of(self.client_ip), cx.now);
+        chosen.state.answered(cx.now);
     }
 
     /// The handshake is over, for the pool's circuit breaker: once for each that was admitted.
     pub fn handshake_judged(&mut self, good: bool, cx: &mut Context<'_>) {
         self.probe = false;
-        let pool = self.policy().pool().1;
+        let pool = self.policy().pool();
         tell(pool, pool.state.breaker.report(&pool.config.breaker, good, cx.now));
     }
 
     /// The handshake is over, and nobody has learnt anything about the pool.
     pub fn withdraw_probe(&mut self) {
         if std::mem::take(&mut self.probe) {
-            self.policy().pool().1.state.breaker.withdraw();
+            self.policy().pool().state.breaker.withdraw();
         }
     }
 }
 
-fn tell(pool: &Pool, change: Option<Change>) {
+fn tell(pool: &Routed, change: Option<Change>) {
     let name = &pool.config.name;
     match change {
         None => {}

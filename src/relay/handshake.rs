@@ -47,6 +47,10 @@ pub(super) struct Handshake {
     pub wanted: Option<u16>,
     /// The backend that the client's cookie names.
     pub came_with: Option<u16>,
+    /// The cookie that brings this client back to the backend that is asked, if it has not brought it itself.
+    pub set_cookie: Option<String>,
+    /// The table in which all these numbers are; 0: none yet.
+    pub generation: u32,
     /// The pool has let it in: it passes the breaker, and a handshake counts in the rate, only once.
     pub admitted: bool,
     /// When waiting for its turn ends.
@@ -257,7 +261,7 @@ impl Session {
         };
         // What a page answers is its own affair. A handshake that is answered with 502 to 504 says that the backend is not
         // well; another 5xx may say that about the request.
-        let counts_at_once = self.policy().pool().1.config.eject.statuses.contains(&status);
+        let counts_at_once = self.policy().pool().config.eject.statuses.contains(&status);
         let failure = match (status, handshake.is_plain()) {
             (500.., true) => None,
             _ if handshake.is_plain() || !counts_at_once && status < 500 => {
@@ -272,9 +276,7 @@ impl Session {
             None => self.handshake_judged(true, cx),
         }
         self.end_shaking(cx);
-        let policy = self.policy();
-        let cookie =
-            if handshake.is_plain() { handshake.set_cookie(policy.pool().1, self.backend_number) } else { None };
+        let cookie = if handshake.is_plain() { handshake.set_cookie.take() } else { None };
         let head = self.edited(head, cookie);
         let response = if handshake.is_plain() {
             let is_http10 = matches!(&handshake.incoming, Some(Incoming::Plain(request, _)) if request.is_http10);
@@ -290,8 +292,9 @@ impl Session {
     }
 
     /// The answer's head as the route wants it.
-    fn edited(&self, head: Vec<u8>, cookie: Option<Edit<'_>>) -> Vec<u8> {
+    fn edited(&self, head: Vec<u8>, cookie: Option<String>) -> Vec<u8> {
         let route = self.policy().route().expect("routed before anything is answered");
+        let cookie = cookie.map(|value| Edit::Add { name: "Set-Cookie", value: value.into() });
         let edits: Vec<_> = route::edits(&route.response_headers).chain(cookie).collect();
         if edits.is_empty() { head } else { upgrade::edit_head(&head, &edits) }
     }
@@ -305,8 +308,7 @@ impl Session {
         self.end_shaking(cx);
         let behind = handshake.answer.split_off(end);
         let head = mended.unwrap_or(std::mem::take(&mut handshake.answer));
-        let cookie = handshake.set_cookie(self.policy().pool().1, self.backend_number);
-        let head = self.edited(head, cookie);
+        let head = self.edited(head, handshake.set_cookie.take());
         cx.shared.metrics.opened.add(1);
         self.deadline = u64::MAX;
         self.active_at = cx.now;
@@ -398,7 +400,7 @@ impl Session {
 
     fn bad_answer(&mut self, failure: Failure, text: Cow<'static, str>, cx: &mut Context<'_>) {
         self.handshake_failed(failure, &text, cx);
-        let backend = self.backend().map(|member| &*member.name);
+        let backend = self.chosen.as_ref().map(|chosen| &*chosen.name);
         tracing::debug!(backend, fault = %text, "bad answer");
         self.refuse(Fault::new(502, text), cx);
     }
@@ -420,7 +422,7 @@ impl Session {
         let response = if is_head { fault.response_to_head(lines) } else { fault.response(lines) };
         cx.shared.metrics.refused.add(1);
         match self.policy().route() {
-            Some(_) => self.policy().pool().1.state.refusals.count(fault.status),
+            Some(_) => self.policy().pool().state.refusals.count(fault.status),
             None => cx.shared.current.table.refusals.count(fault.status),
         }
         self.outcome.status = fault.status;

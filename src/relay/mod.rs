@@ -107,7 +107,7 @@ impl Relay {
             listeners: Listeners::new(),
             epoch: table.epoch,
             last_seen: table.epoch,
-            shared: Shared::new(Current::new(table, &[]), plan, metrics, seed),
+            shared: Shared::new(Current::new(table, &[], None), plan, metrics, seed),
             now: 0,
             drain_until: u64::MAX,
             relieve_at: 0,
@@ -128,7 +128,7 @@ impl Relay {
     ) -> Vec<(ListenerId, u16)> {
         self.set_clock(now);
         let waiting = self.shared.current.disband();
-        self.shared.current = Current::new(table, listeners);
+        self.shared.current = Current::new(table, listeners, Some(&self.shared.current));
         self.requeue(waiting, ops);
         if self.shared.draining {
             return Vec::new();
@@ -162,7 +162,9 @@ impl Relay {
         };
         for index in 0..self.sessions.len() as u32 {
             let session = &self.sessions[index as usize];
-            if session.reserved && session.backend().is_some_and(|member| Arc::ptr_eq(&member.state, &leave.backend)) {
+            if session.reserved
+                && session.chosen.as_ref().is_some_and(|chosen| Arc::ptr_eq(&chosen.state, &leave.backend))
+            {
                 let (session, mut cx) = self.enter(index, ops);
                 session.move_away(notice, millis(leave.spread), &mut cx);
             }

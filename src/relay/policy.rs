@@ -1,7 +1,7 @@
 //! What holds for a session: the limits and waits of its route, as they were when it was routed. And the newest table, with
 //! what this worker keeps beside it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,18 +9,20 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::balance::{self, Balancer};
 use super::listener::ListenerId;
 use super::shared::{BULK_WEIGHT, millis};
-use super::table::{Pool, Table};
-use crate::config::{CloseCodes, Config, Limits, Route, Timeouts};
+use super::table::state::PoolState;
+use super::table::{Backend, Pool, Table};
+use crate::config::{self, CloseCodes, Config, Limits, Route, Timeouts};
 use crate::op::Side;
 use crate::proto::frame::FrameLimits;
 use crate::proto::http::HeadLimits;
 
-/// One per route and table; its sessions share it. A table lives as long as a session has a policy of it.
+/// One per route; its sessions share it, those of several tables too if nothing of it has changed. It holds parts of a table
+/// and never a whole one, which is as large as all its backends and routes: sessions last much longer than tables.
 #[derive(Debug)]
 pub(super) struct Policy {
-    pub table: Arc<Table>,
-    /// The route's number; `None` before there is one.
-    route: Option<u32>,
+    /// `None` before there is a route.
+    routed: Option<Routed>,
+    limits: Limits,
     pub waits: Waits,
     pub close_codes: CloseCodes,
     /// Of what clients send, and of what backends do.
@@ -32,6 +34,21 @@ pub(super) struct Policy {
     /// limits.window_bytes, and the same in small buffers.
     pub window_bytes: u32,
     pub window_buffers: u16,
+}
+
+/// A route and its pool, without the backends.
+#[derive(Debug)]
+pub(super) struct Routed {
+    route: Arc<Route>,
+    pub config: Arc<config::Pool>,
+    pub state: Arc<PoolState>,
+}
+
+impl Routed {
+    /// The pool's number in the table that it was routed with, which tells nothing in any other.
+    pub fn number(&self) -> usize {
+        self.route.pool
+    }
 }
 
 /// The timeouts, in milliseconds.
@@ -85,21 +102,19 @@ pub(super) struct Waiting {
 
 impl Policy {
     fn new(
-        table: &Arc<Table>,
-        route: Option<u32>,
-        limits: &Limits,
-        timeouts: &Timeouts,
-        close_codes: CloseCodes,
+        config: &Config,
+        routed: Option<Routed>,
+        (limits, timeouts, close_codes): (&Limits, &Timeouts, CloseCodes),
     ) -> Rc<Self> {
-        let window = table.config.limits.window_bytes;
+        let window = config.limits.window_bytes;
         let of_all = FrameLimits {
             frame_bytes_max: limits.frame_bytes_max.unwrap_or(u64::MAX),
             message_bytes_max: limits.message_bytes_max.unwrap_or(u64::MAX),
             message_fragments_max: limits.message_fragments_max.unwrap_or(u32::MAX),
         };
         Rc::new(Policy {
-            table: table.clone(),
-            route,
+            routed,
+            limits: limits.clone(),
             waits: Waits::new(timeouts),
             close_codes,
             client_frames: FrameLimits {
@@ -110,7 +125,7 @@ impl Policy {
             receiver_min: limits.receiver_bytes_per_second_min.unwrap_or(0),
             controls_max: limits.control_frames_per_second_max,
             window_bytes: window as u32,
-            window_buffers: window_buffers(window, table.config.buffers.small_bytes),
+            window_buffers: window_buffers(window, config.buffers.small_bytes),
         })
     }
 
@@ -124,40 +139,62 @@ impl Policy {
 
     /// The route it was made for.
     pub fn route(&self) -> Option<&Route> {
-        self.route.map(|number| self.table.router.route(number))
+        self.routed.as_ref().map(|routed| &*routed.route)
     }
 
-    /// The number of the route's pool, and the pool.
-    pub fn pool(&self) -> (usize, &Pool) {
-        let number = self.route().expect("asked of routed sessions only").pool;
-        (number, &self.table.pools[number])
+    /// The route's pool.
+    pub fn pool(&self) -> &Routed {
+        self.routed.as_ref().expect("asked of routed sessions only")
     }
 
     pub fn limits(&self) -> &Limits {
-        self.route().map_or(&self.table.config.limits, |route| &route.limits)
+        &self.limits
+    }
+
+    /// It would be made just so for this route of this table.
+    fn is_of(&self, route: &Arc<Route>, table: &Table) -> bool {
+        let pool = &table.pools[route.pool];
+        let is_same = |routed: &Routed| {
+            Arc::ptr_eq(&routed.route, route)
+                && Arc::ptr_eq(&routed.config, &pool.config)
+                && Arc::ptr_eq(&routed.state, &pool.state)
+        };
+        self.routed.as_ref().is_some_and(is_same) && self.window_bytes == table.config.limits.window_bytes as u32
     }
 }
 
 impl Current {
-    pub fn new(table: Arc<Table>, listeners: &[ListenerId]) -> Self {
+    /// `before`: what was current until now.
+    pub fn new(table: Arc<Table>, listeners: &[ListenerId], before: Option<&Current>) -> Self {
         let Config { limits, timeouts, close_codes, .. } = &*table.config;
         for pool in &table.pools {
             balance::reset(pool);
         }
         Current {
-            entry: Policy::new(&table, None, limits, timeouts, *close_codes),
+            entry: Policy::new(&table.config, None, (limits, timeouts, *close_codes)),
             head_limits: HeadLimits {
                 head_bytes_max: limits.head_bytes_max,
                 header_bytes_max: limits.header_bytes_max,
                 headers_max: limits.headers_max,
                 target_bytes_max: limits.target_bytes_max,
             },
-            policies: vec![None; table.router.len()],
+            policies: before.map_or_else(|| vec![None; table.router.len()], |before| before.policies_for(&table)),
             views: table.pools.iter().map(|_| None).collect(),
             listeners: listeners.into(),
             crowded: Vec::new(),
             table,
         }
+    }
+
+    /// Those that stay the same in that table.
+    fn policies_for(&self, table: &Table) -> Vec<Option<Rc<Policy>>> {
+        let made = self.policies.iter().flatten();
+        let by_route: HashMap<*const Route, &Rc<Policy>> =
+            made.filter_map(|policy| Some((std::ptr::from_ref(policy.route()?), policy))).collect();
+        let same = |route: &Arc<Route>| by_route.get(&Arc::as_ptr(route)).filter(|policy| policy.is_of(route, table));
+        (0..table.router.len() as u32)
+            .map(|number| same(table.router.route(number)).map(|policy| (*policy).clone()))
+            .collect()
     }
 
     /// Its number in the config, if that still has it.
@@ -169,15 +206,28 @@ impl Current {
         let policy = &mut self.policies[route as usize];
         let table = &self.table;
         let make = || {
-            let Route { limits, timeouts, close_codes, .. } = table.router.route(route);
-            Policy::new(table, Some(route), limits, timeouts, *close_codes)
+            let route = table.router.route(route);
+            let pool = &table.pools[route.pool];
+            let routed = Routed { route: route.clone(), config: pool.config.clone(), state: pool.state.clone() };
+            Policy::new(&table.config, Some(routed), (&route.limits, &route.timeouts, route.close_codes))
         };
         policy.get_or_insert_with(make).clone()
     }
 
     pub fn view(&mut self, pool: usize) -> &mut View {
-        let make = || View { balancer: Balancer::new(&self.table.pools[pool]), queue: VecDeque::new() };
-        self.views[pool].get_or_insert_with(make)
+        self.pool_and_view(pool).1
+    }
+
+    pub fn pool_and_view(&mut self, pool: usize) -> (&Pool, &mut View) {
+        let Current { table, views, .. } = self;
+        let (pool, view) = (&table.pools[pool], &mut views[pool]);
+        (pool, view.get_or_insert_with(|| View { balancer: Balancer::new(pool), queue: VecDeque::new() }))
+    }
+
+    /// The backend's pool, and its number there, unless it has left.
+    pub fn place(&self, backend: &Backend) -> Option<(&Pool, u16)> {
+        let (pool, number) = backend.state.place_in(self.table.generation)?;
+        Some((self.table.pools.get(pool)?, number as u16))
     }
 
     /// Puts a session at the end of the pool's queue; false if that is full.

@@ -13,14 +13,14 @@ use super::end::{End, Link};
 use super::handshake::Handshake;
 use super::hops;
 use super::plain;
-use super::policy::Waiting;
+use super::policy::{Routed, View, Waiting};
 use super::session::{Session, State};
 use super::shared::{Context, millis};
 use super::table::breaker::Admitted;
 use super::table::state::is_lack;
 use super::table::{Pool, router::Asked};
 use super::waiting::ADMIT_MS;
-use crate::config::{Balance, HashKey, HeaderEdits, PlainHttp, ValueMatch};
+use crate::config::{self, Balance, HashKey, HeaderEdits, PlainHttp, ValueMatch};
 use crate::op::{Op, Side};
 use crate::proto::http::{Body, Fault};
 use crate::proto::upgrade::{Edit, Head, Incoming, ambiguity, normal_form, rewrite};
@@ -72,12 +72,13 @@ impl Session {
 
     /// Looks up the route, unless the newest table has been asked already.
     fn routed(&mut self, cx: &mut Context<'_>) -> Result<(), Denial> {
-        let policy = self.policy();
-        if policy.route().is_some() && policy.table.generation == cx.shared.current.table.generation {
+        let State::Connecting(handshake) = &mut self.state else { unreachable!("asked in state Connecting only") };
+        let generation = cx.shared.current.table.generation;
+        if handshake.generation == generation {
             return Ok(());
         }
-        let before = policy.route().map(|_| policy.pool().1.state.clone());
-        let State::Connecting(handshake) = &mut self.state else { unreachable!("asked in state Connecting only") };
+        let policy = self.policy.as_deref().expect("a session that is not free has a policy");
+        let before = policy.route().map(|_| policy.pool().state.clone());
         let incoming = handshake.incoming.as_ref().expect("a request is checked before it is routed");
         let asking = incoming.head();
         let listener = cx.shared.current.listener(handshake.listener);
@@ -107,17 +108,18 @@ impl Session {
         }
         let rewritten = route.rewrite.as_ref().map(|replacement| rewrite(&asking.target, matched, replacement, strict));
         handshake.target = rewritten.transpose().map_err(Denial::Refused)?;
-        let pool = policy.pool().1;
-        handshake.key = hash_key(pool, asking, self.client_ip).unwrap_or_else(|| cx.shared.random());
-        handshake.wanted = wanted(pool, asking);
+        let pool = policy.pool();
+        handshake.key = hash_key(&pool.config, asking, self.client_ip).unwrap_or_else(|| cx.shared.random());
+        handshake.wanted = wanted(&cx.shared.current.table.pools[route.pool], asking);
         handshake.came_with = handshake.wanted;
         handshake.tried.clear();
+        handshake.generation = generation;
         // Another table's pool may be the same one, which has let it in and counted it already.
         handshake.admitted &= before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &pool.state));
         if let Some(before) = before.filter(|_| !handshake.admitted && std::mem::take(&mut self.probe)) {
             before.breaker.withdraw();
         }
-        self.backend_number = None;
+        self.chosen = None;
         self.policy = Some(policy);
         Ok(())
     }
@@ -127,8 +129,7 @@ impl Session {
         let (State::Connecting(handshake) | State::Queued(handshake)) = &mut self.state else {
             unreachable!("asked before there is a backend")
         };
-        let policy = self.policy.as_deref().expect("a routed session");
-        let (pool_number, pool) = policy.pool();
+        let pool = self.policy.as_deref().expect("a routed session").pool();
         let is_handshake = !handshake.is_plain();
         let tries_max = pool.config.admission.tries_max;
         // A client that has ended its half may still wait for an answer, but who can tell; it has had its try.
@@ -152,7 +153,7 @@ impl Session {
         let random = cx.shared.random();
         let is_last = handshake.tries > 0 && handshake.tries + 1 == tries_max;
         let ask = Ask { key: handshake.key, tried: &handshake.tried, is_last, now: cx.now, random, is_handshake };
-        let balancer = &mut cx.shared.current.view(pool_number).balancer;
+        let (pool, View { balancer, .. }) = cx.shared.current.pool_and_view(pool.number());
         if let Some(wanted) = handshake.wanted.take()
             && balancer.claim(pool, wanted, &ask)
         {
@@ -176,18 +177,22 @@ impl Session {
         handshake.dialled_at = cx.now;
         let policy = self.policy.as_deref().expect("a routed session");
         let waits = policy.waits;
-        let pool = policy.pool().1;
+        let pool = &cx.shared.current.table.pools[policy.pool().number()];
+        let backend = &pool.members[usize::from(number)].backend;
+        let cookie = pool.sticky.as_ref().filter(|_| handshake.came_with != Some(number));
+        // Clients come over plain TCP only, until there is TLS.
+        handshake.set_cookie = cookie.map(|sticky| sticky.set_cookie(number, false));
         handshake.dial_left = handshake.dial_left.min(waits.dial);
         // Each of those that may still be tried has its share of the time, so that the last one has some.
         let untried = (pool.members.len() + 1).saturating_sub(handshake.tried.len()).max(1) as u64;
         let tries_left = u64::from(pool.config.admission.tries_max.saturating_sub(handshake.tries) + 1).min(untried);
         self.deadline = cx.now + waits.connect.min((handshake.dial_left / tries_left).max(1));
-        self.backend_number = Some(number);
+        self.chosen = Some(backend.clone());
         self.reserved = true;
         self.shaking = !handshake.is_plain();
         self.backend = End::absent();
         self.backend.link = Link::Connecting;
-        let address = self.backend().expect("just chosen").address.clone();
+        let address = backend.address.clone();
         cx.ops.push(Op::Connect { conn: self.conn(Side::Backend), address });
     }
 
@@ -197,11 +202,10 @@ impl Session {
             self.outcome.set(name(Side::Client), "connection closed before the request was answered");
             return self.terminate(cx);
         }
-        let policy = self.policy();
-        let (pool_number, pool) = policy.pool();
+        let pool = self.policy().pool();
         let until = cx.now + millis(pool.config.admission.queue_timeout);
         let picky = matches!(&self.state, State::Connecting(handshake) if !handshake.tried.is_empty());
-        if !cx.shared.current.enqueue(pool_number, Waiting { session: self.index, picky }) {
+        if !cx.shared.current.enqueue(pool.number(), Waiting { session: self.index, picky }) {
             return self.refuse_for_now(fault, cx);
         }
         let State::Connecting(mut handshake) = std::mem::replace(&mut self.state, State::Ending) else {
@@ -246,7 +250,7 @@ impl Session {
     /// Before the state is left.
     pub fn leave_queue(&mut self, cx: &mut Context<'_>) {
         if matches!(self.state, State::Queued(_)) {
-            cx.shared.current.dequeue(self.policy().pool().0, self.index);
+            cx.shared.current.dequeue(self.policy().pool().number(), self.index);
         }
     }
 
@@ -289,10 +293,10 @@ impl Session {
             handshake.lacked = Some(lack);
         }
         cx.shared.metrics.connect_failures.add(1);
-        if let Some(member) = self.backend()
-            && member.state.failure_is_news(cx.now)
+        if let Some(chosen) = &self.chosen
+            && chosen.state.failure_is_news(cx.now)
         {
-            tracing::warn!(backend = &*member.name, %error, "this machine lacks what a connect needs");
+            tracing::warn!(backend = &*chosen.name, %error, "this machine lacks what a connect needs");
         }
         self.end_shaking(cx);
     }
@@ -308,9 +312,9 @@ impl Session {
     /// It no longer counts among the backend's handshakes.
     pub fn end_shaking(&mut self, cx: &mut Context<'_>) {
         if std::mem::take(&mut self.shaking)
-            && let Some(member) = self.backend()
+            && let Some(chosen) = &self.chosen
         {
-            balance::handshake_ended(member);
+            balance::handshake_ended(&chosen.state);
             cx.shared.room = true;
         }
     }
@@ -319,16 +323,16 @@ impl Session {
     pub fn release_backend(&mut self, cx: &mut Context<'_>) {
         self.end_shaking(cx);
         if std::mem::take(&mut self.reserved)
-            && let Some(member) = self.backend()
+            && let Some(chosen) = &self.chosen
         {
-            balance::release(member, self.policy().pool().1, &cx.shared.current.table);
+            balance::release(&chosen.state, &self.policy().pool().state, &cx.shared.current.table);
             cx.shared.room = true;
         }
     }
 
     /// 503 and the like, with a hint when to come back that is not the same for everybody.
     fn refuse_for_now(&mut self, fault: Fault, cx: &mut Context<'_>) {
-        self.refuse_until(fault, millis(self.policy().pool().1.config.admission.retry_after), cx);
+        self.refuse_until(fault, millis(self.policy().pool().config.admission.retry_after), cx);
     }
 
     /// Come back after so many milliseconds, give or take a half; in whole seconds.
@@ -387,7 +391,7 @@ fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
 
 /// Whether the pool takes another request now, and whether that is a probe of its breaker. The rate is one of handshakes;
 /// the breaker asks about plain HTTP too.
-fn admit(pool: &Pool, is_handshake: bool, now: u64) -> Result<bool, Denial> {
+fn admit(pool: &Routed, is_handshake: bool, now: u64) -> Result<bool, Denial> {
     let open = || Denial::Open(Fault::new(503, "This pool fails too often; its circuit breaker is open."));
     if pool.state.breaker.refuses(&pool.config.breaker, now) {
         return Err(open());
@@ -408,8 +412,8 @@ fn admit(pool: &Pool, is_handshake: bool, now: u64) -> Result<bool, Denial> {
 }
 
 /// What decides where hashing policies send this request. `None`: there is nothing to tell clients apart by.
-fn hash_key(pool: &Pool, asking: &Head, client: Option<IpAddr>) -> Option<u64> {
-    let named = match (&pool.config.balance, &pool.config.hash) {
+fn hash_key(pool: &config::Pool, asking: &Head, client: Option<IpAddr>) -> Option<u64> {
+    let named = match (&pool.balance, &pool.hash) {
         (Balance::ConsistentHash, HashKey::Header(name)) => asking.header(name).next().map(hash_bytes),
         (Balance::ConsistentHash, HashKey::Cookie(name)) => asking.cookie(name).map(hash_bytes),
         (Balance::ConsistentHash, HashKey::Query(name)) => asking.query_value(name).map(str::as_bytes).map(hash_bytes),
@@ -457,15 +461,4 @@ pub(super) fn edits(edits: &HeaderEdits) -> impl Iterator<Item = Edit<'_>> {
     let set = edits.set.iter().map(|(name, value)| Edit::Replace { name, value: value.into() });
     let added = edits.add.iter().map(|(name, value)| Edit::Add { name, value: value.into() });
     removed.chain(set).chain(added)
-}
-
-impl Handshake {
-    /// The cookie that brings this client back to this backend, if it has not brought it itself.
-    pub fn set_cookie(&self, pool: &Pool, number: Option<u16>) -> Option<Edit<'static>> {
-        let sticky = pool.sticky.as_ref()?;
-        let number = number.filter(|number| self.came_with != Some(*number))?;
-        // Clients come over plain TCP only, until there is TLS.
-        let value = sticky.set_cookie(number, false);
-        Some(Edit::Add { name: "Set-Cookie", value: value.into() })
-    }
 }

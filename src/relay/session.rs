@@ -16,6 +16,7 @@
 
 use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::close::{Notice, Outcome};
 use super::end::{End, Link, Receiving};
@@ -24,7 +25,7 @@ use super::pipe::Pipe;
 use super::policy::{Policy, Waits};
 use super::respond::Response;
 use super::shared::Context;
-use super::table::Member;
+use super::table::Backend;
 use crate::op::{ConnId, Group, InFlight, Op, Side};
 
 /// Small: an idle connection has one, and nothing else in user space.
@@ -53,8 +54,8 @@ pub(super) struct Session {
     pub client_ip: Option<IpAddr>,
     /// `None` exactly when the slot is free.
     pub policy: Option<Rc<Policy>>,
-    /// Which member of the policy's pool the backend is, once one is chosen.
-    pub backend_number: Option<u16>,
+    /// Who the backend is, once one is chosen.
+    pub chosen: Option<Arc<Backend>>,
     /// True exactly while it counts among that backend's sessions.
     pub reserved: bool,
     /// True exactly while it counts among that backend's handshakes, as plain HTTP never does.
@@ -120,7 +121,7 @@ impl Session {
             closing_at: 0,
             client_ip: None,
             policy: None,
-            backend_number: None,
+            chosen: None,
             reserved: false,
             shaking: false,
             probe: false,
@@ -170,11 +171,6 @@ impl Session {
 
     pub fn waits(&self) -> Waits {
         self.policy().waits
-    }
-
-    /// The backend, once one is chosen.
-    pub fn backend(&self) -> Option<&Member> {
-        self.backend_number.map(|number| &self.policy().pool().1.members[usize::from(number)])
     }
 
     /// Asks the kernel for everything that the state now wants. Returns whether the slot has become free.
@@ -376,6 +372,7 @@ impl Session {
         debug_assert!(self.up.is_empty() && self.down.is_empty());
         debug_assert!(!self.reserved, "the backend's socket is closed, and with it the reservation");
         self.policy = None;
+        self.chosen = None;
     }
 
     fn arm_timer(&mut self, cx: &mut Context<'_>) {

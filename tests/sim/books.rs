@@ -73,7 +73,8 @@ impl Books {
             panic!("a request for {path} is relayed, which no route takes");
         };
         let pool = &self.table.pools[number];
-        let has_port = |member: &&Member| member.address.as_socket().is_some_and(|address| address.port() == port);
+        let has_port =
+            |member: &&Member| member.backend.address.as_socket().is_some_and(|address| address.port() == port);
         let Some(member) = pool.members.iter().find(has_port) else {
             panic!("a request for {path} goes to backend {port}, which is not of {}", pool.config.name);
         };

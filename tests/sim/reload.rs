@@ -69,7 +69,7 @@ impl World {
         let checked = self.dice.pick(&[Checked::Unknown, Checked::Up, Checked::Down]);
         member.state.set_checked(checked);
         pool.state.changed();
-        self.trace(&format!("{} of {} is {checked:?}", member.name, pool.config.name));
+        self.trace(&format!("{} of {} is {checked:?}", member.backend.name, pool.config.name));
     }
 
     fn evacuate(&mut self) {

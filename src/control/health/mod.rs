@@ -10,16 +10,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use socket2::SockAddr;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::task::{Task, random};
-use crate::config::{Check, Health};
+use crate::config::{self, Check};
 use crate::relay::table::state::{BackendState, Checked, PoolState, Throttle};
-use crate::relay::table::{Member, Pool, Table};
+use crate::relay::table::{Backend, Member, Pool, Table};
 use probe::Failed;
 use state::{Judge, Muffler};
 
@@ -59,11 +58,8 @@ struct Running {
 /// What one task checks.
 #[derive(Debug)]
 struct Subject {
-    health: Arc<Health>,
-    pool: Arc<str>,
-    name: Arc<str>,
-    address: Arc<SockAddr>,
-    state: Arc<BackendState>,
+    pool: Arc<config::Pool>,
+    backend: Arc<Backend>,
     pool_state: Arc<PoolState>,
     /// What the table's times count from.
     epoch: std::time::Instant,
@@ -111,20 +107,10 @@ impl Checks {
 
     fn start(&mut self, starting: Vec<(usize, &Pool, &Member)>, epoch: std::time::Instant) {
         let count = starting.len();
-        // One copy of a pool's settings for all its backends.
-        let mut shared: Option<(&Pool, Arc<Health>, Arc<str>)> = None;
         for (key, pool, member) in starting {
-            let (health, name) = match &shared {
-                Some((same, health, name)) if std::ptr::eq(*same, pool) => (health.clone(), name.clone()),
-                _ => (Arc::new(pool.config.health.clone()), pool.config.name.as_str().into()),
-            };
-            shared = Some((pool, health.clone(), name.clone()));
             let subject = Arc::new(Subject {
-                health,
-                pool: name,
-                name: member.name.clone(),
-                address: member.address.clone(),
-                state: member.state.clone(),
+                pool: pool.config.clone(),
+                backend: member.backend.clone(),
                 pool_state: pool.state.clone(),
                 epoch,
             });
@@ -145,7 +131,8 @@ fn key(member: &Member) -> usize {
 impl Running {
     /// Nobody checks it any more, so nobody could ever say that it is up again.
     fn stop(self) {
-        let Subject { state, pool_state, .. } = &*self.subject;
+        let Subject { backend, pool_state, .. } = &*self.subject;
+        let state = &backend.state;
         if state.checked() != Checked::Unknown {
             state.set_checked(Checked::Unknown);
             pool_state.changed();
@@ -155,7 +142,9 @@ impl Running {
 
 impl Subject {
     fn is_still(&self, pool: &Pool, member: &Member) -> bool {
-        *self.health == pool.config.health && self.name == member.name && Arc::ptr_eq(&self.pool_state, &pool.state)
+        self.pool.health == pool.config.health
+            && Arc::ptr_eq(&self.backend, &member.backend)
+            && Arc::ptr_eq(&self.pool_state, &pool.state)
     }
 
     fn now_ms(&self) -> u64 {
@@ -168,17 +157,17 @@ impl Subject {
     fn publish(&self, was: Checked, checked: Checked) {
         if was == Checked::Down && checked == Checked::Up {
             // 0 would mean that it has been there from the beginning.
-            self.state.up_since.store(self.now_ms().max(1), Relaxed);
+            self.backend.state.up_since.store(self.now_ms().max(1), Relaxed);
         }
         if checked == Checked::Up {
-            self.state.was_up.store(true, Relaxed);
+            self.backend.state.was_up.store(true, Relaxed);
         }
-        self.state.set_checked(checked);
+        self.backend.state.set_checked(checked);
         self.pool_state.changed();
     }
 
     fn log(&self, down: bool, reason: &str, left_out: u32) {
-        let (pool, backend) = (&*self.pool, &*self.name);
+        let (pool, backend) = (&*self.pool.name, &*self.backend.name);
         match (down, left_out) {
             (true, 0) => warn!(pool, backend, reason, "backend is down"),
             (true, _) => warn!(pool, backend, reason, left_out, "backend is down, and flaps"),
@@ -196,8 +185,8 @@ async fn watch(
     lacks: Arc<Throttle>,
     changed: UnboundedSender<Change>,
 ) {
-    let health = &*subject.health;
-    let mut judge = Judge::new(subject.state.checked(), subject.state.was_up.load(Relaxed));
+    let health = &subject.pool.health;
+    let mut judge = Judge::new(subject.backend.state.checked(), subject.backend.state.was_up.load(Relaxed));
     let mut muffler = Muffler::new(judge.verdict() == Checked::Down);
     sleep(state::first_delay(health.interval, starting, random())).await;
     loop {
@@ -207,11 +196,11 @@ async fn watch(
             let Ok(_of_pool) = of_pool.acquire().await else { return };
             let Ok(_slot) = of_all.acquire().await else { return };
             // Boxed, so that the thousands of tasks that wait need no room for what few are doing.
-            Box::pin(probe::probe(&subject.address, health, random())).await
+            Box::pin(probe::probe(&subject.backend.address, health, random())).await
         };
         if let Err(Failed::Machine(reason)) = &result {
             if let Some(left_out) = lacks.tell(subject.now_ms()) {
-                let (pool, backend) = (&*subject.pool, &*subject.name);
+                let (pool, backend) = (&*subject.pool.name, &*subject.backend.name);
                 warn!(
                     pool,
                     backend, reason, left_out, "a health check has no result: this machine lacks what it needs"
@@ -225,7 +214,8 @@ async fn watch(
         if let Some(checked) = verdict {
             subject.publish(was, checked);
             // Without the supervisor there is nobody to tell, and soon no runtime.
-            let _ = changed.send(Change { pool: subject.pool.to_string(), state: subject.state.clone(), checked });
+            let _ =
+                changed.send(Change { pool: subject.pool.name.clone(), state: subject.backend.state.clone(), checked });
         }
         // That it is well at first is no change that anybody was to hear of.
         let (was_down, down) = (was == Checked::Down, judge.verdict() == Checked::Down);

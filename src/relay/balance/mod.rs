@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::table::bounds::{GROUP, Load, WEIGHT_UNIT};
 use super::table::hash::nth;
+use super::table::state::{BackendState, PoolState};
 use super::table::{Member, Pool, Table};
 use crate::config::Balance;
 use alias::Alias;
@@ -203,18 +204,18 @@ impl Balancer {
 }
 
 /// The handshake with it has ended, answered or failed. The session may go on.
-pub fn handshake_ended(member: &Member) {
-    let before = member.state.handshakes.fetch_sub(1, Relaxed);
+pub fn handshake_ended(state: &BackendState) {
+    let before = state.handshakes.fetch_sub(1, Relaxed);
     debug_assert!(before > 0, "a handshake ended that had not begun");
 }
 
 /// A session no longer uses it. `pool` is the one it was chosen from, `current` the newest table that this worker has:
 /// what least-connections knows there has to learn of it.
-pub fn release(member: &Member, pool: &Pool, current: &Table) {
-    let before = member.state.sessions.fetch_sub(1, Relaxed);
+pub fn release(state: &BackendState, pool: &PoolState, current: &Table) {
+    let before = state.sessions.fetch_sub(1, Relaxed);
     debug_assert!(before > 0, "a session ended that had not begun");
-    pool.state.sessions.fetch_sub(1, Relaxed);
-    let place = member.state.place_in(current.generation);
+    pool.sessions.fetch_sub(1, Relaxed);
+    let place = state.place_in(current.generation);
     if let Some((pool, number)) = place.and_then(|(pool, number)| Some((current.pools.get(pool)?, number)))
         && let Some(member) = pool.members.get(number)
     {

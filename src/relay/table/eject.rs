@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use super::hash::hash_bytes;
-use super::state::Checked;
+use super::state::{BackendState, Checked, PoolState};
 use super::{Member, Pool};
 
 /// The clients that a backend has served in the current window, by the last that each of them met: one bit per client, by
@@ -73,9 +73,7 @@ pub fn suspected(pool: &Pool, number: u16, client: u64, now: u64, random: u64) -
 
 /// A session of this client has been answered there. Returns whether it had been ejected, which makes this news. One good
 /// answer ends the row: the next ejection is as short as the first.
-pub fn succeeded(pool: &Pool, number: u16, client: u64, now: u64) -> bool {
-    let Some(member) = pool.members.get(usize::from(number)) else { return false };
-    let state = &*member.state;
+pub fn succeeded(pool: &PoolState, state: &BackendState, client: u64, now: u64) -> bool {
     state.clients.answered(client, now);
     // Loads first: nearly always there is nothing to change, and the line stays with all workers.
     for counter in [&state.failures, &state.ejections] {
@@ -85,7 +83,7 @@ pub fn succeeded(pool: &Pool, number: u16, client: u64, now: u64) -> bool {
     }
     let news = state.ejected_until.load(Relaxed) != 0 && state.ejected_until.swap(0, SeqCst) != 0;
     if news {
-        pool.state.changed();
+        pool.changed();
     }
     news
 }
@@ -233,7 +231,7 @@ mod tests {
         for well in [0, 4, 5, 6, 30] {
             let table = table(4);
             let pool = &table.pools[0];
-            (0..well).for_each(|client| assert!(!succeeded(pool, 1, client, 0)));
+            (0..well).for_each(|client| assert!(!succeeded(&pool.state, &pool.members[1].state, client, 0)));
             let ejected = (32..37).map(|client| suspect(pool, 1, client, 10)).collect::<Vec<_>>();
             assert_eq!(ejected[..4], [(false, None); 4], "four clients are too few");
             assert_eq!(ejected[4], if well <= 5 { (true, Some(5000)) } else { (false, None) }, "{well} are well");
@@ -246,7 +244,7 @@ mod tests {
         let pool = &table.pools[0];
         for client in 0..64 {
             assert!(!suspect(pool, 1, client % 4, 0).0);
-            succeeded(pool, 1, client, 1);
+            succeeded(&pool.state, &pool.members[1].state, client, 1);
         }
         assert_eq!((0..4).map(|client| suspect(pool, 1, client, 2).0).collect::<Vec<_>>(), [false; 4]);
         assert!(!suspect(pool, 1, 4, 3).0, "5 of 64");
@@ -276,13 +274,13 @@ mod tests {
         let table = table(4);
         let pool = &table.pools[0];
         assert_eq!([failed(pool, 1, 0, 0), failed(pool, 1, 0, 0)], [None, None]);
-        assert!(!succeeded(pool, 1, 0, 0), "it had not been ejected");
+        assert!(!succeeded(&pool.state, &pool.members[1].state, 0, 0), "it had not been ejected");
         eject(pool, 1, 10, 5000);
         assert_eq!(pool.members[1].state.ejected_until.load(Relaxed), 5010);
         assert_eq!(pool.state.version.load(Relaxed), 1);
         assert_eq!(failed(pool, 1, 11, 0), None, "it is ejected already");
-        assert!(succeeded(pool, 1, 0, 5010));
-        assert!(!succeeded(pool, 1, 0, 5010), "it is no news any more");
+        assert!(succeeded(&pool.state, &pool.members[1].state, 0, 5010));
+        assert!(!succeeded(&pool.state, &pool.members[1].state, 0, 5010), "it is no news any more");
         assert_eq!(pool.members[1].state.ejected_until.load(Relaxed), 0);
         assert_eq!(pool.state.version.load(Relaxed), 2);
     }
@@ -296,10 +294,13 @@ mod tests {
             eject(pool, 0, now, time);
             now += time;
         }
-        assert!(succeeded(pool, 0, 0, now));
+        assert!(succeeded(&pool.state, &pool.members[0].state, 0, now));
         eject(pool, 0, now, 5000);
         eject(pool, 0, now + 5000, 10_000);
-        assert!(succeeded(pool, 0, 0, now + 5001), "while it is still ejected, as nobody else was left");
+        assert!(
+            succeeded(&pool.state, &pool.members[0].state, 0, now + 5001),
+            "while it is still ejected, as nobody else was left"
+        );
         assert_eq!(pool.members[0].state.ejected_until.load(Relaxed), 0);
         eject(pool, 0, now + 5002, 5000);
     }
@@ -347,7 +348,6 @@ mod tests {
     fn without_a_limit_nobody_is_ejected_and_strangers_do_no_harm() {
         let table = table(1);
         assert_eq!(failed(&table.pools[0], 9, 0, 0), None);
-        assert!(!succeeded(&table.pools[0], 9, 0, 0));
         let mut config = (*table.config).clone();
         config.pools[0].eject.failures = None;
         let table = table.next(Arc::new(config), &Default::default(), table.epoch);

@@ -7,16 +7,16 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use socket2::SockAddr;
 
-use super::Table;
-use super::state::{BackendState, PoolState};
+use super::state::PoolState;
+use super::{Backend, Table};
+use crate::config;
 
 /// A backend that a table has not, but an earlier one had.
 #[derive(Debug)]
 pub(super) struct Left {
     pool: Box<str>,
     pool_state: Arc<PoolState>,
-    address: Arc<SockAddr>,
-    state: Arc<BackendState>,
+    backend: Arc<Backend>,
 }
 
 /// What a table hands on to the next one, by names of pools.
@@ -25,26 +25,29 @@ pub(super) struct Known<'a>(HashMap<&'a str, KnownPool<'a>>);
 
 pub(super) struct KnownPool<'a> {
     pub state: &'a Arc<PoolState>,
-    backends: HashMap<&'a SockAddr, (&'a Arc<SockAddr>, &'a Arc<BackendState>)>,
+    /// `None`: only some that have left it are known.
+    pub config: Option<&'a Arc<config::Pool>>,
+    backends: HashMap<&'a SockAddr, &'a Arc<Backend>>,
 }
 
 impl<'a> Known<'a> {
     pub fn of(table: &'a Table) -> Self {
         let mut known = Known::default();
         for left in &table.left {
-            known.add(&left.pool, &left.pool_state).insert(&left.address, &left.state);
+            known.add(&left.pool, &left.pool_state).insert(&left.backend);
         }
         for pool in &table.pools {
             let its = known.add(&pool.config.name, &pool.state);
+            its.config = Some(&pool.config);
             for member in &pool.members {
-                its.insert(&member.address, &member.state);
+                its.insert(&member.backend);
             }
         }
         known
     }
 
     fn add(&mut self, name: &'a str, state: &'a Arc<PoolState>) -> &mut KnownPool<'a> {
-        self.0.entry(name).or_insert_with(|| KnownPool { state, backends: HashMap::new() })
+        self.0.entry(name).or_insert_with(|| KnownPool { state, config: None, backends: HashMap::new() })
     }
 
     pub fn pool(&self, name: &str) -> Option<&KnownPool<'a>> {
@@ -56,11 +59,12 @@ impl<'a> Known<'a> {
     pub fn left(&self, last: u32, next: u32) -> Vec<Left> {
         let mut left = Vec::new();
         for (&name, pool) in &self.0 {
-            for &(address, state) in pool.backends.values() {
+            for &backend in pool.backends.values() {
+                let state = &backend.state;
                 let is_used = state.place_in(last).is_some() || state.sessions.load(Relaxed) > 0;
                 if state.place_in(next).is_none() && is_used {
                     let (pool, pool_state) = (name.into(), pool.state.clone());
-                    left.push(Left { pool, pool_state, address: address.clone(), state: state.clone() });
+                    left.push(Left { pool, pool_state, backend: backend.clone() });
                 }
             }
         }
@@ -69,11 +73,11 @@ impl<'a> Known<'a> {
 }
 
 impl<'a> KnownPool<'a> {
-    fn insert(&mut self, address: &'a Arc<SockAddr>, state: &'a Arc<BackendState>) {
-        self.backends.insert(address, (address, state));
+    fn insert(&mut self, backend: &'a Arc<Backend>) {
+        self.backends.insert(&backend.address, backend);
     }
 
-    pub fn backend(&self, address: &SockAddr) -> Option<(Arc<SockAddr>, Arc<BackendState>)> {
-        self.backends.get(address).map(|&(address, state)| (address.clone(), state.clone()))
+    pub fn backend(&self, address: &SockAddr) -> Option<&'a Arc<Backend>> {
+        self.backends.get(address).copied()
     }
 }

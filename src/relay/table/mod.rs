@@ -41,7 +41,7 @@ pub struct Table {
     pub epoch: Instant,
     /// Signs stickiness cookies where the config gives no secret.
     secret: [u8; 32],
-    /// Shared by all tables of one config.
+    /// Shared by all tables of one config; its routes, by all tables in which they are the same.
     pub router: Arc<Router>,
     /// In the config's order.
     pub pools: Vec<Pool>,
@@ -53,7 +53,8 @@ pub struct Table {
 
 #[derive(Debug)]
 pub struct Pool {
-    pub config: config::Pool,
+    /// Without its backends, which are the members. Shared by all tables in which it is the same.
+    pub config: Arc<config::Pool>,
     /// Those of the config first, then those that were found. Numbered by their place here.
     pub members: Vec<Member>,
     /// If clients come back by a cookie.
@@ -68,8 +69,9 @@ pub struct Pool {
 /// A backend, as one pool uses it.
 #[derive(Debug)]
 pub struct Member {
-    pub name: Arc<str>,
-    pub address: Arc<SockAddr>,
+    pub backend: Arc<Backend>,
+    /// The backend's, one step nearer.
+    pub state: Arc<BackendState>,
     /// 1 to 256.
     pub weight: u32,
     /// `u32::MAX`: no limit.
@@ -77,13 +79,20 @@ pub struct Member {
     pub slow_start: Option<Duration>,
     pub backup: bool,
     pub drain: bool,
+}
+
+/// Who a backend is, as long as that is the same: its sessions keep this, and no table.
+#[derive(Debug)]
+pub struct Backend {
+    pub name: Box<str>,
+    pub address: Arc<SockAddr>,
     pub state: Arc<BackendState>,
 }
 
 impl Table {
     /// The first table of a process. `secret` must be one that nobody can guess.
     pub fn start(config: Arc<Config>, found: &Found, epoch: Instant, secret: [u8; 32]) -> Arc<Table> {
-        let router = Arc::new(Router::new(&config));
+        let router = Arc::new(Router::new(&config, None));
         let table = Self::build(config, router, found, 1, (epoch, secret), &Known::default());
         table.place();
         Arc::new(table)
@@ -101,7 +110,7 @@ impl Table {
         // Discovery changes no routes.
         let router = match Arc::ptr_eq(&config, &self.config) {
             true => self.router.clone(),
-            false => Arc::new(Router::new(&config)),
+            false => Arc::new(Router::new(&config, Some(&self.router))),
         };
         let mut table = Self::build(config, router, found, self.generation + 1, (self.epoch, self.secret), &known);
         let now = millis(now.saturating_duration_since(self.epoch)).max(1);
@@ -165,29 +174,41 @@ impl Pool {
         for backend in config.backends.iter().chain(found) {
             // What is both named and found is meant once, as it is named.
             if seen.insert(&backend.address) {
-                let address = sock_addr(&backend.address);
-                let known = known.and_then(|known| known.backend(&address));
-                let (address, state) = known.unwrap_or_else(|| (Arc::new(address), Arc::default()));
+                let who = who(backend, known);
                 members.push(Member {
-                    name: backend.name.as_str().into(),
-                    address,
+                    state: who.state.clone(),
+                    backend: who,
                     weight: backend.weight,
                     connections_max: backend.connections_max.or(config.connections_max).unwrap_or(u32::MAX),
                     slow_start: backend.slow_start.or(config.slow_start),
                     backup: backend.backup,
                     drain: backend.drain,
-                    state,
                 });
             }
         }
         let state = known.map_or_else(Arc::default, |known| known.state.clone());
-        let names = members.iter().map(|member| &*member.name);
+        let names = members.iter().map(|member| &*member.backend.name);
         let sticky = config.sticky.cookie.as_ref().map(|_| Sticky::new(&config.sticky, names, secret));
         let is_hashed = matches!(config.balance, Balance::IpHash | Balance::ConsistentHash);
-        let ring = is_hashed.then(|| Ring::build(members.iter().map(|member| (&*member.name, member.weight))));
+        let ring = is_hashed.then(|| Ring::build(members.iter().map(|member| (&*member.backend.name, member.weight))));
         let is_counted = config.balance == Balance::LeastConnections;
         let bounds = Bounds::new(if is_counted { members.len() } else { 0 });
-        Pool { config: config.clone(), members, sticky, ring, bounds, state }
+        let own = config::Pool { backends: Vec::new(), ..config.clone() };
+        let before = known.and_then(|known| known.config).filter(|before| ***before == own).cloned();
+        Pool { config: before.unwrap_or_else(|| Arc::new(own)), members, sticky, ring, bounds, state }
+    }
+}
+
+/// The same as before, if it still has that name.
+fn who(backend: &config::Backend, known: Option<&KnownPool<'_>>) -> Arc<Backend> {
+    let name = &*backend.name;
+    let address = sock_addr(&backend.address);
+    match known.and_then(|known| known.backend(&address)) {
+        Some(known) if *known.name == *name => known.clone(),
+        Some(known) => {
+            Arc::new(Backend { name: name.into(), address: known.address.clone(), state: known.state.clone() })
+        }
+        None => Arc::new(Backend { name: name.into(), address: Arc::new(address), state: Arc::default() }),
     }
 }
 
@@ -222,7 +243,9 @@ mod tests {
         let seen: Vec<_> = next.pools[0]
             .members
             .iter()
-            .map(|member| (&*member.name, member.state.sessions.load(Relaxed), member.state.up_since.load(Relaxed)))
+            .map(|member| {
+                (&*member.backend.name, member.state.sessions.load(Relaxed), member.state.up_since.load(Relaxed))
+            })
             .collect();
         assert_eq!(seen, [("10.0.0.3:1", 0, 500), ("10.0.0.2:1", 7, 0), ("10.0.0.4:1", 0, 500)]);
         assert!(Arc::ptr_eq(&next.pools[0].state, &first.pools[0].state));

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::config::{Config, HeaderMatch, HostMatch, PathMatch, Paths, Route, ValueMatch};
 use crate::proto::upgrade::{normal_form, raw_len};
@@ -20,7 +21,7 @@ pub struct Router {
 
 #[derive(Debug)]
 struct Entry {
-    route: Route,
+    route: Arc<Route>,
     /// Paths that a backend may read as others are refused.
     strict: bool,
     /// Numbers in the config. Empty: all.
@@ -38,14 +39,21 @@ pub trait Asked {
 }
 
 impl Router {
-    /// The config's routes in their order, and behind them one that takes the rest, if there is a pool for it.
-    pub fn new(config: &Config) -> Self {
+    /// The config's routes in their order, and behind them one that takes the rest, if there is a pool for it. Those that
+    /// are in the router `before` too are that one's.
+    pub fn new(config: &Config, before: Option<&Router>) -> Self {
+        let before: HashMap<&str, &Arc<Route>> = before
+            .map(|before| before.routes.iter().map(|entry| (&*entry.route.name, &entry.route)).collect())
+            .unwrap_or_default();
         let rest = config.default_pool.map(|pool| Route::catch_all("default", pool, config));
         let number = |name: &String| config.listeners.iter().position(|listener| listener.name == *name);
         let entry = |route: Route| Entry {
             listeners: route.listeners.iter().filter_map(number).collect(),
             strict: route.paths.map_or_else(|| guards_paths(&config.routes, &route), |paths| paths == Paths::Strict),
-            route,
+            route: match before.get(&*route.name) {
+                Some(before) if ***before == route => (*before).clone(),
+                _ => Arc::new(route),
+            },
         };
         let mut router = Router {
             routes: config.routes.iter().cloned().chain(rest).map(entry).collect(),
@@ -87,7 +95,7 @@ impl Router {
         self.routes.is_empty()
     }
 
-    pub fn route(&self, number: u32) -> &Route {
+    pub fn route(&self, number: u32) -> &Arc<Route> {
         &self.routes[number as usize].route
     }
 
@@ -112,7 +120,7 @@ impl Router {
 
 impl Entry {
     fn takes(&self, asked: &impl Asked, listener: Option<usize>) -> bool {
-        let Route { headers, subprotocol, listeners, .. } = &self.route;
+        let Route { headers, subprotocol, listeners, .. } = &*self.route;
         (listeners.is_empty() || listener.is_some_and(|listener| self.listeners.contains(&listener)))
             && headers.iter().all(|HeaderMatch { name, value }| asked.has_header(name, value))
             && subprotocol.as_ref().is_none_or(|name| asked.offers_subprotocol(name))
@@ -194,7 +202,7 @@ mod tests {
             })
             .collect();
         config.routes.sort_by_key(Route::rank);
-        Router::new(&config)
+        Router::new(&config, None)
     }
 
     fn found(router: &Router, asked: &Request, listener: Option<usize>) -> Option<(String, usize)> {

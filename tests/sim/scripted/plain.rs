@@ -22,7 +22,7 @@ fn post(framing: &str) -> Vec<u8> {
 }
 
 /// The client's request goes up; what the backend gets behind the head is not taken yet.
-fn asked(stage: &mut Stage, request: &[u8]) -> (ConnId, ConnId) {
+pub fn asked(stage: &mut Stage, request: &[u8]) -> (ConnId, ConnId) {
     let (client, backend) = stage.ask(request);
     stage.connected(backend, Ok(()));
     (client, backend)

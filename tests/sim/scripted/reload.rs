@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use ringway::config::{Address, Config, Pool};
+use ringway::config::{Address, Config, PlainHttp, Pool, Route};
 
+use super::plain::asked;
 use super::queues::{answer, assert_turned_away, narrow, served, waiting};
 use super::*;
-use crate::stage::{Accepting, REQUEST, config};
+use crate::stage::{ANSWER, Accepting, REQUEST, config};
 
 /// As the stage's, but with other backends: on these ports, in this pool.
 fn pool_of(name: &str, ports: &[u16]) -> Pool {
@@ -195,23 +196,68 @@ fn a_backend_that_comes_back_still_has_its_sessions() {
     assert_over(&stage, [open, open.peer()]);
 }
 
+/// Whatever state a session is in, it holds no table: one is as large as all its backends and routes.
 #[test]
-fn a_table_lives_as_long_as_its_last_session() {
-    let mut stage = Stage::new(config(1), 8);
-    let first = Arc::downgrade(&stage.table);
-    let (open, backend) = stage.open();
-    let head = stage.accept();
-    stage.reload(config(1));
-    let second = Arc::downgrade(&stage.table);
-    stage.reload(config(1));
-    assert_eq!(second.strong_count(), 0, "nobody has come in its time");
-    assert!(first.strong_count() > 0);
-    stage.give(head, REQUEST);
-    end(&mut stage, head);
-    assert!(first.strong_count() > 0);
-    end(&mut stage, open);
-    assert_eq!(first.strong_count(), 0);
-    assert_over(&stage, [open, backend]);
+fn field_a09_a_table_lives_as_long_as_it_is_the_newest() {
+    const UPLOAD: &[u8] = b"POST /up HTTP/1.1\r\nHost: chat.example\r\nContent-Length: 100\r\n\r\n";
+    let mut sticky = config(1);
+    sticky.routes = vec![Route { plain_http: PlainHttp::Forward, ..Route::catch_all("all", 0, &sticky) }];
+    sticky.pools[0].sticky.cookie = Some("seat".into());
+    sticky.pools[0].eject.failures = Some(1);
+    let mut renamed = sticky.clone();
+    renamed.pools[0].name = "other".into();
+    let gone = Config { pools: vec![pool_of("late", &[9])], ..sticky.clone() };
+    let mut limited = sticky.clone();
+    limited.routes[0].limits.frame_bytes_max = Some(1000);
+    for after in [sticky.clone(), renamed, gone, limited, Config { routes: Vec::new(), ..sticky.clone() }] {
+        let mut stage = Stage::new(sticky.clone(), 16);
+        let first = Arc::downgrade(&stage.table);
+        let backend_state = Arc::downgrade(&stage.table.pools[0].members[0].state);
+        let silent = stage.accept();
+        let (connecting, _) = stage.request();
+        let (lost, _) = stage.request();
+        let (answering, _) = stage.request();
+        stage.connected(answering.peer(), Ok(()));
+        let (failing, _) = stage.request();
+        stage.connected(failing.peer(), Ok(()));
+        let (uploading, _) = stage.ask(UPLOAD);
+        stage.connected(uploading.peer(), Ok(()));
+        let (open, _) = asked(&mut stage, REQUEST);
+        stage.give(open.peer(), ANSWER);
+        assert!(String::from_utf8(stage.out(open)).unwrap().contains("Set-Cookie: seat="));
+        let (closing, _) = asked(&mut stage, REQUEST);
+        stage.give(closing.peer(), ANSWER);
+        stage.out(closing);
+        stage.give(closing, &c(CLOSE, &1000_u16.to_be_bytes()));
+        stage.reload(after);
+        assert_eq!(first.strong_count(), 0);
+        assert!(backend_state.strong_count() > 0);
+        // Everybody goes on with what it had.
+        let message = c(TEXT, b"still here");
+        stage.out(open.peer());
+        stage.give(open, &message);
+        assert_eq!(stage.out(open.peer()), message);
+        for client in [connecting, answering] {
+            if client == connecting {
+                stage.connected(client.peer(), Ok(()));
+            }
+            stage.give(client.peer(), ANSWER);
+            let head = String::from_utf8(stage.out(client)).unwrap();
+            assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("Set-Cookie: seat="), "{head}");
+        }
+        stage.give(failing.peer(), b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n");
+        stage.give(uploading, &[b'x'; 100]);
+        stage.give(uploading.peer(), b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        assert!(stage.out(uploading).starts_with(b"HTTP/1.1 200 "));
+        stage.connected(lost.peer(), Err(libc::ECONNREFUSED));
+        for client in [silent, connecting, lost, answering, failing, uploading, open, closing] {
+            if stage.is_open(client) {
+                end(&mut stage, client);
+            }
+        }
+        stage.pass(ms(60_000));
+        assert_over(&stage, [open, closing]);
+    }
 }
 
 #[test]

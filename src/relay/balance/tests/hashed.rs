@@ -11,9 +11,9 @@ fn homes(table: &Table) -> Vec<String> {
     let mut balancer = Balancer::new(pool);
     let home = |key| {
         let number = usize::from(balancer.choose(pool, &keyed(key)).unwrap());
-        handshake_ended(&pool.members[number]);
-        release(&pool.members[number], pool, table);
-        pool.members[number].name.to_string()
+        handshake_ended(&pool.members[number].state);
+        release(&pool.members[number].state, &pool.state, table);
+        pool.members[number].backend.name.to_string()
     };
     (0..KEYS).map(home).collect()
 }
@@ -27,7 +27,7 @@ fn one_more_or_less_of_the_pool_moves_only_its_own_keys() {
     for balance in [Balance::IpHash, Balance::ConsistentHash] {
         for count in [2, 10, 11, 50] {
             let all = table(balance, count, |_| ());
-            let gone = all.pools[0].members[count / 2].name.to_string();
+            let gone = all.pools[0].members[count / 2].backend.name.to_string();
             let fewer = table(balance, count, |pool| drop(pool.backends.remove(count / 2)));
             let (all, fewer) = (homes(&all), homes(&fewer));
             let own = all.iter().filter(|home| **home == gone).count();
@@ -43,15 +43,15 @@ fn one_that_is_down_moves_only_its_own_keys_and_spreads_them() {
     let table = table(Balance::IpHash, 10, |_| ());
     let pool = &table.pools[0];
     let before = homes(&table);
-    let down = pool.members[3].name.to_string();
+    let down = pool.members[3].backend.name.to_string();
     pool.members[3].state.set_checked(Checked::Down);
     pool.state.changed();
     let after = homes(&table);
     let orphans: Vec<_> =
         after.iter().zip(&before).filter(|(_, before)| **before == down).map(|(now, _)| now).collect();
     assert_eq!(moved(&before, &after), orphans.len());
-    for member in pool.members.iter().filter(|member| *member.name != *down) {
-        let share = orphans.iter().filter(|home| ***home == *member.name).count() * 9;
+    for member in pool.members.iter().filter(|member| *member.backend.name != *down) {
+        let share = orphans.iter().filter(|home| ***home == *member.backend.name).count() * 9;
         assert!((orphans.len() / 2..orphans.len() * 2).contains(&share), "{share} of {}", orphans.len());
     }
     pool.members[3].state.set_checked(Checked::Up);
@@ -69,7 +69,7 @@ fn keys_are_stable_even_when_nearly_everybody_is_down() {
     pool.state.changed();
     let homes = homes(&table);
     assert_eq!(homes, self::homes(&table));
-    let first = homes.iter().filter(|home| **home == *pool.members[0].name).count() as u64;
+    let first = homes.iter().filter(|home| **home == *pool.members[0].backend.name).count() as u64;
     assert!((KEYS * 2 / 5..KEYS * 3 / 5).contains(&first), "{first} of {KEYS}");
 }
 
@@ -93,7 +93,7 @@ fn nobody_gets_more_than_the_bound() {
             assert!(u64::from(sessions(pool)[number]) <= bound, "step {step}: above {bound}");
             if open.len() > 500 {
                 let number = open.swap_remove(dice.below(open.len()));
-                release(&pool.members[number], pool, &table);
+                release(&pool.members[number].state, &pool.state, &table);
             }
         }
     }
@@ -109,7 +109,7 @@ fn keys_return_home_when_there_is_room() {
     assert!(others.iter().any(|number| *number != home), "the bound sends some elsewhere");
     others.push(home);
     for number in others {
-        release(&pool.members[usize::from(number)], pool, &table);
+        release(&pool.members[usize::from(number)].state, &pool.state, &table);
     }
     assert_eq!(balancer.choose(pool, &keyed(1)), Ok(home));
 }

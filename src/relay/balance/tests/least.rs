@@ -19,7 +19,7 @@ fn choose(balancer: &mut Balancer, pool: &Pool, now: u64, random: u64) -> u16 {
     let number = balancer.choose(pool, &ask(now, random)).unwrap();
     assert!(view.has(number));
     assert_eq!(before[usize::from(number)].packed(), least.packed(), "{number} is not the least loaded");
-    handshake_ended(&pool.members[usize::from(number)]);
+    handshake_ended(&pool.members[usize::from(number)].state);
     number
 }
 
@@ -49,7 +49,7 @@ fn it_is_exact_whoever_asks_and_whatever_changes() {
             1..5 => now += dice.roll() % 20,
             5..45 if !open.is_empty() => {
                 let number: u16 = open.swap_remove(dice.below(open.len()));
-                release(&pool.members[usize::from(number)], pool, &table);
+                release(&pool.members[usize::from(number)].state, &pool.state, &table);
             }
             _ => open.push(choose(&mut workers[dice.below(3)], pool, now, dice.roll())),
         }
@@ -70,11 +70,11 @@ fn limits_and_tried_ones_leave_it_exact_for_the_next() {
         match dice.below(10) {
             0..4 if !open.is_empty() => {
                 let number: u16 = open.swap_remove(dice.below(open.len()));
-                release(&pool.members[usize::from(number)], pool, &table);
+                release(&pool.members[usize::from(number)].state, &pool.state, &table);
             }
             4..6 if !shaking.is_empty() => {
                 let number: u16 = shaking.swap_remove(dice.below(shaking.len()));
-                handshake_ended(&pool.members[usize::from(number)]);
+                handshake_ended(&pool.members[usize::from(number)].state);
                 open.push(number);
             }
             _ => {
@@ -105,7 +105,7 @@ fn lone_sessions_do_not_all_go_to_the_first() {
     for _ in 0..4000 {
         let number = usize::from(balancer.choose(pool, &ask(1, dice.roll())).unwrap());
         counts[number] += 1;
-        release(&pool.members[number], pool, &table);
+        release(&pool.members[number].state, &pool.state, &table);
     }
     assert!(counts.iter().all(|count| (50..=400).contains(count)), "{counts:?}");
 }
@@ -137,7 +137,7 @@ fn what_a_worker_released_by_its_old_table_is_known_once_it_has_the_new() {
     }
     for _ in 0..100 {
         let number = usize::from(open.pop().unwrap());
-        release(&old.pools[0].members[number], &old.pools[0], &old);
+        release(&old.pools[0].members[number].state, &old.pools[0].state, &old);
     }
     reset(pool);
     let mut behind = Balancer::new(pool);
@@ -146,7 +146,7 @@ fn what_a_worker_released_by_its_old_table_is_known_once_it_has_the_new() {
         choose(if step % 2 == 0 { &mut ahead } else { &mut behind }, pool, 1, dice.roll());
         if step % 3 == 0 {
             let number = usize::from(open.swap_remove(dice.below(open.len())));
-            release(&old.pools[0].members[number], &old.pools[0], &new);
+            release(&old.pools[0].members[number].state, &old.pools[0].state, &new);
         }
     }
 }
@@ -171,7 +171,7 @@ fn workers_even_out_a_scale_out_under_churn() {
         let (mut balancer, mut dice) = (Balancer::new(pool), Dice::new(u64::from(worker) << 32));
         for _ in 0..20_000 {
             let number = open.swap_remove(dice.below(open.len()));
-            release(&pool.members[usize::from(number)], pool, &table);
+            release(&pool.members[usize::from(number)].state, &pool.state, &table);
             open.push(balancer.choose(pool, &ask(1, dice.roll())).unwrap());
         }
     };

@@ -26,8 +26,8 @@ fn choosing_counts_and_releasing_counts_back() {
         assert_eq!(sessions(pool).iter().sum::<u32>(), 50);
         assert_eq!(pool.state.sessions.load(Relaxed), 50);
         for number in chosen {
-            handshake_ended(&pool.members[usize::from(number)]);
-            release(&pool.members[usize::from(number)], pool, &table);
+            handshake_ended(&pool.members[usize::from(number)].state);
+            release(&pool.members[usize::from(number)].state, &pool.state, &table);
         }
         assert_eq!((sessions(pool), handshakes(pool)), (vec![0; 5], vec![0; 5]), "{balance:?}");
         assert_eq!(pool.state.sessions.load(Relaxed), 0);
@@ -50,7 +50,7 @@ fn a_pool_is_full_when_everybody_is() {
         assert_eq!(balancer.choose(pool, &keyed(0)), Err(Unavailable::Full), "{balance:?}");
         assert_eq!(sessions(pool).iter().max(), Some(&3));
         assert_eq!(handshakes(pool), sessions(pool));
-        release(&pool.members[30], pool, &table);
+        release(&pool.members[30].state, &pool.state, &table);
         assert_eq!(balancer.choose(pool, &keyed(0)), Ok(30), "{balance:?}");
     }
 }
@@ -65,7 +65,7 @@ fn handshakes_have_a_limit_of_their_own() {
             assert!(balancer.choose(pool, &keyed(key)).is_ok(), "{balance:?}: refused handshake {key}");
         }
         assert_eq!(balancer.choose(pool, &keyed(0)), Err(Unavailable::Full), "{balance:?}");
-        handshake_ended(&pool.members[35]);
+        handshake_ended(&pool.members[35].state);
         assert_eq!(balancer.choose(pool, &keyed(0)), Ok(35), "{balance:?}");
         assert_eq!(handshakes(pool), [2; 40]);
     }
@@ -96,7 +96,7 @@ fn plain_http_is_no_handshake() {
         assert_eq!(balancer.choose(pool, &plain(0)), Err(Unavailable::Full), "{balance:?}");
         assert_eq!((sessions(pool), handshakes(pool)), (vec![42; 40], vec![2; 40]), "{balance:?}");
         for claims in [false, true] {
-            release(&pool.members[35], pool, &table);
+            release(&pool.members[35].state, &pool.state, &table);
             assert_eq!(balancer.choose(pool, &keyed(0)), Err(Unavailable::Full), "{balance:?}");
             assert!(!balancer.claim(pool, 35, &keyed(0)), "{balance:?}");
             match claims {

@@ -10,7 +10,7 @@ fn chosen(table: &Table, now: u64) -> Vec<u16> {
     let pool = &table.pools[0];
     let (mut balancer, mut dice) = (Balancer::new(pool), Dice::new(4));
     let mut chosen: Vec<u16> = (0..40).flat_map(|_| balancer.choose(pool, &ask(now, dice.roll()))).collect();
-    chosen.iter().for_each(|number| release(&pool.members[usize::from(*number)], pool, table));
+    chosen.iter().for_each(|number| release(&pool.members[usize::from(*number)].state, &pool.state, table));
     chosen.sort_unstable();
     chosen.dedup();
     chosen
