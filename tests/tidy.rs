@@ -68,7 +68,7 @@ const NOT_YET: &[(&str, &str)] = &[
 /// Faults that operators and attackers have met, each with tests of its name, `fn field_<id>_...`, wherever they fit best.
 const FIELD: &[(char, &[u32])] = &[
     ('a', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]),
-    ('b', &[1, 3, 4, 5]),
+    ('b', &[1, 2, 3, 4, 5]),
     ('c', &[1, 2, 3, 4, 5, 6, 7, 8]),
     ('l', &[1]),
     ('r', &[1, 5, 10, 14, 18, 19, 21, 30, 37, 39, 41, 46, 47, 48]),

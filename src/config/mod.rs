@@ -29,8 +29,8 @@ pub use check::{DEFAULT_LISTENER, Machine};
 pub use fault::{Fault, Faults, Place};
 pub use flags::{Cpus, Flags};
 pub use pool::{
-    Admission, Backend, Balance, Breaker, Check, Discovery, Ejection, Fate, HashKey, Health, Pool, SameSite, Secure,
-    Sessions, Sticky, StickyValue,
+    Admission, Backend, Balance, Breaker, Check, Discovery, Ejection, Fate, HashKeep, HashKey, Health, Pool, SameSite,
+    Secure, Sessions, Sticky, StickyValue,
 };
 pub use route::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, Paths, PlainHttp, Route, ValueMatch};
 #[cfg(feature = "control")]

@@ -15,8 +15,11 @@ pub struct Pool {
     pub balance: Balance,
     /// What `consistent-hash` hashes.
     pub hash: HashKey,
-    /// With `consistent-hash`: no backend takes more than this many percent of the average load. `None`: no bound.
+    /// With `consistent-hash`: no backend takes more than this many percent of the average load. `None`: no bound. Those who
+    /// join the open sessions of their key are not turned away by it.
     pub hash_load_percent_max: Option<u32>,
+    /// With `consistent-hash` of anything but the address: what the open sessions of a key are to newcomers with that key.
+    pub hash_keep: HashKeep,
     /// Sessions of one backend, unless the backend says otherwise. `None`: no limit.
     pub connections_max: Option<u32>,
     /// A backend that has come up gets its full share only after this time. `None`: at once.
@@ -73,6 +76,19 @@ pub enum HashKey {
     Query(String),
     /// The whole path, or its segment of this number, from 1.
     Path(Option<usize>),
+}
+
+/// Where newcomers go whose key has open sessions at a backend that is not the one the hash leads to, as that was away when
+/// they came, or is new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HashKeep {
+    /// To the open sessions, until their backend is drained, down or ejected.
+    #[default]
+    On,
+    /// Where the hash leads, whoever is elsewhere.
+    Off,
+    /// Where the hash leads, and the sessions that are elsewhere are told to come there.
+    Home,
 }
 
 /// A cookie that brings a client back to its backend.
@@ -258,6 +274,7 @@ impl Pool {
             balance: Balance::default(),
             hash: HashKey::default(),
             hash_load_percent_max: Some(125),
+            hash_keep: HashKeep::default(),
             connections_max: None,
             slow_start: None,
             sticky: Sticky {

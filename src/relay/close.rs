@@ -25,6 +25,8 @@ pub(super) enum Notice {
     /// To both: their backend is down or drained, and another one will serve the client.
     BackendRestarts,
     BackendLeaves,
+    /// To both: others of the client's key are at another backend (`hash_keep = "home"`).
+    Home,
     /// To both: the idle timeout.
     Idle,
     /// To the backend.
@@ -43,7 +45,7 @@ impl Notice {
     pub fn code(self, codes: CloseCodes) -> u16 {
         match self {
             Notice::Draining | Notice::BackendLeaves | Notice::Idle | Notice::ClientLost => code::GOING_AWAY,
-            Notice::BackendRestarts => codes.backend_restarts,
+            Notice::BackendRestarts | Notice::Home => codes.backend_restarts,
             Notice::BackendLost | Notice::BackendFault => codes.backend_lost,
             Notice::Fault(fault) => fault.code(),
             Notice::ControlFlood => code::POLICY,
@@ -54,6 +56,7 @@ impl Notice {
         match self {
             Notice::Draining => "relay is shutting down",
             Notice::BackendRestarts | Notice::BackendLeaves => "backend is taken out of service",
+            Notice::Home => "its place is at another backend",
             Notice::Idle => "idle for too long",
             Notice::ClientLost => "client is gone",
             Notice::BackendLost => "backend is gone",

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 
 use super::close::{Notice, name};
 use super::feedback::Failure;
@@ -41,8 +42,9 @@ pub(super) struct Handshake {
     pub until: u64,
     /// Ringways that it has passed before this one.
     pub hops: u32,
-    /// What hashing policies go by.
+    /// What hashing policies go by, and the same if newcomers are to meet those who came by it.
     pub key: u64,
+    pub kept_key: Option<NonZeroU64>,
     /// The backend that the client's cookie asks for, until it has been asked.
     pub wanted: Option<u16>,
     /// The backend that the client's cookie names.

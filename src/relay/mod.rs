@@ -171,6 +171,19 @@ impl Relay {
         }
     }
 
+    /// Of pools where newcomers have gone home past others of their key, those others follow.
+    fn bring_home(&mut self, ops: &mut Vec<Op>) {
+        for number in self.shared.current.split_pools(self.now) {
+            for index in 0..self.sessions.len() as u32 {
+                let (session, mut cx) = self.enter(index, ops);
+                if session.is_away(number, &mut cx) {
+                    let spread = cx.shared.current.table.pools[number].config.sessions.close_spread;
+                    session.move_away(Notice::Home, millis(spread), &mut cx);
+                }
+            }
+        }
+    }
+
     /// Takes in what the kernel answered.
     pub fn handle(&mut self, completion: Completion<'_>, now: Instant, ops: &mut Vec<Op>) {
         self.set_clock(now);
@@ -185,7 +198,7 @@ impl Relay {
                 let mut cx = Context { shared: &mut self.shared, ops, now: self.now };
                 self.listeners.ended(listener, error, slots, &mut cx);
             }
-            Completion::Woken => {}
+            Completion::Woken => self.bring_home(ops),
         }
     }
 

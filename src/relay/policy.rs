@@ -11,7 +11,7 @@ use super::listener::ListenerId;
 use super::shared::{BULK_WEIGHT, millis};
 use super::table::state::PoolState;
 use super::table::{Backend, Pool, Table};
-use crate::config::{self, CloseCodes, Config, Limits, Route, Timeouts};
+use crate::config::{self, Balance, CloseCodes, Config, HashKeep, Limits, Route, Timeouts};
 use crate::op::Side;
 use crate::proto::frame::FrameLimits;
 use crate::proto::http::HeadLimits;
@@ -79,6 +79,8 @@ pub(super) struct Current {
     views: Vec<Option<View>>,
     /// The listeners of its config, in the config's order.
     listeners: Vec<ListenerId>,
+    /// Pools with `hash_keep = "home"`.
+    homes: Vec<Home>,
     /// Pools in whose queues somebody waits.
     pub crowded: Vec<usize>,
 }
@@ -89,6 +91,23 @@ pub(super) struct View {
     pub balancer: Balancer,
     /// Sessions that wait for their turn, first come, first served.
     pub queue: VecDeque<Waiting>,
+}
+
+/// A pool whose sessions are to be where the hash leads.
+#[derive(Debug)]
+struct Home {
+    pool: usize,
+    /// Its [`Keys::splits`], of which nothing need be done.
+    splits: u64,
+    /// Not again before.
+    look_at: u64,
+}
+
+impl Home {
+    fn of((number, pool): (usize, &Pool)) -> Option<Home> {
+        let is_one = pool.config.balance == Balance::ConsistentHash && pool.config.hash_keep == HashKeep::Home;
+        is_one.then_some(Home { pool: number, splits: 0, look_at: 0 })
+    }
 }
 
 /// Somebody in a queue.
@@ -181,6 +200,7 @@ impl Current {
             policies: before.map_or_else(|| vec![None; table.router.len()], |before| before.policies_for(&table)),
             views: table.pools.iter().map(|_| None).collect(),
             listeners: listeners.into(),
+            homes: table.pools.iter().enumerate().filter_map(Home::of).collect(),
             crowded: Vec::new(),
             table,
         }
@@ -228,6 +248,22 @@ impl Current {
     pub fn place(&self, backend: &Backend) -> Option<(&Pool, u16)> {
         let (pool, number) = backend.state.place_in(self.table.generation)?;
         Some((self.table.pools.get(pool)?, number as u16))
+    }
+
+    /// Pools of which some sessions may be away from home, not more often than such sessions leave.
+    pub fn split_pools(&mut self, now: u64) -> Vec<usize> {
+        let table = &self.table;
+        let is_split = |home: &mut Home| {
+            let pool = &table.pools[home.pool];
+            let splits = pool.state.keys.splits();
+            if splits == home.splits || now < home.look_at {
+                return None;
+            }
+            home.splits = splits;
+            home.look_at = now + millis(pool.config.sessions.close_spread).max(1000);
+            Some(home.pool)
+        };
+        self.homes.iter_mut().filter_map(is_split).collect()
     }
 
     /// Puts a session at the end of the pool's queue; false if that is full.

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -17,10 +18,10 @@ use super::policy::{Routed, View, Waiting};
 use super::session::{Session, State};
 use super::shared::{Context, millis};
 use super::table::breaker::Admitted;
-use super::table::state::is_lack;
+use super::table::state::{BackendState, is_lack};
 use super::table::{Pool, router::Asked};
 use super::waiting::ADMIT_MS;
-use crate::config::{self, Balance, HashKey, HeaderEdits, PlainHttp, ValueMatch};
+use crate::config::{self, Balance, HashKeep, HashKey, HeaderEdits, PlainHttp, ValueMatch};
 use crate::op::{Op, Side};
 use crate::proto::http::{Body, Fault};
 use crate::proto::upgrade::{Edit, Head, Incoming, ambiguity, normal_form, rewrite};
@@ -109,7 +110,13 @@ impl Session {
         let rewritten = route.rewrite.as_ref().map(|replacement| rewrite(&asking.target, matched, replacement, strict));
         handshake.target = rewritten.transpose().map_err(Denial::Refused)?;
         let pool = policy.pool();
-        handshake.key = hash_key(&pool.config, asking, self.client_ip).unwrap_or_else(|| cx.shared.random());
+        let named = named_key(&pool.config, asking);
+        handshake.key =
+            named.or_else(|| address_key(&pool.config, self.client_ip)).unwrap_or_else(|| cx.shared.random());
+        handshake.kept_key = match pool.config.hash_keep {
+            HashKeep::Off => None,
+            HashKeep::On | HashKeep::Home => named.and_then(NonZeroU64::new),
+        };
         handshake.wanted = wanted(&cx.shared.current.table.pools[route.pool], asking);
         handshake.came_with = handshake.wanted;
         handshake.tried.clear();
@@ -154,12 +161,23 @@ impl Session {
         let is_last = handshake.tries > 0 && handshake.tries + 1 == tries_max;
         let ask = Ask { key: handshake.key, tried: &handshake.tried, is_last, now: cx.now, random, is_handshake };
         let (pool, View { balancer, .. }) = cx.shared.current.pool_and_view(pool.number());
-        if let Some(wanted) = handshake.wanted.take()
-            && balancer.claim(pool, wanted, &ask)
-        {
-            return Ok(wanted);
+        let wanted = handshake.wanted.take().filter(|wanted| balancer.claim(pool, *wanted, &ask));
+        let held = handshake.kept_key.map(|key| pool.state.keys.hold(key.get()));
+        let join = || {
+            let place = |backend: &Arc<BackendState>| backend.place_in(handshake.generation);
+            let there: Vec<u16> =
+                held.as_ref()?.backends().iter().filter_map(place).map(|(_, number)| number as u16).collect();
+            balancer.join(pool, &there, &ask)
+        };
+        let chosen = match wanted.or_else(join) {
+            Some(number) => Ok(number),
+            None => balancer.choose(pool, &ask),
+        };
+        if let (Ok(number), Some(held)) = (chosen, held) {
+            held.join(&pool.members[usize::from(number)].state);
+            self.key = handshake.kept_key;
         }
-        balancer.choose(pool, &ask).map_err(|unavailable| match unavailable {
+        chosen.map_err(|unavailable| match unavailable {
             Unavailable::Full => {
                 Denial::Busy(Fault::new(503, "Every backend of this pool has all it can take."), ADMIT_MS)
             }
@@ -325,7 +343,12 @@ impl Session {
         if std::mem::take(&mut self.reserved)
             && let Some(chosen) = &self.chosen
         {
-            balance::release(&chosen.state, &self.policy().pool().state, &cx.shared.current.table);
+            let pool = &self.policy().pool().state;
+            if let Some(key) = self.key {
+                pool.keys.leave(key.get(), &chosen.state);
+            }
+            balance::release(&chosen.state, pool, &cx.shared.current.table);
+            self.key = None;
             cx.shared.room = true;
         }
     }
@@ -339,6 +362,20 @@ impl Session {
     pub fn refuse_until(&mut self, fault: Fault, ms: u64, cx: &mut Context<'_>) {
         let seconds = (ms / 2 + cx.shared.random() % ms.max(1)).div_ceil(1000).max(1);
         self.refuse_saying(fault, &format!("Retry-After: {seconds}\r\n"), cx);
+    }
+
+    /// It is of this pool of the newest table, and its key's home is another backend, which has room.
+    pub fn is_away(&self, number: usize, cx: &mut Context<'_>) -> bool {
+        let (Some(key), Some(chosen)) = (self.key, &self.chosen) else { return false };
+        let random = cx.shared.random();
+        let (pool, View { balancer, .. }) = cx.shared.current.pool_and_view(number);
+        if !Arc::ptr_eq(&self.policy().pool().state, &pool.state) {
+            return false;
+        }
+        let ask = Ask { key: key.get(), tried: &[], is_last: false, now: cx.now, random, is_handshake: true };
+        balancer
+            .home(pool, &ask)
+            .is_some_and(|home| !Arc::ptr_eq(&pool.members[usize::from(home)].state, &chosen.state))
     }
 
     /// Its backend is down or drained: leave, but not all at the same moment. A handshake that is under way goes on, as only
@@ -411,24 +448,29 @@ fn admit(pool: &Routed, is_handshake: bool, now: u64) -> Result<bool, Denial> {
     Ok(admitted != Admitted::Freely)
 }
 
-/// What decides where hashing policies send this request. `None`: there is nothing to tell clients apart by.
-fn hash_key(pool: &config::Pool, asking: &Head, client: Option<IpAddr>) -> Option<u64> {
-    let named = match (&pool.balance, &pool.hash) {
-        (Balance::ConsistentHash, HashKey::Header(name)) => asking.header(name).next().map(hash_bytes),
-        (Balance::ConsistentHash, HashKey::Cookie(name)) => asking.cookie(name).map(hash_bytes),
-        (Balance::ConsistentHash, HashKey::Query(name)) => asking.query_value(name).map(str::as_bytes).map(hash_bytes),
-        (Balance::ConsistentHash, HashKey::Path(None)) => Some(hash_bytes(normal_form(asking.path()).as_bytes())),
-        (Balance::ConsistentHash, HashKey::Path(Some(number))) => {
-            segment(&normal_form(asking.path()), *number).map(hash_bytes)
-        }
-        (Balance::ConsistentHash | Balance::IpHash, _) => None,
-        _ => return Some(0),
-    };
-    named.or_else(|| {
-        client.map(|ip| match ip.to_canonical() {
-            IpAddr::V4(ip) => hash_bytes(&ip.octets()),
-            IpAddr::V6(ip) => hash_bytes(&ip.octets()),
-        })
+/// What the request says of where consistent hashing is to send it.
+fn named_key(pool: &config::Pool, asking: &Head) -> Option<u64> {
+    if pool.balance != Balance::ConsistentHash {
+        return None;
+    }
+    match &pool.hash {
+        HashKey::ClientIp => None,
+        HashKey::Header(name) => asking.header(name).next().map(hash_bytes),
+        HashKey::Cookie(name) => asking.cookie(name).map(hash_bytes),
+        HashKey::Query(name) => asking.query_value(name).map(str::as_bytes).map(hash_bytes),
+        HashKey::Path(None) => Some(hash_bytes(normal_form(asking.path()).as_bytes())),
+        HashKey::Path(Some(number)) => segment(&normal_form(asking.path()), *number).map(hash_bytes),
+    }
+}
+
+/// What decides where hashing policies send a request that says nothing. `None`: there is nothing to tell clients apart by.
+fn address_key(pool: &config::Pool, client: Option<IpAddr>) -> Option<u64> {
+    if !matches!(pool.balance, Balance::ConsistentHash | Balance::IpHash) {
+        return Some(0);
+    }
+    client.map(|ip| match ip.to_canonical() {
+        IpAddr::V4(ip) => hash_bytes(&ip.octets()),
+        IpAddr::V6(ip) => hash_bytes(&ip.octets()),
     })
 }
 

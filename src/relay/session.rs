@@ -15,6 +15,7 @@
 //! Events only change state; [`Session::settle`], once per batch, asks the kernel for what the state now wants.
 
 use std::net::{IpAddr, Shutdown};
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub(super) struct Session {
     pub policy: Option<Rc<Policy>>,
     /// Who the backend is, once one is chosen.
     pub chosen: Option<Arc<Backend>>,
+    /// The key under which it counts at its backend, if it does.
+    pub key: Option<NonZeroU64>,
     /// True exactly while it counts among that backend's sessions.
     pub reserved: bool,
     /// True exactly while it counts among that backend's handshakes, as plain HTTP never does.
@@ -122,6 +125,7 @@ impl Session {
             client_ip: None,
             policy: None,
             chosen: None,
+            key: None,
             reserved: false,
             shaking: false,
             probe: false,

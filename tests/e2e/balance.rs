@@ -154,10 +154,43 @@ fn consistent_hash_keeps_keys_together() {
 fn consistent_hash_bounds_the_load() {
     let hosts = Host::many(4);
     let options = "balance = \"consistent-hash\"\nhash = \"header:X-Room\"\nhash_load_percent_max = 150\n";
-    let edge = Edge::start(2, &pool(&refer(&hosts), options));
+    let edge = Edge::start(2, &pool(&refer(&hosts), &format!("{options}hash_keep = \"off\"\n")));
     let _sessions: Vec<_> = (0..40).map(|_| edge.open(&["X-Room: lobby"])).collect();
     let most = hosts.iter().map(Host::open).max().unwrap();
     assert!((11..=15).contains(&most), "{most} of 40, and 15 are one and a half shares");
+}
+
+/// The home of a room comes back while two sit elsewhere, and others come to it.
+#[test]
+fn field_b02_a_room_stays_together() {
+    for keep in ["on", "home"] {
+        let hosts = Host::many(3);
+        let options = format!(
+            "balance = \"consistent-hash\"\nhash = \"header:X-Room\"\nhash_keep = \"{keep}\"\n\
+             [pools.sessions]\nclose_spread = \"1s\"\n"
+        );
+        let config = |drained: &str| {
+            let drain = |host: &Host| if host.name() == drained { "drain = true\n" } else { "" };
+            tables(&[0, 1, 2].map(|number| (&hosts[number], drain(&hosts[number]))), &options)
+        };
+        let edge = Edge::start(2, &config(""));
+        let room = ["X-Room: red"];
+        let home = edge.who(&room);
+        edge.reload(&config(&home));
+        let mut two: Vec<_> = (0..2).map(|_| edge.open(&room)).collect();
+        assert!(two[0].1 != home && two[1].1 == two[0].1);
+        edge.reload(&config(""));
+        // Many, so that both workers have some.
+        let newcomers: Vec<_> = (0..8).map(|_| edge.open(&room)).collect();
+        let meets = if keep == "home" { &home } else { &two[0].1 };
+        assert!(newcomers.iter().all(|(_, host)| host == meets), "{keep}");
+        for (client, _) in &mut two {
+            match keep {
+                "home" => drop(client.expect_close(&[1012])),
+                _ => says_back(client, "still here"),
+            }
+        }
+    }
 }
 
 #[test]

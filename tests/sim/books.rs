@@ -99,10 +99,9 @@ impl Books {
     }
 
     /// After a batch. `queues`: whether those who wait could go to any backend of their pool.
-    pub fn check(&mut self, now: u64, sessions: u64, queues: bool) {
+    pub fn check(&mut self, now: u64, queues: bool) {
         self.check_counts();
-        let alive = self.older.iter().filter(|table| table.strong_count() > 0).count() as u64;
-        assert!(alive <= sessions, "{alive} old tables are kept by {sessions} sessions");
+        assert!(self.older.iter().all(|table| table.strong_count() == 0), "an old table is kept");
         if !queues || !self.table.pools.iter().any(|pool| somebody_is_neglected(pool, now)) {
             self.neglected_since = None;
         }
@@ -123,6 +122,7 @@ impl Books {
         for pool in &self.pools {
             let sessions = self.used.values().filter(|used| Arc::ptr_eq(&used.pool, pool)).count() as u32;
             assert_eq!(pool.sessions.load(Relaxed), sessions, "sessions of a pool");
+            assert!(pool.keys.len() <= sessions as usize, "keys of sessions that have ended");
         }
         for (state, before) in &mut self.backends {
             let now = state.handshakes.load(Relaxed);
@@ -143,8 +143,8 @@ impl Books {
         }
         for state in &self.pools {
             assert_eq!((state.sessions.load(Relaxed), state.waiting.load(Relaxed)), (0, 0));
+            assert!(state.keys.is_empty());
         }
-        assert!(self.older.iter().all(|table| table.strong_count() == 0), "an old table is never freed");
     }
 }
 

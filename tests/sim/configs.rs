@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ringway::config::{
-    Address, Backend, Balance, Config, HashKey, Limits, Listener, PathMatch, PlainHttp, Pool, Route, StickyValue,
+    Address, Backend, Balance, Config, HashKeep, HashKey, Limits, Listener, PathMatch, PlainHttp, Pool, Route,
+    StickyValue,
 };
 
 use crate::dice::Dice;
@@ -75,7 +76,12 @@ fn pool(number: usize, frame: Frame, dice: &mut Dice) -> Pool {
         Balance::IpHash,
         Balance::ConsistentHash,
     ]);
-    pool.hash = if dice.chance(500) { HashKey::ClientIp } else { HashKey::Header("Sec-WebSocket-Key".into()) };
+    pool.hash = match dice.below(3) {
+        0 => HashKey::ClientIp,
+        1 => HashKey::Header("Sec-WebSocket-Key".into()),
+        _ => HashKey::Path(None),
+    };
+    pool.hash_keep = dice.pick(&[HashKeep::On, HashKeep::Off, HashKeep::Home]);
     pool.hash_load_percent_max = dice.pick(&[None, Some(100), Some(125)]);
     pool.connections_max = dice.pick(&[None, None, Some(1), Some(2)]);
     pool.slow_start = dice.pick(&[None, Some(Duration::from_millis(500))]);

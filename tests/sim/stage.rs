@@ -102,13 +102,23 @@ impl Stage {
 
     pub fn with_plan(config: Config, plan: Plan) -> Stage {
         let now = Instant::now();
+        Stage::with_table(Table::first(Arc::new(config), now), plan, now)
+    }
+
+    /// Another worker, with the same table.
+    pub fn beside(&self, sessions_max: usize) -> Stage {
+        let plan = Plan { sessions_max, refusals_max: 1, small_count: 256, bulk_count: 64 };
+        Stage::with_table(self.table.clone(), plan, self.now)
+    }
+
+    fn with_table(table: Arc<Table>, plan: Plan, now: Instant) -> Stage {
+        let config = &table.config;
         let metrics = Arc::new(Metrics::default());
         let pools = [
             Buffers::new(config.buffers.small_bytes, plan.small_count),
             Buffers::new(config.buffers.bulk_bytes, plan.bulk_count),
         ];
         let listeners: Vec<u32> = (0..config.listeners.len() as u32).collect();
-        let table = Table::first(Arc::new(config), now);
         let relay = Relay::new(table.clone(), plan, metrics.clone(), 1);
         let mut stage = Stage {
             relay,
@@ -160,6 +170,13 @@ impl Stage {
     pub fn move_away(&mut self, backend: &Arc<BackendState>, fate: Fate, spread: Duration) {
         let leave = Leave { backend: backend.clone(), fate, spread };
         self.relay.move_away(&leave, self.now, &mut self.ops);
+        self.end_batch();
+        self.flush();
+    }
+
+    /// What the control plane does about once a second.
+    pub fn wake(&mut self) {
+        self.handle(Completion::Woken);
         self.end_batch();
         self.flush();
     }

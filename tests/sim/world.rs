@@ -333,7 +333,7 @@ impl World {
         let temper = &self.setup.temper;
         // Who has been at a backend in vain waits for another one.
         let queues = temper.connect_fails == 0 && temper.connect_hangs == 0 && !self.draining;
-        self.books.check(now, self.metrics.sessions.get(), queues);
+        self.books.check(now, queues);
     }
 
     /// Two windows, as the sink shows only afterwards that it is slow; one buffer that overshoots the credit, one that

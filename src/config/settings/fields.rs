@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::kind::Value;
 use crate::config::{
-    Balance, Check, Fate, ForwardMode, HashKey, LogLevel, Paths, PlainHttp, SameSite, Secure, StickyValue, Watch,
+    Balance, Check, Fate, ForwardMode, HashKeep, HashKey, LogLevel, Paths, PlainHttp, SameSite, Secure, StickyValue,
+    Watch,
 };
 
 /// A field as a [`Value`]. The tables pair fields with kinds that fit them, and `parse` gives only
@@ -179,6 +180,7 @@ word_field!(Balance {
     "ip-hash" = IpHash,
     "consistent-hash" = ConsistentHash,
 });
+word_field!(HashKeep { "on" = On, "off" = Off, "home" = Home });
 word_field!(StickyValue { "opaque" = Opaque, "name" = Name });
 word_field!(SameSite { "lax" = Lax, "strict" = Strict, "none" = None });
 word_field!(Secure { "auto" = Auto, "always" = Always });

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::kind::{Grammar, Kind};
 use super::{AUTO, OFF, Setting, WAIT, WAIT_OR_ZERO, setting};
-use crate::config::{Backend, Balance, Check, Fate, HashKey, Pool, SameSite, Secure, StickyValue, text};
+use crate::config::{Backend, Balance, Check, Fate, HashKeep, HashKey, Pool, SameSite, Secure, StickyValue, text};
 
 /// The word for `None` where a backend leaves it to its pool.
 const AS_POOL: Option<&str> = Some("pool");
@@ -44,6 +44,7 @@ pub(in crate::config) static POOL: &[Setting<Pool>] = &[
     setting!("balance", balance, Kind::Words(Balance::WORDS)),
     setting!("hash", hash, HASH),
     setting!("hash_load_percent_max", hash_load_percent_max, Kind::Count(101..=10_000), OFF),
+    setting!("hash_keep", hash_keep, Kind::Words(HashKeep::WORDS)),
     setting!("connections_max", connections_max, CONNECTIONS, OFF),
     setting!("slow_start", slow_start, WAIT, OFF),
 

@@ -155,7 +155,7 @@ fn unknown_keys() {
             "f:1:1: listen: is not known here; known are workers, cpus, log_level, config_watch, nameservers, limits, timeouts, close_codes, forward, tcp, buffers, default_pool, listeners, pools, routes",
             "f:3:1: tcp.nodelay: is not known here; known are backlog, keepalive, keepalive_interval, keepalive_probes, user_timeout, notsent_bytes_max, send_buffer_bytes, receive_buffer_bytes",
             "f:6:1: listeners[0].tls: is not known here; known are name, address, mode, owner, group",
-            "f:10:1: pools[0].weight: is not known here; known are balance, hash, hash_load_percent_max, connections_max, slow_start, sticky, admission, health, eject, breaker, sessions, discovery, name, backends",
+            "f:10:1: pools[0].weight: is not known here; known are balance, hash, hash_load_percent_max, hash_keep, connections_max, slow_start, sticky, admission, health, eject, breaker, sessions, discovery, name, backends",
         ],
     );
 }

@@ -21,6 +21,7 @@ fn a_pool_may_say_everything() {
         balance = "consistent-hash"
         hash = "header:X-Room"
         hash_load_percent_max = "off"
+        hash_keep = "home"
         connections_max = 5000
         slow_start = "30s"
         backends = [
@@ -61,6 +62,7 @@ fn a_pool_may_say_everything() {
     expected.balance = Balance::ConsistentHash;
     expected.hash = HashKey::Header("X-Room".into());
     expected.hash_load_percent_max = None;
+    expected.hash_keep = HashKeep::Home;
     expected.connections_max = Some(5000);
     expected.slow_start = Some(Duration::from_secs(30));
     expected.backends = vec![

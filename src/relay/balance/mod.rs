@@ -17,7 +17,7 @@ use super::table::bounds::{GROUP, Load, WEIGHT_UNIT};
 use super::table::hash::nth;
 use super::table::state::{BackendState, PoolState};
 use super::table::{Member, Pool, Table};
-use crate::config::Balance;
+use crate::config::{Balance, HashKeep};
 use alias::Alias;
 use least::{Least, Search};
 use stride::Stride;
@@ -63,8 +63,11 @@ enum Policy {
     LeastConnections(Least),
     PowerOfTwo(Alias),
     Random(Alias),
-    /// With the bound on a member's load, in percent of its share.
-    Hash(Option<u32>),
+    Hash {
+        /// The bound on a member's load, in percent of its share.
+        percent_max: Option<u32>,
+        keep: HashKeep,
+    },
 }
 
 /// How often a policy proposes somebody else before all are looked at.
@@ -79,8 +82,13 @@ impl Balancer {
             Balance::LeastConnections => Policy::LeastConnections(Least::default()),
             Balance::PowerOfTwo => Policy::PowerOfTwo(Alias::default()),
             Balance::Random => Policy::Random(Alias::default()),
-            Balance::IpHash => Policy::Hash(None),
-            Balance::ConsistentHash => Policy::Hash(pool.config.hash_load_percent_max),
+            Balance::IpHash => Policy::Hash { percent_max: None, keep: HashKeep::Off },
+            Balance::ConsistentHash => {
+                let keep = pool.config.hash_keep;
+                // A bound would send away from home who has been told to go there.
+                let percent_max = pool.config.hash_load_percent_max.filter(|_| keep != HashKeep::Home);
+                Policy::Hash { percent_max, keep }
+            }
         };
         Balancer { view: View::default(), policy }
     }
@@ -131,6 +139,24 @@ impl Balancer {
         is_usable && !ask.tried.contains(&number) && reserve(pool, ask, number, u32::MAX)
     }
 
+    /// Reserves a member for a key that has open sessions at these.
+    pub fn join(&mut self, pool: &Pool, there: &[u16], ask: &Ask<'_>) -> Option<u16> {
+        let goes_home = matches!(self.policy, Policy::Hash { keep: HashKeep::Home, .. }) && !there.is_empty();
+        let home = if goes_home { self.home(pool, ask) } else { None };
+        home.into_iter().chain(there.iter().copied()).find(|number| self.claim(pool, *number, ask))
+    }
+
+    /// Where the hash leads, if there is room.
+    pub fn home(&mut self, pool: &Pool, ask: &Ask<'_>) -> Option<u16> {
+        self.refresh(pool, ask);
+        let ring = pool.ring.as_ref()?;
+        let is_one = |number: &u16| self.view.has(*number) && !ask.tried.contains(number);
+        let proposed = (0..PROPOSALS_MAX).filter_map(|proposal| ring.find(nth(ask.key, proposal))).find(is_one);
+        let suited =
+            || self.view.numbers().iter().copied().filter(is_one).max_by_key(|one| ring.affinity(ask.key, *one));
+        proposed.or_else(suited).filter(|number| has_room(pool, ask, *number))
+    }
+
     fn refresh(&mut self, pool: &Pool, ask: &Ask<'_>) {
         if self.view.is_current(pool, ask.now) {
             return;
@@ -143,7 +169,7 @@ impl Balancer {
                 reset(pool);
             }
             Policy::PowerOfTwo(alias) | Policy::Random(alias) => alias.update(&self.view),
-            Policy::Hash(_) => (),
+            Policy::Hash { .. } => (),
         }
     }
 
@@ -168,7 +194,7 @@ impl Balancer {
                 let (less, more) = if load(other) < load(one) { (other, one) } else { (one, other) };
                 take(view, pool, ask, less).or_else(|| take(view, pool, ask, more))
             }),
-            Policy::Hash(percent_max) => hashed(view, pool, ask, *percent_max),
+            Policy::Hash { percent_max, .. } => hashed(view, pool, ask, *percent_max),
             Policy::LeastConnections(_) => None,
         }
     }

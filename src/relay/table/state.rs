@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Re
 
 use super::breaker::Breaker;
 use super::eject::Clients;
+use super::keys::Keys;
 use super::rate::Rate;
 
 /// On cache lines of its own, as every worker writes to it.
@@ -31,7 +32,8 @@ pub struct BackendState {
     /// Active checks have found it well at least once.
     pub was_up: AtomicBool,
     checked: AtomicU8,
-    place: AtomicU64,
+    /// In the newest table, and in the one before: workers learn of a table a moment after it is made.
+    places: [AtomicU64; 2],
     /// The log has been told that it fails, and not yet that it answers again.
     is_told: AtomicBool,
     /// When that began, and when it answered again: 0, not yet.
@@ -59,6 +61,8 @@ pub struct PoolState {
     /// Handshakes per second.
     pub rate: Rate,
     pub breaker: Breaker,
+    /// Of sessions that came by one, with `hash_keep`.
+    pub keys: Keys,
 }
 
 /// Requests that Ringway has answered itself, by status, since they were last told.
@@ -176,16 +180,17 @@ impl BackendState {
         (is_due && self.is_told.swap(false, Relaxed)).then(|| answered.saturating_sub(self.failing_since.load(Relaxed)))
     }
 
-    /// Where it stands in the newest table: numbers of the pool and of the member.
+    /// Where it stands in the newest table or the one before: numbers of the pool and of the member.
     pub fn place_in(&self, generation: u32) -> Option<(usize, usize)> {
-        let place = self.place.load(Relaxed);
+        let place = self.places[generation as usize % 2].load(Relaxed);
         let (pool, member) = ((place >> 16) as u16, place as u16);
         ((place >> 32) as u32 == generation).then_some((usize::from(pool), usize::from(member)))
     }
 
     /// A table of more pools or members than 16 bits count is refused by the config's checks.
     pub(super) fn place(&self, generation: u32, pool: usize, member: usize) {
-        self.place.store(u64::from(generation) << 32 | (pool as u64) << 16 | member as u64, Relaxed);
+        self.places[generation as usize % 2]
+            .store(u64::from(generation) << 32 | (pool as u64) << 16 | member as u64, Relaxed);
     }
 }
 
@@ -235,5 +240,9 @@ mod tests {
         assert_eq!(state.place_in(1), None);
         state.place(7, 65_535, 3);
         assert_eq!((state.place_in(7), state.place_in(6)), (Some((65_535, 3)), None));
+        state.place(8, 1, 2);
+        assert_eq!([7, 8].map(|table| state.place_in(table)), [Some((65_535, 3)), Some((1, 2))]);
+        state.place(9, 0, 0);
+        assert_eq!([7, 8, 9].map(|table| state.place_in(table)), [None, Some((1, 2)), Some((0, 0))]);
     }
 }

@@ -11,6 +11,7 @@ mod plain;
 mod pools;
 mod queues;
 mod reload;
+mod rooms;
 
 use std::time::Duration;
 
