@@ -7,8 +7,7 @@ impl Ring {
         debug_assert!(credit > 0, "a receive without credit");
         let Some(fd) = self.begin(conn, RECEIVE, receive_flag(group)) else { return };
         let credit = if self.features.byte_credit { credit.min(entry::CREDIT_MAX) } else { 0 };
-        let entry = entry::receive(fd, Pool::id(group), credit);
-        self.queue(entry, Tag::socket(Kind::Receive(group), conn));
+        self.queue(Tag::socket(Kind::Receive(group), conn), |_| entry::receive(fd, Pool::id(group), credit));
     }
 
     pub(super) fn send(&mut self, conn: ConnId, pieces: Vec<Piece>) {
@@ -16,10 +15,11 @@ impl Ring {
             let result = Err(io::Error::from_raw_os_error(libc::EBADF));
             return self.ready.push_back(Completion::Sent { conn, result, pieces });
         };
-        self.make_scratch();
-        let (slot, entry) = self.sends.start(fd, pieces, &self.pools);
-        self.sockets[conn.index()].send = slot;
-        self.queue(entry, Tag::socket(Kind::Send, conn));
+        self.queue(Tag::socket(Kind::Send, conn), |ring| {
+            let (slot, entry) = ring.sends.start(fd, pieces, &ring.pools);
+            ring.sockets[conn.index()].send = slot;
+            entry
+        });
     }
 
     pub(super) fn recycle(&mut self, lease: Lease) {
@@ -39,9 +39,7 @@ impl Ring {
         if address.is_unix() {
             return self.connect_unix(conn, address);
         }
-        self.make_scratch();
-        let entry = self.sends.connect(fd, address);
-        self.queue(entry, Tag::socket(Kind::Connect, conn));
+        self.queue(Tag::socket(Kind::Connect, conn), |ring| ring.sends.connect(fd, address));
     }
 
     /// A plain system call, as a connect to a unix socket succeeds or fails at once. But for a full backlog: then it is tried
@@ -134,7 +132,7 @@ impl Ring {
         debug_assert!(!*armed, "listener {listener} accepts already");
         (*armed, *stopping) = (true, false);
         let entry = opcode::AcceptMulti::new(Fd(fd.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-        self.queue(entry, Tag::listener(listener));
+        self.queue(Tag::listener(listener), |_| entry);
     }
 
     pub(super) fn stop_accept(&mut self, listener: u16) {
@@ -157,7 +155,7 @@ impl Ring {
             self.wake.armed = true;
             let fd = Fd(self.wake.fd.as_raw_fd());
             let entry = opcode::Read::new(fd, std::ptr::from_mut(&mut *self.wake.count).cast(), 8).build();
-            self.queue(entry, Tag::alone(Kind::Wake));
+            self.queue(Tag::alone(Kind::Wake), |_| entry);
         }
     }
 
@@ -193,23 +191,21 @@ impl Ring {
 
     fn queue_cancel(&mut self, target: Tag) {
         let entry = opcode::AsyncCancel::new(target.pack()).build().flags(squeue::Flags::SKIP_SUCCESS);
-        self.queue(entry, Tag::alone(Kind::Cancel));
+        self.queue(Tag::alone(Kind::Cancel), |_| entry);
     }
 
-    fn make_scratch(&mut self) {
-        if !self.sends.has_room() {
+    /// The entry is built only when there is room for it and for what it points to: what is submitted to make room forgets all
+    /// that has been built before.
+    fn queue(&mut self, tag: Tag, build: impl FnOnce(&mut Self) -> squeue::Entry) {
+        if self.queue.is_full() || !self.sends.has_room() {
             self.submit();
         }
-    }
-
-    fn queue(&mut self, mut entry: squeue::Entry, tag: Tag) {
+        let mut entry = build(self);
         entry.set_user_data(tag.pack());
-        if self.queue.is_full() {
-            self.submit();
-        }
         // SAFETY: of the entries built here only four have pointers. Send and SendMsg point to pieces that lie in `sends`
         // until their completion, SendMsg and Connect to scratch memory there, which is kept until submitted (see
-        // `Sends`); Read points to the wake-up's count, boxed; `sends` and it live until `Ring::drop` has seen everything end.
+        // `Sends`): nothing is submitted between their building and this push. Read points to the wake-up's count, boxed;
+        // `sends` and it live until `Ring::drop` has seen everything end.
         let queued = unsafe { self.queue.push(&entry) };
         debug_assert!(queued || self.broken.is_some(), "the queue was just emptied");
     }

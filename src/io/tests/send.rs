@@ -3,7 +3,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use super::kit::{Heard, Setup, kit, kit_with};
-use crate::op::{InFlight, Op, Piece};
+use crate::op::{Group, InFlight, Op, Piece};
 
 fn recycle_all(kit: &mut super::kit::Kit, pieces: Vec<Piece>) {
     for piece in pieces {
@@ -77,6 +77,35 @@ fn a_batch_of_sends_may_outgrow_the_scratch_memory() {
         peer.read_exact(&mut told).unwrap();
         let expected: Vec<u8> = (0..count).flat_map(|i| [session as u8, i as u8]).collect();
         assert_eq!(told, expected, "session {session}");
+    }
+}
+
+/// A batch that outgrows the submission queue is submitted in parts. What an entry points to must stay as it is until its own
+/// part is, whatever comes before it and how much: else a peer gets what another's send was to send.
+#[test]
+fn a_batch_of_sends_may_outgrow_the_queue() {
+    for before in 0..8 {
+        let Some(mut kit) = kit_with(Setup { tiny: true, ..Setup::default() }) else { return };
+        let mut pairs: Vec<_> = (0..100).map(|session| kit.pair(session)).collect();
+        let mut ops = Vec::new();
+        for (session, (conn, _)) in pairs.iter().enumerate() {
+            if session < before {
+                ops.push(Op::Receive { conn: *conn, group: Group::Small, credit: 100 });
+            }
+            let pieces = (0..1 + session % 3).map(|part| Piece::inline(&[session as u8, part as u8])).collect();
+            ops.push(Op::Send { conn: *conn, pieces });
+        }
+        kit.ring.push(ops);
+        for _ in 0..100 {
+            let Heard::Sent { conn, result, .. } = kit.hear_some() else { panic!() };
+            assert_eq!(result, Ok(2 * (1 + conn.session() as usize % 3)), "{conn:?}, {before} receives before");
+        }
+        for (session, (_, peer)) in pairs.iter_mut().enumerate() {
+            let expected: Vec<u8> = (0..1 + session % 3).flat_map(|part| [session as u8, part as u8]).collect();
+            let mut told = vec![0; expected.len()];
+            peer.read_exact(&mut told).unwrap();
+            assert_eq!(told, expected, "session {session}, {before} receives before");
+        }
     }
 }
 
