@@ -94,6 +94,7 @@ for round in $(seq 1 "$rounds"); do
         on_both "echo-${cell/:/-}" "$round" echo -s "${cell%:*}" -c "${cell#*:}" "${time[@]}"
     done
     on_both fan-out "$round" fan-out -c 201 --rate 50 "${time[@]}"
+    on_both slow-reader "$round" slow-reader -c 1100 --slow-percent 91 --read-rate 7KiB --window 1MiB -s 64KiB "${time[@]}"
     on_both churn "$round" churn -c 64 "${time[@]}"
     stop_all
 done

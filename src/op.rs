@@ -76,7 +76,7 @@ pub enum Group {
 
 /// A received buffer on loan from the engine, narrowed to the bytes that are still wanted.
 ///
-/// The kernel lends it in [`Completion::Received`], it leaves in [`Op::Send`], comes back in [`Completion::Sent`], and
+/// The kernel lends it in [`Completion::Received`], it leaves in [`Op::Send`] or [`Op::Copy`], comes back in [`Completion::Sent`] or [`Completion::Copied`], and
 /// exactly one [`Op::Recycle`] ends it. Dropping one anywhere else loses a buffer for good, hence the panic in debug.
 #[derive(Debug)]
 #[must_use = "a lease must be sent or recycled"]
@@ -179,6 +179,15 @@ impl Piece {
         self.len() == 0
     }
 
+    /// What is left to be sent; `lent` finds the bytes of a lease.
+    pub fn bytes<'a>(&'a self, lent: impl FnOnce(&'a Lease) -> &'a [u8]) -> &'a [u8] {
+        match self {
+            Piece::Lease(lease) => lent(lease),
+            Piece::Inline { bytes, start, end } => &bytes[usize::from(*start)..usize::from(*end)],
+            Piece::Owned { bytes, start } => &bytes[*start as usize..],
+        }
+    }
+
     /// Drops the first `len` bytes: they have been sent.
     pub fn advance(&mut self, len: usize) {
         assert!(len <= self.len(), "more sent than asked");
@@ -249,6 +258,12 @@ pub enum Op {
         conn: ConnId,
         pieces: Vec<Piece>,
     },
+    /// Copy these bytes out of the buffers that they lie in, for a send that takes long. At most one per socket, and no send
+    /// meanwhile. Ends in exactly one [`Completion::Copied`].
+    Copy {
+        conn: ConnId,
+        pieces: Vec<Piece>,
+    },
     /// Cancel the operation of that kind, if it is still under way; its own completion follows in every case.
     Cancel {
         conn: ConnId,
@@ -316,6 +331,12 @@ pub enum Completion<'a> {
     Sent {
         conn: ConnId,
         result: io::Result<usize>,
+        pieces: Vec<Piece>,
+    },
+    /// The bytes of the pieces, which come home untouched.
+    Copied {
+        conn: ConnId,
+        bytes: Box<[u8]>,
         pieces: Vec<Piece>,
     },
     /// The control plane has put something into the worker's mailbox.

@@ -153,6 +153,7 @@ impl Ring {
                 Op::Receive { conn, group, credit } => self.receive(conn, group, credit),
                 Op::Send { conn, pieces } => self.send(conn, pieces),
                 Op::Recycle { lease } => self.recycle(lease),
+                Op::Copy { conn, pieces } => self.copy(conn, pieces),
                 Op::Connect { conn, address } => self.connect(conn, address),
                 Op::Cancel { conn, what } => self.cancel(conn, what),
                 Op::Shutdown { conn, how } => self.shutdown(conn, how),

@@ -195,15 +195,37 @@ impl Session {
         }
     }
 
-    /// If one of its peers is slow: how many buffers wait for it, which session this is, and whether it is the backend.
-    pub fn hoarding(&self, now: u64) -> Option<(u16, u32, bool)> {
-        // A tenth of the usual patience: while it lasts nobody else is served.
-        let patience = self.policy.as_ref()?.waits.send_stall / 10;
-        [(&self.client, &self.down, false), (&self.backend, &self.up, true)]
-            .into_iter()
-            .filter(|(end, pipe, _)| end.is_slow(now, patience) && pipe.held_buffers() > 0)
-            .map(|(_, pipe, is_backend)| (pipe.held_buffers(), self.index, is_backend))
-            .max()
+    /// How many buffers wait for this side, if that has taken so long over the last send.
+    pub fn hoards(&self, side: Side, now: u64, patience: u64) -> u16 {
+        let (end, pipe) = match side {
+            Side::Client => (&self.client, &self.down),
+            Side::Backend => (&self.backend, &self.up),
+        };
+        if end.is_slow(now, patience) { pipe.held_buffers() } else { 0 }
+    }
+
+    /// This side is slow, and others need the buffers that wait for it: they are to come back.
+    pub fn reclaim(&mut self, side: Side, cx: &mut Context<'_>) {
+        let conn = self.conn(side);
+        self.end(side).reclaiming = true;
+        self.end(side).sluggish = true;
+        cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
+        // What is granted to the other side was meant for a fast one.
+        cx.unsettle(self);
+    }
+
+    /// The send has been cancelled: what is left of it is copied. Returns whether there is anything in buffers.
+    pub fn copy_out(&mut self, side: Side, cx: &mut Context<'_>) -> bool {
+        let conn = self.conn(side);
+        let pipe = self.pipe_to(side);
+        if pipe.held_buffers() == 0 {
+            return false;
+        }
+        let pieces = std::mem::take(&mut pipe.queue);
+        self.end(side).sending = true;
+        self.end(side).reclaiming = true;
+        cx.ops.push(Op::Copy { conn, pieces });
+        true
     }
 
     fn begin_close(&mut self, grace: Grace, wait: u64, cx: &mut Context<'_>) {

@@ -7,7 +7,7 @@ use crate::op::Group;
 pub(super) struct End {
     pub link: Link,
     pub receiving: Receiving,
-    /// True exactly while a Send is in flight.
+    /// True exactly while a Send is in flight, or what it is to send is being copied.
     pub sending: bool,
     /// When that Send was asked for or last got some bytes through.
     pub sending_since: u64,
@@ -15,6 +15,10 @@ pub(super) struct End {
     pub probing: bool,
     /// How long it had been under way then, in milliseconds.
     pub probed_after: u32,
+    /// That Send has been cancelled to have its buffers back.
+    pub reclaiming: bool,
+    /// It has lately taken so long that its buffers were wanted back: it gets little at a time until it is fast again.
+    pub sluggish: bool,
     /// No more bytes will come from it: FIN, RST, or given up.
     pub finished: bool,
     /// No more bytes can go to it.
@@ -63,6 +67,8 @@ impl End {
             sending_since: 0,
             probing: false,
             probed_after: 0,
+            reclaiming: false,
+            sluggish: false,
             finished: false,
             broken: false,
             shut: false,
@@ -73,9 +79,15 @@ impl End {
         }
     }
 
+    /// A send is in flight, and nobody has cancelled it to see how far it got.
+    pub fn waits_for_peer(&self) -> bool {
+        self.sending && !self.probing && !self.reclaiming
+    }
+
     /// The send in flight has been under way for that long.
     pub fn is_slow(&self, now: u64, patience: u64) -> bool {
-        self.link == Link::Live && self.sending && !self.broken && now >= self.sending_since.saturating_add(patience)
+        let is_live = self.link == Link::Live && !self.broken;
+        is_live && self.waits_for_peer() && now >= self.sending_since.saturating_add(patience)
     }
 
     pub fn is_ready_to_close(&self) -> bool {

@@ -71,8 +71,9 @@ pub struct Relay {
     now: u64,
     /// When draining ends, whatever is still open.
     drain_until: u64,
-    /// When the next slow reader may be cut for want of buffers.
+    /// When slow readers are looked for next, and when the next of them may be cut.
     relieve_at: u64,
+    cut_at: u64,
     /// When those who wait for a backend ask again.
     admit_at: u64,
 }
@@ -85,6 +86,9 @@ pub struct Leave {
     /// Over which time their Closes are spread.
     pub spread: Duration,
 }
+
+/// Linux, on every architecture that Ringway runs on.
+const ECANCELED: i32 = 125;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slots {
@@ -111,6 +115,7 @@ impl Relay {
             now: 0,
             drain_until: u64::MAX,
             relieve_at: 0,
+            cut_at: 0,
             admit_at: 0,
         }
     }
@@ -190,6 +195,7 @@ impl Relay {
         match completion {
             Completion::Received { conn, lease, bytes, more } => self.received(conn, lease, bytes, more, ops),
             Completion::Sent { conn, result, pieces } => self.sent(conn, result, pieces, ops),
+            Completion::Copied { conn, bytes, pieces } => self.copied(conn, bytes, pieces, ops),
             Completion::ReceiveEnded { conn, why } => self.receive_ended(conn, why, ops),
             Completion::Connected { conn, result } => self.connected(conn, result, ops),
             Completion::Accepted { listener, socket, peer } => self.accepted(listener, socket, peer, ops),
@@ -242,7 +248,7 @@ impl Relay {
         // Those who got their turn may have had nothing to receive: then the next ones come without any completion.
         let starved = if self.shared.loans.can_feed() { self.now + waiting::FEED_MS } else { u64::MAX };
         let relief =
-            if self.shared.loans.is_exhausted() { self.relieve_at.max(self.now + waiting::FEED_MS) } else { u64::MAX };
+            if self.shared.loans.is_pressed() { self.relieve_at.max(self.now + waiting::FEED_MS) } else { u64::MAX };
         let queues = if self.shared.current.crowded.is_empty() { u64::MAX } else { self.admit_at };
         let timers = self.shared.timers.next().unwrap_or(u64::MAX);
         let next = [timers, listeners, self.drain_until, starved, relief, queues].into_iter().min().unwrap_or(u64::MAX);
@@ -319,22 +325,41 @@ impl Relay {
         let end = session.end(side);
         end.sending = false;
         let probing = std::mem::replace(&mut end.probing, false);
+        let reclaiming = std::mem::replace(&mut end.reclaiming, false);
+        let took = cx.now.saturating_sub(end.sending_since);
         let retiring = end.link != Link::Live || end.broken;
         let sent = *result.as_ref().unwrap_or(&0);
         session.pipe_to(side).sent(pieces, sent, &mut cx);
         cx.unsettle(session);
         match result {
             _ if retiring => {}
+            Ok(_) | Err(_) if reclaiming && is_cut_short(&result) => {
+                if sent > 0 {
+                    session.made_progress(side, &mut cx);
+                }
+                session.copy_out(side, &mut cx);
+            }
             Ok(sent @ 1..) if probing && session.is_too_slow(side, sent) => {
                 session.send_failed(side, "it takes less than limits.receiver_bytes_per_second_min", &mut cx);
             }
-            Ok(1..) => session.made_progress(side, &mut cx),
+            Ok(1..) => {
+                session.end(side).sluggish &= took >= waiting::SLOW_MS;
+                session.made_progress(side, &mut cx);
+            }
             _ if probing => session.send_failed(side, "send made no progress", &mut cx),
             // What it has said before can still be received, and is an answer, or the end of one.
             Err(_) if session.is_uploading_to(side) => session.end(side).broken = true,
             Ok(_) => session.send_failed(side, "send accepted nothing", &mut cx),
             Err(_) => session.reset_by(side, &mut cx),
         }
+    }
+
+    fn copied(&mut self, conn: ConnId, bytes: Box<[u8]>, pieces: Vec<Piece>, ops: &mut Vec<Op>) {
+        let (session, mut cx) = self.enter_conn(conn, ops);
+        let end = session.end(conn.side());
+        (end.sending, end.reclaiming) = (false, false);
+        session.pipe_to(conn.side()).copied(bytes, pieces, &mut cx);
+        cx.unsettle(session);
     }
 
     fn receive_ended(&mut self, conn: ConnId, why: ReceiveEnd, ops: &mut Vec<Op>) {
@@ -469,6 +494,11 @@ impl Relay {
         assert!(session.generation == conn.generation(), "completion for {conn:?}, a socket that was closed");
         (session, cx)
     }
+}
+
+/// A cancelled send got so far, which may be nowhere.
+fn is_cut_short(result: &std::io::Result<usize>) -> bool {
+    result.as_ref().map_or_else(|error| error.raw_os_error() == Some(ECANCELED), |_| true)
 }
 
 impl Session {

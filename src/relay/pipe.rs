@@ -1,6 +1,7 @@
 //! One direction of a session: scan what came, forward the leases, bound what is held.
 
 use super::close::Notice;
+use super::end::End;
 use super::policy::Policy;
 use super::shared::{BULK_WEIGHT, Context, Shared};
 use crate::config::CloseCodes;
@@ -19,6 +20,8 @@ pub(super) struct Pipe {
     held_bytes: u32,
     /// Buffers queued or in flight, counted in small ones: a slow reader is charged for the room its bytes take.
     held_buffers: u16,
+    /// The first of the bytes held lie in memory of their own, copied out of their buffers: so many.
+    kept_bytes: u32,
     /// Data messages that have ended, and frame bytes relayed.
     pub messages: u64,
     pub bytes: u64,
@@ -60,6 +63,7 @@ impl Pipe {
             queue: Vec::new(),
             held_bytes: 0,
             held_buffers: 0,
+            kept_bytes: 0,
             messages: 0,
             bytes: 0,
             control_second: 0,
@@ -78,10 +82,10 @@ impl Pipe {
         self.scanner = Scanner::new(self.from == Side::Client, deflate);
     }
 
-    /// How many more bytes may be read; 0: stop reading. `slow`: the sink has not taken the last send at once.
-    /// `bulk`: the source sends much at a time. Others get little at once, as what is granted cannot be taken back before
+    /// How many more bytes may be read; 0: stop reading. If a send is in flight
+    /// to the sink, it has not taken that at once. `bulk`: the source sends much at a time. Others get little at once, as what is granted cannot be taken back before
     /// the next batch, by when the sink may have turned out to be slow.
-    pub fn credit(&self, slow: bool, bulk: bool, policy: &Policy, shared: &Shared) -> u32 {
+    pub fn credit(&self, sink: &End, bulk: bool, policy: &Policy, shared: &Shared) -> u32 {
         let window = policy.window_bytes;
         if self.told || self.deaf {
             return window;
@@ -91,8 +95,13 @@ impl Pipe {
             // Nobody takes a second buffer before the first has left.
             return if self.held_buffers > 0 { 0 } else { room.min(shared.small_bytes) };
         }
-        let room = if bulk { room } else { room.min(CHAT_BUFFERS * shared.small_bytes) };
-        if !slow {
+        let little = room.min(CHAT_BUFFERS * shared.small_bytes);
+        if sink.sluggish {
+            // What it holds is little, and all of it leaves before there is more.
+            return if self.held_bytes > 0 { 0 } else { little };
+        }
+        let room = if bulk { room } else { little };
+        if !sink.sending {
             // What is held leaves with this batch; only a flood that came all at once can be too much.
             let flooded = self.held_bytes >= 2 * window || self.held_buffers >= 2 * policy.window_buffers;
             return if flooded { 0 } else { room.max(1) };
@@ -241,6 +250,7 @@ impl Pipe {
     pub fn sent(&mut self, mut pieces: Vec<Piece>, sent: usize, cx: &mut Context<'_>) {
         let mut left = sent;
         let mut whole = 0;
+        self.keep(self.kept_bytes.saturating_sub(sent as u32), cx);
         for piece in &mut pieces {
             let len = piece.len().min(left);
             left -= len;
@@ -264,11 +274,28 @@ impl Pipe {
         }
     }
 
+    /// The bytes of the pieces have been copied: their buffers go back.
+    pub fn copied(&mut self, bytes: Box<[u8]>, mut pieces: Vec<Piece>, cx: &mut Context<'_>) {
+        for piece in pieces.drain(..) {
+            self.held_buffers -= weight(&piece);
+            release(piece, cx);
+        }
+        cx.keep_spare(pieces);
+        self.keep(bytes.len() as u32, cx);
+        self.queue.insert(0, Piece::owned(bytes));
+    }
+
+    fn keep(&mut self, bytes: u32, cx: &mut Context<'_>) {
+        cx.shared.loans.kept_bytes += bytes as usize;
+        cx.shared.loans.kept_bytes -= std::mem::replace(&mut self.kept_bytes, bytes) as usize;
+    }
+
     /// Drops what is queued: it cannot be delivered any more.
     pub fn discard(&mut self, cx: &mut Context<'_>) {
         if self.queue.is_empty() {
             return;
         }
+        self.keep(0, cx);
         let mut pieces = std::mem::take(&mut self.queue);
         for piece in pieces.drain(..) {
             self.held_bytes -= piece.len() as u32;
@@ -281,6 +308,11 @@ impl Pipe {
     /// Buffers queued or in flight, counted in small ones.
     pub fn held_buffers(&self) -> u16 {
         self.held_buffers
+    }
+
+    /// What copying all that is held would add to what is kept already.
+    pub fn unkept_bytes(&self) -> usize {
+        (self.held_bytes - self.kept_bytes) as usize
     }
 
     /// Nothing queued, nothing in flight.

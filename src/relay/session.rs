@@ -254,20 +254,22 @@ impl Session {
             State::Answering(handshake) => handshake.uploads(),
             _ => false,
         };
+        let is_sink_sluggish = self.end(from.other()).sluggish;
         let end = self.end(from);
         end.bulk &= streams;
+        let wants_bulk = end.bulk && !is_sink_sluggish;
         if end.link != Link::Live || end.finished {
             return;
         }
         match (end.receiving, credit) {
             (Receiving::Idle, credit @ 1..) => {
-                end.group = if end.bulk && cx.shared.loans.bulk_is_plentiful() { Group::Bulk } else { Group::Small };
+                end.group = if wants_bulk && cx.shared.loans.bulk_is_plentiful() { Group::Bulk } else { Group::Small };
                 end.receiving = Receiving::Armed;
                 cx.ops.push(Op::Receive { conn, group: end.group, credit });
             }
             (Receiving::Armed, 0) => self.cancel_receive(from, cx),
-            (Receiving::Armed, _) if !end.bulk && end.group == Group::Bulk => self.cancel_receive(from, cx),
-            (Receiving::Armed, _) if end.bulk && end.group == Group::Small && cx.shared.loans.bulk_is_plentiful() => {
+            (Receiving::Armed, _) if !wants_bulk && end.group == Group::Bulk => self.cancel_receive(from, cx),
+            (Receiving::Armed, _) if wants_bulk && end.group == Group::Small && cx.shared.loans.bulk_is_plentiful() => {
                 self.cancel_receive(from, cx);
             }
             _ => {}
@@ -286,7 +288,7 @@ impl Session {
             Side::Backend => (&self.down, &self.backend, &self.client),
         };
         let limits = &cx.shared.config().limits;
-        let through = || pipe.credit(to.sending, source.bulk, self.policy(), cx.shared);
+        let through = || pipe.credit(to, source.bulk, self.policy(), cx.shared);
         match &self.state {
             State::Free | State::Ending => 0,
             State::Answering(handshake) if handshake.uploads() && from == Side::Client => through(),
@@ -393,7 +395,7 @@ impl Session {
         let mut earliest = self.deadline;
         if matches!(self.state, State::Responding(_) | State::Open | State::Closing(_)) {
             for end in [&self.client, &self.backend] {
-                if end.sending {
+                if end.waits_for_peer() {
                     earliest = earliest.min(end.sending_since + self.waits().send_stall);
                 }
             }
@@ -431,7 +433,7 @@ impl Session {
             return;
         }
         for side in [Side::Client, Side::Backend] {
-            if self.end(side).sending && self.end(side).sending_since + self.waits().send_stall <= now {
+            if self.end(side).waits_for_peer() && self.end(side).sending_since + self.waits().send_stall <= now {
                 return self.probe_send(side, cx);
             }
         }

@@ -40,6 +40,9 @@ pub(super) struct Loans {
     small_max: usize,
     bulk: usize,
     bulk_max: usize,
+    /// Bytes that have been copied out of buffers, as their receivers are slow, and how many they may be.
+    pub kept_bytes: usize,
+    kept_max: usize,
     /// Sockets that wait for a small buffer, first come, first served.
     pub starved: VecDeque<ConnId>,
 }
@@ -60,8 +63,9 @@ const SPARE_PIECES_MAX: usize = 64;
 
 impl Shared {
     pub fn new(current: Current, plan: Plan, metrics: Arc<Metrics>, seed: u64) -> Self {
+        let small_bytes = current.table.config.buffers.small_bytes;
         Shared {
-            small_bytes: current.table.config.buffers.small_bytes as u32,
+            small_bytes: small_bytes as u32,
             current,
             timers: Timers::new(plan.sessions_max + plan.refusals_max),
             room: false,
@@ -70,6 +74,9 @@ impl Shared {
                 small_max: plan.small_count,
                 bulk: 0,
                 bulk_max: plan.bulk_count,
+                kept_bytes: 0,
+                // As much again as the small buffers are.
+                kept_max: plan.small_count * small_bytes,
                 starved: VecDeque::new(),
             },
             unsettled: Vec::new(),
@@ -121,9 +128,18 @@ impl Loans {
         self.small_max.saturating_sub(self.small)
     }
 
-    /// Somebody waits for a buffer, and there is none.
-    pub fn is_exhausted(&self) -> bool {
-        !self.starved.is_empty() && self.small_is_out()
+    /// So many buffers are in use that those of slow readers are wanted back.
+    pub fn is_pressed(&self) -> bool {
+        self.small * 4 > self.small_max || self.bulk * 4 > self.bulk_max
+    }
+
+    /// So many are that others have to do with fewer.
+    pub fn is_short(&self) -> bool {
+        self.small_is_scarce() || !self.bulk_is_plentiful()
+    }
+
+    pub fn may_keep(&self, bytes: usize) -> bool {
+        self.kept_bytes + bytes <= self.kept_max
     }
 
     /// Somebody waits for a buffer, and there is one.

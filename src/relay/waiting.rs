@@ -9,16 +9,21 @@ pub(super) const FEED_MS: u64 = 1;
 pub(super) const ADMIT_MS: u64 = 10;
 /// So many of a queue who wait for some backends only are asked in vain before the rest of them is passed over.
 const PICKY_MAX: usize = 32;
-/// With no buffer left: how often one slow reader is cut.
-const RELIEVE_MS: u64 = 20;
+/// Who has not taken a send in this time is slow.
+pub(super) const SLOW_MS: u64 = 100;
+/// While buffers are wanted back, how often slow readers are looked for, and what so many of them hold is copied at a time: that
+/// is some milliseconds of nothing else.
+const RELIEVE_MS: u64 = 50;
+const COPIES_MAX: u32 = 64;
+/// How often one slow reader is cut, if there is no memory to copy to. It has had this part of timeouts.send_stall.
+const CUT_MS: u64 = 20;
+const CUT_PART: u64 = 10;
 
 impl Relay {
     /// Those who found no buffer try again, as many as there are buffers back.
     pub(super) fn feed_starved(&mut self, ops: &mut Vec<Op>) {
         self.forget_starved();
-        if self.shared.loans.is_exhausted() {
-            self.relieve(ops);
-        }
+        self.relieve(ops);
         let mut room = self.shared.loans.small_left();
         while room > 0
             && let Some(conn) = self.shared.loans.starved.pop_front()
@@ -46,14 +51,38 @@ impl Relay {
         session.generation == conn.generation() && session.end(conn.side()).receiving == Receiving::Starved
     }
 
-    /// Everybody waits because slow readers hold all buffers: the one that holds most gives them back.
+    /// Slow readers hold buffers that others want: what waits for these readers is copied out of them, so that they keep no more
+    /// than memory of their own, which is bounded too. Where that is used up, the one that holds most is cut.
     fn relieve(&mut self, ops: &mut Vec<Op>) {
-        if self.now < self.relieve_at {
+        if !self.shared.loans.is_pressed() || self.now < self.relieve_at {
             return;
         }
         self.relieve_at = self.now + RELIEVE_MS;
-        let slowest = self.sessions.iter().filter_map(|session| session.hoarding(self.now)).max();
-        if let Some((_, index, is_backend)) = slowest {
+        let (mut copies, mut bytes) = (0, 0);
+        let mut worst = None;
+        for index in 0..self.sessions.len() as u32 {
+            for side in [Side::Client, Side::Backend] {
+                let (session, mut cx) = self.enter(index, ops);
+                let buffers = session.hoards(side, cx.now, SLOW_MS);
+                if buffers == 0 {
+                    continue;
+                }
+                let more = session.pipe_to(side).unkept_bytes();
+                if !cx.shared.loans.may_keep(bytes + more) {
+                    if session.hoards(side, cx.now, session.waits().send_stall / CUT_PART) > 0 {
+                        worst = worst.max(Some((buffers, index, side == Side::Backend)));
+                    }
+                } else if copies < COPIES_MAX {
+                    (copies, bytes) = (copies + 1, bytes + more);
+                    session.reclaim(side, &mut cx);
+                } else {
+                    self.relieve_at = self.now + FEED_MS;
+                }
+            }
+        }
+        if let Some((_, index, is_backend)) = worst.filter(|_| self.shared.loans.is_short() && self.now >= self.cut_at)
+        {
+            self.cut_at = self.now + CUT_MS;
             let (session, mut cx) = self.enter(index, ops);
             let side = if is_backend { Side::Backend } else { Side::Client };
             session.send_failed(side, "too slow while buffers are short", &mut cx);

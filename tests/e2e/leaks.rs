@@ -128,7 +128,9 @@ fn l37_soak() {
 fn idle_sessions_hold_no_buffers() {
     let stage = Stage::new();
     round(&stage, 140);
-    let count = 500;
+    let count = 1500;
+    // The kernel may give memory in huge pages.
+    const HUGE_KIB: usize = 2048;
     let before = stage.relay.resident_kib();
     let mut sessions: Vec<_> = (0..count).map(|_| stage.open()).collect();
     for (client, backend) in &mut sessions {
@@ -139,5 +141,5 @@ fn idle_sessions_hold_no_buffers() {
     }
     // 0.5 KiB each is the goal of the release build, which the benchmarks measure; here only that no buffer is held.
     let grown = stage.relay.resident_kib().saturating_sub(before);
-    assert!(grown < count * 2, "{grown} KiB for {count} idle sessions");
+    assert!(grown < count * 2 + HUGE_KIB, "{grown} KiB for {count} idle sessions");
 }

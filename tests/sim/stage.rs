@@ -27,6 +27,8 @@ pub struct Stage {
     pools: [Buffers; 2],
     /// Per listener.
     accepting: Vec<Accepting>,
+    /// What is to be copied out of its buffers.
+    copies: Vec<(ConnId, Vec<Piece>)>,
     /// Ports of the backends that were connected to, in order.
     pub dialled: Vec<u16>,
     /// Keep what is sent, for `Stage::out`.
@@ -131,6 +133,7 @@ impl Stage {
             touched: Vec::new(),
             pools,
             accepting: Vec::new(),
+            copies: Vec::new(),
             dialled: Vec::new(),
             records: true,
             peer: IpAddr::from([192, 0, 2, 1]),
@@ -360,7 +363,11 @@ impl Stage {
 
     /// Completes what nothing holds up, until nothing is left of that.
     pub fn flush(&mut self) {
-        while !self.touched.is_empty() || self.accepting.contains(&Accepting::Stopping) {
+        while !self.touched.is_empty() || !self.copies.is_empty() || self.accepting.contains(&Accepting::Stopping) {
+            for (conn, pieces) in std::mem::take(&mut self.copies) {
+                let bytes = pieces.iter().flat_map(|piece| self.bytes(piece)).copied().collect();
+                self.handle(Completion::Copied { conn, bytes, pieces });
+            }
             while let Some(conn) = self.touched.pop() {
                 if self.is_open(conn) {
                     self.complete(conn);
@@ -421,6 +428,10 @@ impl Stage {
                 assert!(before.is_none(), "{conn:?} has two sends in flight");
                 self.touched.push(conn);
             }
+            Op::Copy { conn, pieces } => {
+                assert!(self.socket(conn).send.is_none(), "{conn:?} copies while it sends");
+                self.copies.push((conn, pieces));
+            }
             Op::Recycle { lease } => {
                 let (group, buffer) = lease.end();
                 self.pools[group as usize].free.push(buffer);
@@ -480,17 +491,18 @@ impl Stage {
     }
 
     fn record(&mut self, conn: ConnId, pieces: &[Piece], mut left: usize) {
-        let out = &mut self.sockets[conn.index()].out;
+        let mut out = std::mem::take(&mut self.sockets[conn.index()].out);
         for piece in pieces {
-            let bytes = match piece {
-                Piece::Lease(lease) => self.pools[lease.group() as usize].bytes(lease),
-                Piece::Inline { bytes, start, end } => &bytes[usize::from(*start)..usize::from(*end)],
-                Piece::Owned { bytes, start } => &bytes[*start as usize..],
-            };
+            let bytes = self.bytes(piece);
             let sent = left.min(bytes.len());
             out.extend_from_slice(&bytes[..sent]);
             left -= sent;
         }
+        self.sockets[conn.index()].out = out;
+    }
+
+    fn bytes<'a>(&'a self, piece: &'a Piece) -> &'a [u8] {
+        piece.bytes(|lease| self.pools[lease.group() as usize].bytes(lease))
     }
 }
 

@@ -27,6 +27,14 @@ impl Ring {
         self.pools[usize::from(Pool::id(group))].recycle(buffer);
     }
 
+    pub(super) fn copy(&mut self, conn: ConnId, pieces: Vec<Piece>) {
+        let mut bytes = Vec::with_capacity(pieces.iter().map(Piece::len).sum());
+        for piece in &pieces {
+            bytes.extend_from_slice(piece.bytes(|lease| self.pools[usize::from(Pool::id(lease.group()))].bytes(lease)));
+        }
+        self.ready.push_back(Completion::Copied { conn, bytes: bytes.into(), pieces });
+    }
+
     pub(super) fn connect(&mut self, conn: ConnId, address: Arc<SockAddr>) {
         let fd = match socket::for_connect(&address, &self.tcp) {
             Ok(fd) => fd.into_raw_fd(),

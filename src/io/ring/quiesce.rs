@@ -52,7 +52,7 @@ fn dispose(completion: Completion<'_>) {
     match completion {
         Completion::Accepted { socket, .. } => socket::close(socket.0),
         Completion::Received { lease, .. } => drop(lease.end()),
-        Completion::Sent { pieces, .. } => {
+        Completion::Sent { pieces, .. } | Completion::Copied { pieces, .. } => {
             for piece in pieces {
                 if let Piece::Lease(lease) = piece {
                     lease.end();

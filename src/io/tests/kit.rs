@@ -20,6 +20,7 @@ pub enum Heard {
     Data { conn: ConnId, lease: Lease, bytes: Vec<u8>, more: bool },
     Ended(ConnId, &'static str),
     Sent { conn: ConnId, result: Result<usize, i32>, pieces: Vec<Piece> },
+    Copied { conn: ConnId, bytes: Box<[u8]>, pieces: Vec<Piece> },
     Woken,
 }
 
@@ -201,6 +202,7 @@ fn own(completion: Completion<'_>) -> Heard {
             };
             Heard::Ended(conn, why)
         }
+        Completion::Copied { conn, bytes, pieces } => Heard::Copied { conn, bytes, pieces },
         Completion::Sent { conn, result, pieces } => Heard::Sent { conn, result: result.map_err(errno), pieces },
         Completion::Woken => Heard::Woken,
     }

@@ -43,6 +43,30 @@ fn every_kind_of_piece_is_sent_from_where_it_is() {
     assert_eq!(&told, b"inlineowned!");
 }
 
+/// What a slow peer has not taken is copied, and can still be sent when the buffers are others'.
+#[test]
+fn pieces_are_copied_out_of_their_buffers() {
+    let Some(mut kit) = kit() else { return };
+    let (conn, mut peer) = kit.pair(1);
+    kit.receive(conn, 1000);
+    super::kit::write(&peer, b"0123456789");
+    let Heard::Data { mut lease, .. } = kit.hear_one() else { panic!() };
+    lease.advance(2);
+    lease.truncate(5);
+    let mut owned = Piece::owned(*b"xyz");
+    owned.advance(1);
+    kit.push(Op::Copy { conn, pieces: vec![Piece::inline(b"<"), Piece::Lease(lease), owned, Piece::inline(b">")] });
+    let Heard::Copied { conn: copied, bytes, pieces } = kit.hear_one() else { panic!() };
+    assert_eq!((copied, &*bytes, pieces.len()), (conn, &b"<23456yz>"[..], 4));
+    recycle_all(&mut kit, pieces);
+    assert_eq!(kit.ring.leases(), 0);
+    kit.push(Op::Send { conn, pieces: vec![Piece::owned(bytes)] });
+    let Heard::Sent { result: Ok(9), .. } = kit.hear_one() else { panic!() };
+    let mut told = [0; 9];
+    peer.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"<23456yz>");
+}
+
 /// Beyond 1024 pieces only the first 1024 are sent, and the count says so.
 #[test]
 fn too_many_pieces_are_sent_short() {

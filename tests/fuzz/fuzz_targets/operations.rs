@@ -69,7 +69,10 @@ impl World {
         match step & 7 {
             0 => self.accept(),
             1 => self.receive(socket, side, input),
-            2 => self.complete(|kernel| kernel.sent(socket, step & 0x40 != 0, step & 0x80 != 0)),
+            2 => self.complete(|kernel| {
+                let sent = kernel.sent(socket, step & 0x40 != 0, step & 0x80 != 0);
+                sent.or_else(|| kernel.copied(socket))
+            }),
             3 => self.complete(|kernel| kernel.receive_ended(socket, step >> 6)),
             4 => self.complete(|kernel| kernel.connected(session * 2 + 1, step & 0x40 == 0)),
             5 => self.settle(Duration::from_millis(1 << (step >> 3 & 15))),

@@ -130,6 +130,7 @@ enum Event {
     Received { conn: ConnId, lease: Lease, more: bool },
     ReceiveEnded { conn: ConnId, why: End },
     Sent { conn: ConnId, result: Result<usize, i32>, pieces: Vec<Piece> },
+    Copied { conn: ConnId, bytes: Box<[u8]>, pieces: Vec<Piece> },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -227,6 +228,10 @@ impl Kernel {
                 let result = result.map_err(io::Error::from_raw_os_error);
                 relay.handle(Completion::Sent { conn, result, pieces }, now, ops);
             }
+            Event::Copied { conn, bytes, pieces } => {
+                self.socket(conn).send_busy = false;
+                relay.handle(Completion::Copied { conn, bytes, pieces }, now, ops);
+            }
         }
     }
 
@@ -262,6 +267,10 @@ impl Kernel {
     }
 }
 
+fn bytes_of<'a>(pools: &'a [Pool; 2], piece: &'a Piece) -> &'a [u8] {
+    piece.bytes(|lease| pools[lease.group() as usize].bytes(lease))
+}
+
 impl Event {
     fn order(&self) -> Order {
         match self {
@@ -269,7 +278,8 @@ impl Event {
             Event::Connected { conn, .. }
             | Event::Received { conn, .. }
             | Event::ReceiveEnded { conn, .. }
-            | Event::Sent { conn, .. } => Order::Socket(*conn),
+            | Event::Sent { conn, .. }
+            | Event::Copied { conn, .. } => Order::Socket(*conn),
         }
     }
 
@@ -283,6 +293,7 @@ impl Event {
                 let total: usize = pieces.iter().map(Piece::len).sum();
                 format!("{} sent {result:?} of {total}", name(*conn))
             }
+            Event::Copied { conn, bytes, .. } => format!("{} copied {}", name(*conn), bytes.len()),
             Event::Connected { conn, result } => format!("{} connected: {result:?}", name(*conn)),
             event => format!("{event:?}"),
         }

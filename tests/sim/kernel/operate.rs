@@ -4,7 +4,7 @@ use std::net::Shutdown;
 
 use ringway::op::{ConnId, Group, InFlight, Lease, Op, Piece};
 
-use super::{Connect, Kernel, Receive, Sending, Socket, Wire, name};
+use super::{Connect, Event, Kernel, Receive, Sending, Socket, Wire, bytes_of, name};
 
 impl Kernel {
     pub fn operate(&mut self, op: Op) {
@@ -45,6 +45,7 @@ impl Kernel {
             }
             Op::Receive { conn, group, credit } => self.receive(conn, group, credit),
             Op::Send { conn, pieces } => self.send(conn, pieces),
+            Op::Copy { conn, pieces } => self.copy(conn, pieces),
             Op::Cancel { conn, what } => self.cancel(conn, what),
             Op::Shutdown { conn, how } => self.shutdown(conn, how),
             Op::Abort { .. } => {}
@@ -93,6 +94,15 @@ impl Kernel {
         assert!(pieces.iter().all(|piece| !piece.is_empty()), "{conn:?} sends an empty piece");
         socket.send_busy = true;
         socket.send = Some(Sending { pieces, total, done: 0, cancelled: false });
+    }
+
+    fn copy(&mut self, conn: ConnId, pieces: Vec<Piece>) {
+        let bytes = pieces.iter().flat_map(|piece| bytes_of(&self.pools, piece)).copied().collect();
+        let socket = self.socket(conn);
+        assert!(!socket.send_busy, "{conn:?} copies while it sends");
+        assert!(pieces.iter().any(|piece| matches!(piece, Piece::Lease(_))), "{conn:?} copies what lies in no buffer");
+        socket.send_busy = true;
+        self.post(Event::Copied { conn, bytes, pieces });
     }
 
     fn cancel(&mut self, conn: ConnId, what: InFlight) {
@@ -151,6 +161,7 @@ fn show(op: &Op) -> String {
             let lens: Vec<usize> = pieces.iter().map(Piece::len).collect();
             format!("{} send {lens:?}", name(*conn))
         }
+        Op::Copy { conn, pieces } => format!("{} copy {} pieces", name(*conn), pieces.len()),
         Op::Cancel { conn, what } => format!("{} cancel {what:?}", name(*conn)),
         Op::Shutdown { conn, how } => format!("{} shutdown {how:?}", name(*conn)),
         Op::Abort { conn } => format!("{} abort", name(*conn)),

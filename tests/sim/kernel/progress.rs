@@ -1,8 +1,8 @@
 //! What happens by itself: operations get on, or do not.
 
-use ringway::op::{ConnId, Piece};
+use ringway::op::ConnId;
 
-use super::{End, Event, Kernel, LATE_MAX, UNHEARD_MAX};
+use super::{End, Event, Kernel, LATE_MAX, UNHEARD_MAX, bytes_of};
 
 impl Kernel {
     /// Lets every socket with something to do get on with it, if the dice agree.
@@ -164,11 +164,7 @@ impl Kernel {
         let Some(send) = self.sockets[index].as_mut().and_then(|socket| socket.send.as_mut()) else { return };
         let (mut skip, mut wanted) = (send.done, len);
         for piece in &send.pieces {
-            let bytes = match piece {
-                Piece::Lease(lease) => self.pools[lease.group() as usize].bytes(lease),
-                Piece::Inline { bytes, start, end } => &bytes[usize::from(*start)..usize::from(*end)],
-                Piece::Owned { bytes, start } => &bytes[*start as usize..],
-            };
+            let bytes = bytes_of(&self.pools, piece);
             let bytes = &bytes[skip.min(bytes.len())..];
             skip -= skip.min(piece.len());
             let bytes = &bytes[..bytes.len().min(wanted)];

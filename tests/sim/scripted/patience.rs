@@ -19,35 +19,113 @@ fn assert_all_end(stage: &mut Stage, sessions: &[(ConnId, ConnId)]) {
     }
 }
 
+/// Slow readers give the buffers back that others want, and still get all that was in them.
 #[test]
-fn who_holds_most_buffers_is_cut_when_somebody_starves() {
+fn field_a06_buffers_of_the_slow_come_back() {
+    for (taken, patient) in [(0, false), (7, false), (0, true)] {
+        let mut stage = with_buffers(4);
+        let sessions: Vec<_> = (0..3).map(|_| stage.open()).collect();
+        let [(modest, modest_backend), (greedy, greedy_backend), (starved, starved_backend)] = sessions[..] else {
+            unreachable!()
+        };
+        stage.stick(modest_backend, Some(taken));
+        stage.stick(greedy_backend, Some(taken));
+        let texts = [&b"in one buffer"[..], b"in another", b"and", b"more"];
+        stage.give(modest, &c(TEXT, texts[0]));
+        texts[1..].iter().for_each(|text| stage.give(greedy, &c(TEXT, text)));
+        stage.end_receive(starved, ReceiveEnd::NoBuffers);
+        stage.pass(ms(99));
+        assert!(!stage.receives(starved));
+        stage.pass(ms(60));
+        assert!(stage.receives(starved), "there are buffers again");
+        assert_eq!(stage.relay.leases(), 0);
+        assert!(!stage.receives(greedy), "who is slow gets no more before it has taken what it has");
+        let message = c(TEXT, b"served");
+        stage.give(starved, &message);
+        assert_eq!(stage.out(starved_backend), message);
+        if patient {
+            // It has the same time as ever.
+            stage.pass(ms(29_500));
+        }
+        for backend in [modest_backend, greedy_backend] {
+            stage.stick(backend, None);
+        }
+        stage.flush();
+        assert_eq!(stage.out(modest_backend), c(TEXT, texts[0]));
+        assert_eq!(stage.out(greedy_backend), texts[1..].iter().flat_map(|text| c(TEXT, text)).collect::<Vec<_>>());
+        assert!(stage.receives(greedy));
+        stage.give(greedy, &message);
+        assert_eq!(stage.out(greedy_backend), message);
+        assert_all_end(&mut stage, &sessions);
+    }
+}
+
+/// Slow backends and clients, of sessions and of answers, in all their ends.
+#[test]
+fn field_a06_whoever_ends_while_its_buffers_come_back_leaves_none() {
+    for end in ["client", "backend", "drain", "stop", "stall", "nothing"] {
+        let mut stage = with_buffers(4);
+        let sessions: Vec<_> = (0..2).map(|_| stage.open()).collect();
+        let [(client, backend), (other, other_backend)] = sessions[..] else { unreachable!() };
+        stage.stick(client, Some(0));
+        stage.stick(other_backend, Some(0));
+        stage.give(backend, &s(TEXT, b"slow client"));
+        stage.give(other, &c(TEXT, b"slow backend"));
+        stage.pass(ms(200));
+        assert_eq!(stage.relay.leases(), 0);
+        match end {
+            "client" => stage.reset(client),
+            "backend" => stage.reset(other_backend),
+            "drain" => stage.drain(),
+            "stop" => stage.stop(),
+            "stall" => stage.pass(ms(30_500)),
+            _ => [client, other_backend].into_iter().for_each(|conn| stage.stick(conn, None)),
+        }
+        stage.flush();
+        if end == "nothing" {
+            assert_eq!(stage.out(client), s(TEXT, b"slow client"));
+            assert_eq!(stage.out(other_backend), c(TEXT, b"slow backend"));
+        }
+        stage.pass(ms(40_000));
+        assert_all_end(&mut stage, &sessions);
+    }
+}
+
+/// What is copied is bounded by as much as the small buffers are. Then the one that holds most is cut.
+#[test]
+fn field_a06_the_slowest_is_cut_when_there_is_no_memory_for_it() {
     let mut stage = with_buffers(4);
-    let sessions: Vec<_> = (0..3).map(|_| stage.open()).collect();
-    let [(modest, modest_backend), (greedy, greedy_backend), (starved, starved_backend)] = sessions[..] else {
+    let sessions: Vec<_> = (0..4).map(|_| stage.open()).collect();
+    let [(first, first_backend), (greedy, greedy_backend), (modest, modest_backend), (starved, starved_backend)] =
+        sessions[..]
+    else {
         unreachable!()
     };
-    stage.stick(modest_backend, Some(0));
-    stage.stick(greedy_backend, Some(0));
-    stage.give(modest, &c(TEXT, b"in one buffer"));
-    for _ in 0..3 {
-        stage.give(greedy, &c(TEXT, b"in another"));
+    for backend in [first_backend, greedy_backend, modest_backend] {
+        stage.stick(backend, Some(0));
     }
+    let large = c(0x82, &[7; 4087]);
+    (0..4).for_each(|_| stage.give(first, &large));
+    stage.pass(ms(200));
+    assert_eq!(stage.relay.leases(), 0, "all memory is used");
+    (0..3).for_each(|_| stage.give(greedy, &c(TEXT, b"hello")));
+    stage.give(modest, &c(TEXT, b"in one buffer"));
     stage.end_receive(starved, ReceiveEnd::NoBuffers);
     // A tenth of send_stall.
-    stage.pass(ms(2999));
+    stage.pass(ms(2900));
     assert!(!stage.receives(starved));
-    assert_eq!(stage.out(greedy), b"");
-    stage.pass(ms(30));
+    stage.pass(ms(200));
     assert!(stage.receives(starved), "there are buffers again");
     assert_close(&mut stage, greedy, 1011);
+    assert_eq!((stage.out(first), stage.out(modest)), (vec![], vec![]));
     let message = c(TEXT, b"served");
     stage.give(starved, &message);
     assert_eq!(stage.out(starved_backend), message);
-    // Nobody starves any more: the other slow reader has its full time.
-    stage.pass(ms(20_000));
-    assert_eq!(stage.out(modest), b"");
-    stage.stick(modest_backend, None);
+    for backend in [first_backend, modest_backend] {
+        stage.stick(backend, None);
+    }
     stage.flush();
+    assert_eq!(stage.out(first_backend), large.repeat(4));
     assert_eq!(stage.out(modest_backend), c(TEXT, b"in one buffer"));
     assert_all_end(&mut stage, &sessions);
 }

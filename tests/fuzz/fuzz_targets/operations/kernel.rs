@@ -35,6 +35,7 @@ struct Socket {
     connecting: Option<bool>,
     receiving: Option<Receive>,
     sending: Option<Send>,
+    copying: Option<Vec<Piece>>,
     shut_read: bool,
     shut_write: bool,
     /// The peer has sent FIN or RST: nothing more comes.
@@ -89,9 +90,16 @@ impl Kernel {
             }
             Op::Send { conn, pieces } => {
                 let socket = self.socket(conn);
-                assert!(socket.sending.is_none() && socket.connecting.is_none() && !socket.shut_write);
+                assert!(socket.sending.is_none() && socket.copying.is_none());
+                assert!(socket.connecting.is_none() && !socket.shut_write);
                 assert!(!pieces.is_empty() && pieces.iter().all(|piece| !piece.is_empty()));
                 socket.sending = Some(Send { pieces, cancelled: false });
+            }
+            Op::Copy { conn, pieces } => {
+                let socket = self.socket(conn);
+                assert!(socket.sending.is_none() && socket.copying.is_none() && socket.connecting.is_none());
+                assert!(pieces.iter().any(|piece| matches!(piece, Piece::Lease(_))));
+                socket.copying = Some(pieces);
             }
             Op::Cancel { conn, what } => self.cancel(conn, what),
             Op::Shutdown { conn, how } => {
@@ -103,6 +111,7 @@ impl Kernel {
             Op::Close { conn } => {
                 let socket = self.socket(conn);
                 assert!(socket.connecting.is_none() && socket.receiving.is_none() && socket.sending.is_none());
+                assert!(socket.copying.is_none());
                 self.sockets[conn.index()] = None;
             }
             Op::Recycle { lease } => self.recycle(lease),
@@ -117,6 +126,7 @@ impl Kernel {
             connecting,
             receiving: None,
             sending: None,
+            copying: None,
             shut_read: false,
             shut_write: false,
             ended: false,
@@ -231,6 +241,14 @@ impl Kernel {
         Some(Completion::Sent { conn: socket.conn, result, pieces: send.pieces })
     }
 
+    pub fn copied(&mut self, index: usize) -> Option<Completion<'static>> {
+        let socket = self.sockets.get_mut(index)?.as_mut()?;
+        let pieces = socket.copying.take()?;
+        // This kernel knows no bytes that were received.
+        let bytes = vec![0; pieces.iter().map(Piece::len).sum()].into();
+        Some(Completion::Copied { conn: socket.conn, bytes, pieces })
+    }
+
     pub fn connected(&mut self, index: usize, well: bool) -> Option<Completion<'static>> {
         let socket = self.sockets.get_mut(index)?.as_mut()?;
         socket.connecting.take()?;
@@ -253,7 +271,7 @@ impl Kernel {
             } else if socket.sending.as_ref().is_some_and(|send| send.cancelled || shut) {
                 self.sent(index, true, shut)
             } else {
-                None
+                self.copied(index)
             }
         })
     }
