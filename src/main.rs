@@ -86,7 +86,7 @@ fn run(args: RunArgs) -> Result<ExitCode, String> {
     if args.test_print {
         print(&config::print(&config))
     } else if args.test {
-        if let Some(warning) = worker::shortfall(&config) {
+        for warning in config::warnings(&config).into_iter().chain(worker::shortfall(&config)) {
             let _ = writeln!(io::stderr(), "{name}: warning: {warning}");
         }
         print(&format!("{name}: ok\n"))

@@ -105,6 +105,15 @@ impl FromStr for Target {
     }
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Address(address) => address.fmt(f),
+            Target::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
 impl Target {
     /// The addresses behind it, in the resolver's order. A name may block on DNS: for the time before the start.
     pub(super) fn resolve(&self) -> Result<Vec<Address>, String> {

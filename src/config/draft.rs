@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::address::{Address, Target};
 use super::fault::{Fault, Place};
 use super::flags::Flags;
-use super::{Backend, Config, Listener, Pool, Route};
+use super::{Backend, Config, Listener, Named, Pool, Route};
 
 #[derive(Default)]
 pub(super) struct Draft {
@@ -94,13 +94,16 @@ impl Draft {
         }
         let prefix = format!("pools[{}].backends", self.pools[index].number);
         self.places.retain(|path, _| !path.starts_with(&prefix));
+        let discovery = &mut self.pools[index].pool.discovery;
+        discovery.names.clear();
+        discovery.resolved.clear();
         let mut backends = Vec::new();
         for (number, target) in targets.iter().enumerate() {
             self.places.insert(format!("{prefix}[{number}]"), Place::Flag("--backend"));
-            match target.resolve() {
-                Ok(addresses) => {
-                    backends.extend(addresses.into_iter().map(|address| Numbered { number, value: address.into() }));
-                }
+            let model = Backend::from(Address::Unix("".into()));
+            let named = Named { target: target.to_string(), name: None, model, fault: String::new() };
+            match self.pools[index].pool.discovery.resolve(target, named) {
+                Ok(found) => backends.extend(found.into_iter().map(|value| Numbered { number, value })),
                 Err(message) => self.fault(Place::Flag("--backend"), "backend", message),
             }
         }

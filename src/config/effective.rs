@@ -41,24 +41,31 @@ fn listener(lines: &mut Vec<String>, listener: &Listener) {
 fn pool(lines: &mut Vec<String>, pool: &Pool) {
     lines.push(format!("\n[[pools]]\nname = {}", quote(&pool.name)));
     options(lines, POOL, pool, |option| !option.path.contains('.'));
-    let backends: Vec<String> = pool.backends.iter().map(backend).collect();
+    let mut backends: Vec<String> = pool.backends.iter().map(backend).collect();
+    backends.extend(pool.discovery.names.iter().map(|named| {
+        let name = named.name.as_ref().unwrap_or(&named.target);
+        written(&named.target, name, &named.model)
+    }));
     lines.push(format!("backends = [{}]", backends.join(", ")));
     sections(lines, "pools.", POOL, pool, |_| true);
 }
 
 /// As short as it can be said.
 fn backend(backend: &Backend) -> String {
-    let address = backend.address.to_string();
+    written(&backend.address.to_string(), &backend.name, backend)
+}
+
+fn written(address: &str, name: &str, backend: &Backend) -> String {
     let usual = Backend::from(backend.address.clone());
     let mut pairs = Vec::new();
-    if backend.name != address {
-        pairs.push(format!("name = {}", quote(&backend.name)));
+    if name != address {
+        pairs.push(format!("name = {}", quote(name)));
     }
     options(&mut pairs, BACKEND, backend, |option| option.read(backend) != option.read(&usual));
     if pairs.is_empty() {
-        return quote(&address);
+        return quote(address);
     }
-    format!("{{ address = {}, {} }}", quote(&address), pairs.join(", "))
+    format!("{{ address = {}, {} }}", quote(address), pairs.join(", "))
 }
 
 fn route(lines: &mut Vec<String>, route: &Route, config: &Config) {

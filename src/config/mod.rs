@@ -29,8 +29,8 @@ pub use check::{DEFAULT_LISTENER, Machine};
 pub use fault::{Fault, Faults, Place};
 pub use flags::{Cpus, Flags};
 pub use pool::{
-    Admission, Backend, Balance, Breaker, Check, Discovery, Ejection, Fate, HashKeep, HashKey, Health, Pool, SameSite,
-    Secure, Sessions, Sticky, StickyValue,
+    Admission, Backend, Balance, Breaker, Check, Discovery, Ejection, Fate, HashKeep, HashKey, Health, Named, Pool,
+    SameSite, Secure, Sessions, Sticky, StickyValue, Unresolved,
 };
 pub use route::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, Paths, PlainHttp, Route, ValueMatch};
 #[cfg(feature = "control")]
@@ -71,6 +71,16 @@ fn read_text(path: &Path) -> Result<String, Fault> {
 /// The configuration as a file: every option, the defaults included.
 pub fn print(config: &Config) -> String {
     effective::print(config)
+}
+
+/// What is allowed, and perhaps not meant.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let unresolved = |pool: &Pool| {
+        let told =
+            |named: &Named| format!("pool \"{}\": {}; it is looked up again until it can be", pool.name, named.fault);
+        pool.discovery.names.iter().map(told).collect::<Vec<_>>()
+    };
+    config.pools.iter().flat_map(unresolved).collect()
 }
 
 /// Everything Ringway may be told, checked.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Address, text};
+use super::{Address, Target, text};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
@@ -262,6 +262,34 @@ pub struct Discovery {
     pub jitter_percent: u32,
     /// How long the last answer stays when DNS says that there is nothing.
     pub empty_after: Duration,
+    /// What a backend of the file's is whose name cannot be resolved.
+    pub unresolved: Unresolved,
+    /// Those of them that are looked up again.
+    pub names: Vec<Named>,
+    /// What the file's other names were resolved to: should that fail at a reload, these addresses stay.
+    pub resolved: Vec<(String, Vec<Address>)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unresolved {
+    /// The pool does without it until its name can be resolved.
+    #[default]
+    Retry,
+    /// A fault of the configuration.
+    Refuse,
+}
+
+/// Backends of the file's behind a name: one for each of its addresses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// `host:port`
+    pub target: String,
+    /// What the first is called, and with a number behind it the others. `None`: each is called by its address.
+    pub name: Option<String>,
+    /// Of all of them, but for their names and addresses.
+    pub model: Backend,
+    /// Why it could not be resolved.
+    pub fault: String,
 }
 
 impl Pool {
@@ -333,8 +361,36 @@ impl Pool {
                 interval_max: seconds(60),
                 jitter_percent: 10,
                 empty_after: seconds(60),
+                unresolved: Unresolved::default(),
+                names: Vec::new(),
+                resolved: Vec::new(),
             },
         }
+    }
+}
+
+impl Named {
+    /// May block on DNS.
+    pub fn resolve(&self) -> Result<Vec<Backend>, String> {
+        let addresses = self.target.parse::<Target>()?.resolve()?;
+        Ok(self.at(&addresses))
+    }
+
+    pub fn at(&self, addresses: &[Address]) -> Vec<Backend> {
+        let backend = |(index, address): (usize, &Address)| {
+            let name = match (&self.name, index) {
+                (None, _) => address.to_string(),
+                (Some(name), 0) => name.clone(),
+                (Some(name), index) => format!("{name}-{}", index + 1),
+            };
+            Backend { name, address: address.clone(), ..self.model.clone() }
+        };
+        addresses.iter().enumerate().map(backend).collect()
+    }
+
+    /// The same backends are wanted.
+    pub fn is_like(&self, other: &Named) -> bool {
+        (&self.target, &self.name, &self.model) == (&other.target, &other.name, &other.model)
     }
 }
 
@@ -389,8 +445,67 @@ impl FromStr for HashKey {
 }
 
 impl Discovery {
+    /// The backends at this target, whose name is looked up: may block on DNS. None are if it cannot be resolved, and is to be
+    /// looked up again.
+    pub(super) fn resolve(&mut self, target: &Target, named: Named) -> Result<Vec<Backend>, String> {
+        if self.names.iter().any(|other| other.target == named.target) {
+            return Err(format!("{} is listed twice", named.target));
+        }
+        match target.resolve() {
+            Ok(addresses) => {
+                let backends = named.at(&addresses);
+                if matches!(target, Target::Name { .. }) {
+                    self.resolved.push((named.target, addresses));
+                }
+                Ok(backends)
+            }
+            Err(fault) if self.unresolved == Unresolved::Retry => {
+                self.names.push(Named { fault, ..named });
+                Ok(Vec::new())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// The file is not all there is to know.
     pub fn is_on(&self) -> bool {
-        self.dns.is_some() || self.srv.is_some() || self.file.is_some()
+        self.dns.is_some() || self.srv.is_some() || self.file.is_some() || !self.names.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: Option<&str>) -> Named {
+        let model = Backend { weight: 7, ..Backend::from(Address::Unix("".into())) };
+        Named { target: "b.example:80".into(), name: name.map(Into::into), model, fault: String::new() }
+    }
+
+    #[test]
+    fn backends_behind_one_name_are_numbered() {
+        let addresses = [0, 1, 2].map(|last| Address::Inet(([10, 0, 0, last], 80).into()));
+        let names = |name: Option<&str>| {
+            let backends = named(name).at(&addresses).into_iter();
+            backends.map(|backend| format!("{} {}", backend.name, backend.weight)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Some("b")), ["b 7", "b-2 7", "b-3 7"]);
+        assert_eq!(names(None), ["10.0.0.0:80 7", "10.0.0.1:80 7", "10.0.0.2:80 7"]);
+    }
+
+    #[test]
+    fn field_r12_a_name_that_cannot_be_resolved_is_looked_up_again_or_refused() {
+        // A label of 64 letters is refused before anyone is asked, so that this needs no network.
+        let target = Target::Name { host: "x".repeat(64), port: 80 };
+        let mut discovery = Pool::named("chat").discovery;
+        assert_eq!(discovery.resolve(&target, named(Some("b"))), Ok(vec![]));
+        let [kept] = &discovery.names[..] else { panic!("{:?}", discovery.names) };
+        assert!(kept.is_like(&named(Some("b"))) && kept.fault.contains("cannot be resolved"), "{kept:?}");
+        assert!(!kept.is_like(&named(None)) && discovery.is_on());
+        assert_eq!(discovery.resolve(&target, named(Some("c"))), Err("b.example:80 is listed twice".into()));
+        discovery.unresolved = Unresolved::Refuse;
+        discovery.names.clear();
+        assert!(discovery.resolve(&target, named(None)).unwrap_err().contains("cannot be resolved"));
+        assert!(discovery.names.is_empty());
     }
 }

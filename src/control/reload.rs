@@ -53,6 +53,25 @@ pub(super) fn keep_what_is_fixed(old: &Config, new: &mut Config) -> Vec<&'static
     kept.into_iter().filter(|(_, differed)| *differed).map(|(option, _)| option).collect()
 }
 
+/// A name that could be resolved before keeps its addresses if it cannot be now. Returns what to tell of each.
+pub(super) fn keep_addresses(old: &Config, new: &mut Config) -> Vec<String> {
+    let mut kept = Vec::new();
+    for pool in &mut new.pools {
+        let Some(old) = old.pools.iter().find(|old| old.name == pool.name) else { continue };
+        for named in std::mem::take(&mut pool.discovery.names) {
+            match old.discovery.resolved.iter().find(|(target, _)| *target == named.target) {
+                Some((_, addresses)) => {
+                    pool.backends.extend(named.at(addresses));
+                    kept.push(format!("pool \"{}\": {}; its last addresses stay", pool.name, named.fault));
+                    pool.discovery.resolved.push((named.target, addresses.clone()));
+                }
+                None => pool.discovery.names.push(named),
+            }
+        }
+    }
+    kept
+}
+
 fn keep<T: Clone + PartialEq>(old: &T, new: &mut T) -> bool {
     let differed = old != new;
     new.clone_from(old);
@@ -75,6 +94,42 @@ mod tests {
         assert_eq!(keep_what_is_fixed(&old, &mut new), ["workers", "limits.sessions_max", "tcp"]);
         assert_eq!((new.workers, new.limits.sessions_max, &new.tcp), (old.workers, None, &old.tcp));
         assert_ne!(new.timeouts.close, old.timeouts.close);
+    }
+
+    /// DNS may be down when a reload asks it.
+    #[test]
+    fn field_r12_a_name_that_cannot_be_resolved_any_more_keeps_its_addresses() {
+        let address = |last: u8| config::Address::Inet(([10, 0, 0, last], 9000).into());
+        let mut old =
+            Config { pools: vec![config::Pool::named("chat"), config::Pool::named("other")], ..Config::default() };
+        old.pools[0].discovery.resolved = vec![("a:9000".into(), vec![address(1), address(2)])];
+        let mut new = old.clone();
+        new.pools[0].discovery.resolved.clear();
+        new.pools[0].backends.push(address(9).into());
+        let model = config::Backend { weight: 7, ..address(0).into() };
+        let named = |target: &str| config::Named {
+            target: target.into(),
+            name: None,
+            model: model.clone(),
+            fault: "no".into(),
+        };
+        new.pools[0].discovery.names = vec![named("b:9000"), named("a:9000")];
+        new.pools[1].discovery.names = vec![named("a:9000")];
+        assert_eq!(keep_addresses(&old, &mut new), ["pool \"chat\": no; its last addresses stay"]);
+        let backends = |pool: usize| {
+            new.pools[pool].backends.iter().map(|backend| (&*backend.name, backend.weight)).collect::<Vec<_>>()
+        };
+        assert_eq!(backends(0), [("10.0.0.9:9000", 1), ("10.0.0.1:9000", 7), ("10.0.0.2:9000", 7)]);
+        assert_eq!(new.pools[0].discovery.names, [named("b:9000")]);
+        assert!(
+            backends(1).is_empty() && new.pools[1].discovery.names == [named("a:9000")],
+            "another pool's are its own"
+        );
+        // And at the next one.
+        let mut next = new.clone();
+        next.pools[0].discovery.names = vec![named("a:9000")];
+        next.pools[0].discovery.resolved.clear();
+        assert_eq!(keep_addresses(&new, &mut next).len(), 1);
     }
 
     #[test]

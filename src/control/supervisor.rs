@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::discovery::Discoveries;
 use super::health::{Change, Checks};
 use super::news::{News, tell_difference};
-use super::reload::{Source, Stamp, keep_what_is_fixed};
+use super::reload::{Source, Stamp, keep_addresses, keep_what_is_fixed};
 use super::signals::{self, Signal, Signals};
 use super::{ControlError, Phase};
 use crate::config::{Config, Fate, Faults};
@@ -254,6 +254,7 @@ impl<'a> Supervisor<'a> {
         }
         let asked = self.asked;
         let fixed = keep_what_is_fixed(&self.table.config, &mut config);
+        let kept = keep_addresses(&self.table.config, &mut config);
         let change = match self.prepare(&config).await {
             Ok(change) => change,
             Err(error) => return refuse(&error),
@@ -268,6 +269,9 @@ impl<'a> Supervisor<'a> {
             if self.phase != Phase::Serving {
                 return;
             }
+        }
+        for kept in kept {
+            warn!("{kept}");
         }
         for option in fixed {
             warn!("{option} has changed; that takes effect at the next start");

@@ -419,3 +419,81 @@ fn the_relay_itself_is_no_backend() {
     serve(&edge, &[&host]);
     assert_eq!(edge.lines(&["backend left out"]), 3, "a line per change");
 }
+
+/// A name that nobody knows yet, in a pool beside another. The system's resolver knows what /etc/hosts says, which is the test's
+/// own.
+#[test]
+fn field_r12_a_name_that_cannot_be_resolved_yet() {
+    let (good, late) = (Host::new(), Host::new());
+    let (hosts, resolv) = (scratch("hosts"), scratch("resolv.conf"));
+    std::fs::write(&resolv, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n").unwrap();
+    let knows = |names: &str| std::fs::write(&hosts, format!("127.0.0.1 localhost\n{names}")).unwrap();
+    let known = format!("{} late.test\n", late.address.ip());
+    let within = |program: &str| {
+        let (hosts, resolv) = (hosts.display(), resolv.display());
+        format!(
+            "exec unshare --mount sh -c 'mount --bind {hosts} /etc/hosts && mount --bind {resolv} /etc/resolv.conf && \
+             exec {program}' \"$0\" \"$@\""
+        )
+    };
+    let config = |more: &str| {
+        format!(
+            "default_pool = \"chat\"\n{}[[pools]]\nname = \"late\"\nbackends = [{{ address = \"late.test:{}\", name = \"late\", \
+             weight = 3 }}]\n[pools.discovery]\ninterval_min = \"100ms\"\n{more}[[routes]]\nname = \"late\"\npool = \"late\"\n\
+             path_segments = \"/late\"\n",
+            pool(&[&good], ""),
+            late.address.port()
+        )
+    };
+    knows("");
+    let settings = config("");
+    let before = within("\"$0\" \"$@\"");
+    let listen = vec!["127.0.0.1:0".into()];
+    let setup = Setup { settings, listen, workers: 2, before, ..Setup::default() };
+    let edge = Edge { relay: Ringway::start(&setup) };
+    let asks = |path: &str| {
+        let mut client = edge.relay.client();
+        client.send(crate::wire::request_with("GET", &format!("GET {path} HTTP/1.1")));
+        client
+    };
+    let serves = || {
+        let (mut client, host) = opened(asks("/late"));
+        leave(&mut client);
+        assert_eq!(host, late.name());
+    };
+    assert_eq!(edge.lines(&["WARN", "discovery fails", "name late.test", "cannot be resolved"]), 1);
+    assert_eq!(edge.who(&[]), good.name());
+    assert!(asks("/late").head().start().starts_with("HTTP/1.1 503 "));
+
+    knows(&known);
+    edge.until_lines(1, &["backend found", "backend=\"late\"", "pool=\"late\""]);
+    serves();
+    // What was found stays, as what a name of the file is resolved to always does.
+    knows("");
+    edge.reload(&config("jitter_percent = 11\n"));
+    serves();
+    // Now it is known from the beginning of a reload, and at the next it is not.
+    knows(&known);
+    edge.reload(&config("jitter_percent = 12\n"));
+    serves();
+    knows("");
+    edge.reload(&config("jitter_percent = 13\n"));
+    edge.until_lines(1, &["WARN", "late.test", "its last addresses stay"]);
+    serves();
+
+    // What an operator hears beforehand, and one who wants it to be a fault.
+    let test = |more: &str| {
+        let file = scratch("test.toml");
+        std::fs::write(&file, config(more)).unwrap();
+        let line = within(&format!("{} -t -c {}", crate::harness::program().display(), file.display()));
+        let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = test("");
+    assert!(code == Some(0) && said.contains("warning: pool \"late\": \"late.test\" cannot be resolved"), "{said}");
+    let (code, said) = test("unresolved = \"refuse\"\n");
+    assert!(
+        code == Some(1) && said.contains("pools[1].backends[0].address: \"late.test\" cannot be resolved"),
+        "{said}"
+    );
+}

@@ -6,7 +6,7 @@ use super::{Element, Reader, Value};
 use crate::config::address::{Address, Target};
 use crate::config::draft::{DraftPool, Numbered};
 use crate::config::settings::{BACKEND, POOL, describe};
-use crate::config::{Backend, Pool};
+use crate::config::{Backend, Discovery, Named, Pool};
 
 /// Those that are no options of the tables in `settings`.
 pub(in crate::config) const POOL_KEYS: &[&str] = &["name", "backends"];
@@ -33,7 +33,7 @@ impl Reader<'_> {
                     let message = "is empty; a pool needs at least one backend, or [pools.discovery] to find it";
                     self.fault(value.span(), &backends_path, message);
                 }
-                self.backends(&backends_path, list)
+                self.backends(&backends_path, list, &mut pool.discovery)
             }
             None => {
                 if !is_discovered {
@@ -46,73 +46,47 @@ impl Reader<'_> {
         self.draft.pools.push(DraftPool { number, pool, backends });
     }
 
-    fn backends(&mut self, path: &str, list: &[Value<'_>]) -> Vec<Numbered<Backend>> {
+    fn backends(&mut self, path: &str, list: &[Value<'_>], discovery: &mut Discovery) -> Vec<Numbered<Backend>> {
         let mut backends = Vec::new();
         for (number, value) in list.iter().enumerate() {
             let path = format!("{path}[{number}]");
             self.draft.places.insert(path.clone(), self.place(value.span()));
-            backends.extend(self.backend(&path, value).into_iter().map(|value| Numbered { number, value }));
+            let found = self.backend(&path, value, discovery);
+            backends.extend(found.into_iter().map(|value| Numbered { number, value }));
         }
         backends
     }
 
-    /// Several if a name has several addresses, none if there is a fault.
-    fn backend(&mut self, path: &str, value: &Value<'_>) -> Vec<Backend> {
-        match value.get_ref() {
-            DeValue::String(_) => self.addresses(path, value).into_iter().map(Backend::from).collect(),
+    /// Several if a name has several addresses, none if there is a fault, or if the name is to be looked up again.
+    fn backend(&mut self, path: &str, value: &Value<'_>, discovery: &mut Discovery) -> Vec<Backend> {
+        // The address and the name are others for each.
+        let mut model = Backend::from(Address::Unix("".into()));
+        let (name, path, value) = match value.get_ref() {
+            DeValue::String(_) => (None, path.to_owned(), value),
             DeValue::Table(table) => {
-                // The address and the name are others for each.
-                let mut model = Backend::from(Address::Unix("".into()));
                 self.options(path, table, BACKEND, BACKEND_KEYS, &mut model);
                 let name = self.name(path, table);
                 let address_path = format!("{path}.address");
-                let Some(value) = table.get("address") else {
+                let Some(address) = table.get("address") else {
                     self.fault(value.span(), &address_path, "is missing; write address = \"127.0.0.1:9000\"");
                     return Vec::new();
                 };
-                let addresses = self.addresses(&address_path, value).into_iter().enumerate();
-                addresses.map(|(index, address)| named(&model, name.as_deref(), index, address)).collect()
+                (name, address_path, address)
             }
             other => {
                 let message = format!("{} is not allowed; write a string, or a table with address", describe(other));
                 self.fault(value.span(), path, message);
-                Vec::new()
+                return Vec::new();
             }
-        }
-    }
-
-    fn addresses(&mut self, path: &str, value: &Value<'_>) -> Vec<Address> {
-        let Some(text) = self.string(path, value) else { return Vec::new() };
-        text.parse::<Target>().and_then(|target| target.resolve()).unwrap_or_else(|message| {
-            self.fault(value.span(), path, message);
+        };
+        let Some(text) = self.string(&path, value) else { return Vec::new() };
+        let found = text.parse::<Target>().and_then(|target| {
+            let named = Named { target: text.into(), name, model, fault: String::new() };
+            discovery.resolve(&target, named)
+        });
+        found.unwrap_or_else(|message| {
+            self.fault(value.span(), &path, message);
             Vec::new()
         })
-    }
-}
-
-/// The backend at one of the addresses behind a name: `b`, `b-2`, `b-3`. Without a name each is called by its address.
-fn named(model: &Backend, name: Option<&str>, index: usize, address: Address) -> Backend {
-    let name = match (name, index) {
-        (None, _) => address.to_string(),
-        (Some(name), 0) => name.into(),
-        (Some(name), index) => format!("{name}-{}", index + 1),
-    };
-    Backend { name, address, ..model.clone() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn backends_behind_one_name_are_numbered() {
-        let model = Backend { weight: 7, ..Backend::from(Address::Unix("".into())) };
-        let address = |n: u8| Address::Inet(([10, 0, 0, n], 80).into());
-        let names = |name: Option<&str>| {
-            let backends = (0..3).map(|index| named(&model, name, index, address(index as u8)));
-            backends.map(|backend| format!("{} {}", backend.name, backend.weight)).collect::<Vec<_>>()
-        };
-        assert_eq!(names(Some("b")), ["b 7", "b-2 7", "b-3 7"]);
-        assert_eq!(names(None), ["10.0.0.0:80 7", "10.0.0.1:80 7", "10.0.0.2:80 7"]);
     }
 }

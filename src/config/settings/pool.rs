@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 
 use super::kind::{Grammar, Kind};
 use super::{AUTO, OFF, Setting, WAIT, WAIT_OR_ZERO, setting};
-use crate::config::{Backend, Balance, Check, Fate, HashKeep, HashKey, Pool, SameSite, Secure, StickyValue, text};
+use crate::config::{
+    Backend, Balance, Check, Fate, HashKeep, HashKey, Pool, SameSite, Secure, StickyValue, Unresolved, text,
+};
 
 /// The word for `None` where a backend leaves it to its pool.
 const AS_POOL: Option<&str> = Some("pool");
@@ -101,6 +103,7 @@ pub(in crate::config) static POOL: &[Setting<Pool>] = &[
     setting!("discovery.interval_max", discovery.interval_max, WAIT),
     setting!("discovery.jitter_percent", discovery.jitter_percent, PERCENT),
     setting!("discovery.empty_after", discovery.empty_after, WAIT_OR_ZERO),
+    setting!("discovery.unresolved", discovery.unresolved, Kind::Words(Unresolved::WORDS)),
 ];
 
 #[rustfmt::skip]

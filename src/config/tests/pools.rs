@@ -125,7 +125,7 @@ fn a_pool_whose_backends_are_found_needs_none() {
     pool_faults(
         "[pools.discovery]\ninterval_min = \"1s\"\nbackends = []",
         &[
-            "f:5:1: pools[0].discovery.backends: is not known here; known are dns, srv, file, interval_min, interval_max, jitter_percent, empty_after",
+            "f:5:1: pools[0].discovery.backends: is not known here; known are dns, srv, file, interval_min, interval_max, jitter_percent, empty_after, unresolved",
         ],
     );
 }

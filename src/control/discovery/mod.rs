@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use super::task::{Task, random};
-use crate::config::{Backend, Config, Discovery};
+use crate::config::{Backend, Config, Discovery, Named};
 use crate::relay::table::Found;
 use board::{Board, LeftOut};
 
@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 1000 }
 /// Where backends of a pool come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Source {
+    /// The target of a backend that the file names.
+    Name(String),
     Dns(String),
     Srv(String),
     File(PathBuf),
@@ -84,7 +86,7 @@ impl Discoveries {
             for source in sources(&pool.discovery) {
                 let key = (pool.name.clone(), source);
                 let running = match before.remove(&key) {
-                    Some(same) if same.is_still(&pool.discovery, config) => same,
+                    Some(same) if same.is_still(&key.1, &pool.discovery, config) => same,
                     other => {
                         // Ends the old task before there is another one for the same source.
                         drop(other);
@@ -125,6 +127,12 @@ impl Discoveries {
         let nameservers = config.nameservers.clone();
         let task = match source {
             Source::File(path) => Task::spawn(watch(file::Watched::new(path.clone()), reporter)),
+            Source::Name(target) => {
+                let Some(named) = settings.names.iter().find(|named| named.target == *target) else {
+                    unreachable!("it is one of these")
+                };
+                Task::spawn(resolve(named.clone(), settings.clone(), reporter))
+            }
             Source::Dns(name) | Source::Srv(name) => {
                 let asker = dns::Asker::new(nameservers.clone(), self.shared.queries.clone());
                 Task::spawn(ask(asker, name.clone(), settings.clone(), reporter))
@@ -136,14 +144,19 @@ impl Discoveries {
 
 /// In the order in which they win over each other.
 fn sources(settings: &Discovery) -> Vec<Source> {
+    let names = settings.names.iter().map(|named| Source::Name(named.target.clone()));
     let dns = settings.dns.clone().map(Source::Dns);
     let srv = settings.srv.clone().map(Source::Srv);
-    dns.into_iter().chain(srv).chain(settings.file.clone().map(Source::File)).collect()
+    names.chain(dns).chain(srv).chain(settings.file.clone().map(Source::File)).collect()
 }
 
 impl Running {
     /// The pool's other sources are none of its business.
-    fn is_still(&self, settings: &Discovery, config: &Config) -> bool {
+    fn is_still(&self, source: &Source, settings: &Discovery, config: &Config) -> bool {
+        if let Source::Name(target) = source {
+            let named = |settings: &Discovery| settings.names.iter().find(|named| named.target == *target).cloned();
+            return named(&self.settings).zip(named(settings)).is_some_and(|(before, now)| before.is_like(&now));
+        }
         let schedule = |settings: &Discovery| (settings.interval_min, settings.interval_max, settings.jitter_percent);
         schedule(&self.settings) == schedule(settings) && self.nameservers == config.nameservers
     }
@@ -179,6 +192,7 @@ impl Shared {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Source::Name(target) => write!(f, "name {target}"),
             Source::Dns(name) => write!(f, "dns {name}"),
             Source::Srv(name) => write!(f, "srv {name}"),
             Source::File(path) => write!(f, "file {}", path.display()),
@@ -225,7 +239,7 @@ async fn ask(mut asker: dns::Asker, name: String, settings: Discovery, mut repor
     loop {
         let answer = match reporter.source {
             Source::Srv(_) => asker.services(&name).await,
-            Source::Dns(_) | Source::File(_) => asker.addresses(&name).await,
+            Source::Name(_) | Source::Dns(_) | Source::File(_) => asker.addresses(&name).await,
         };
         let wait = match answer {
             Ok(answer) => {
@@ -254,20 +268,44 @@ async fn ask(mut asker: dns::Asker, name: String, settings: Discovery, mut repor
     }
 }
 
+/// Looks up the name of a backend, which could not be resolved, until it can. Then what it has found stays, as for all names of
+/// the file, until that is read again.
+async fn resolve(named: Named, settings: Discovery, mut reporter: Reporter) {
+    let mut fault = named.fault.clone();
+    for failures in 1.. {
+        reporter.report(None, Some(fault));
+        sleep(schedule::after_failure(failures, &settings, random())).await;
+        let named = named.clone();
+        match aside(move || named.resolve()).await {
+            Ok(Ok(backends)) => return reporter.report(Some(backends), None),
+            Ok(Err(reason)) | Err(reason) => fault = reason,
+        }
+    }
+}
+
+/// On a thread of its own: a resolver, a disk or a mount that hangs, or a file of many megabytes, holds up this source alone.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let (done, result) = oneshot::channel();
+    let work = move || drop(done.send(work()));
+    let started = Builder::new().name("discovery".into()).spawn(work);
+    started.map_err(|error| format!("no thread for it: {error}"))?;
+    result.await.map_err(|_| "its thread has panicked".into())
+}
+
 /// Looks at a file for ever.
 async fn watch(mut file: file::Watched, mut reporter: Reporter) {
     loop {
-        // On a thread of its own: a disk or a mount that hangs, or a file of many megabytes, holds up this source alone.
-        let (looked, seen) = oneshot::channel();
         let look = move || {
             let seen = file.look();
-            let _ = looked.send((file, seen));
+            (file, seen)
         };
-        if let Err(error) = Builder::new().name("discovery".into()).spawn(look) {
-            return reporter.report(None, Some(format!("no thread to read it: {error}")));
-        }
-        let Ok((back, seen)) = seen.await else { return reporter.report(None, Some("reading it has panicked".into())) };
-        file = back;
+        let seen = match aside(look).await {
+            Ok((back, seen)) => {
+                file = back;
+                seen
+            }
+            Err(reason) => return reporter.report(None, Some(reason)),
+        };
         match seen {
             file::Seen::Same => (),
             file::Seen::Backends(backends) => reporter.report(Some(backends), None),
