@@ -32,7 +32,7 @@ use crate::op::{Completion, Op};
 use crate::relay::table::Table;
 use crate::relay::{Leave, ListenerId, Relay};
 
-pub use crate::io::{Change as ListenerChange, ListenError, probe, shortfall};
+pub use crate::io::{Change as ListenerChange, ListenError, probe};
 pub use error::{StartError, WorkerError};
 use stall::{Look, Stops, Watchdog};
 
@@ -86,11 +86,11 @@ impl Workers {
         exited: impl Fn(usize) + Clone + Send + 'static,
     ) -> Result<Workers, StartError> {
         let config = &table.config;
-        let plan = io::plan(config)?;
-        if let Some(warning) = io::shortfall(config) {
+        let Placement { cpus, count, must_pin } = Placement::of(config);
+        let plan = io::plan(config, count)?;
+        for warning in io::shortfall(config, count) {
             tracing::warn!("{warning}");
         }
-        let Placement { cpus, count, must_pin } = Placement::of(config);
         let mut listeners = Listeners::new(count);
         let bound = prepare_patiently(&listeners, config)?;
         io::report(features, &plan);
@@ -206,6 +206,11 @@ fn prepare_patiently(listeners: &Listeners, config: &Config) -> Result<ListenerC
             prepared => return prepared,
         }
     }
+}
+
+/// What the config asks for and this machine does not allow.
+pub fn shortfall(config: &Config) -> Vec<String> {
+    io::shortfall(config, Placement::of(config).count)
 }
 
 /// How many workers there are, and where they run.

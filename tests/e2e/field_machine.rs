@@ -226,6 +226,42 @@ fn field_r18_workers_follow_the_cpu_quota() {
     until("the group is empty", || std::fs::remove_dir(&group).is_ok());
 }
 
+/// A control group's limit on memory. Without the right to make one there is nothing to be shown.
+#[test]
+fn field_r18_the_plan_fits_into_the_memory_limit() {
+    let group = PathBuf::from(format!("/sys/fs/cgroup/memory/ringway-{}", std::process::id()));
+    let limit = group.join("memory.limit_in_bytes");
+    if std::fs::create_dir(&group).is_err() || std::fs::write(limit, (64 << 20).to_string()).is_err() {
+        let _ = std::fs::remove_dir(&group);
+        println!("SKIPPED: no memory control group (version 1) can be made here");
+        return;
+    }
+    let start = |more: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&group).arg(program());
+        command.args(["--backend", "127.0.0.1:9", "--listen", "127.0.0.1:0", "--workers", "2"]).args(more);
+        Process::start({
+            command.env("NO_COLOR", "1");
+            command
+        })
+    };
+    let mut process = start(&[]);
+    // Of 32 MiB each: half for sessions of 10 KiB, an eighth for buffers of 4 KiB.
+    let told = process.line(&[" io_uring ", "memory_max_mib=64"]);
+    for figure in ["sessions_max=1638", "small_buffers=1024", "bulk_buffers=32"] {
+        assert!(told.contains(figure), "{told}");
+    }
+    send_signal(process.pid(), "TERM");
+    assert_eq!(process.wait().code(), Some(0));
+    let file = scratch("memory.toml");
+    std::fs::write(&file, "[limits]\nsessions_max = 5000\n").unwrap();
+    let mut process = start(&["-t", "-c", file.to_str().unwrap()]);
+    process.line(&["warning: limits.sessions_max is 5000", "limit on memory is 64 MiB", "1638 sessions"]);
+    assert_eq!(process.wait().code(), Some(0));
+    drop(process);
+    until("the group is empty", || std::fs::remove_dir(&group).is_ok());
+}
+
 #[test]
 fn field_r37_signals_without_a_meaning_end_nothing() {
     let stage = Stage::new();
