@@ -45,6 +45,8 @@ pub enum Command {
     Drain,
     /// End at once.
     Stop,
+    #[cfg(test)]
+    Panic,
 }
 
 /// What a worker finds in its mailbox.
@@ -453,6 +455,8 @@ fn obey(
             Letter::Command(Command::Leave(leave)) => relay.move_away(&leave, now, ops),
             Letter::Command(Command::Drain) => relay.drain(now, ops),
             Letter::Command(Command::Stop) => relay.stop(now, ops),
+            #[cfg(test)]
+            Letter::Command(Command::Panic) => panic!("as the test wants it"),
             Letter::Adopt { table, listeners, new } => {
                 // What the engine has been told before must be done before a slot is used again.
                 ring.push(ops.drain(..));

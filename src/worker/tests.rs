@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Pool;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
 
@@ -52,6 +53,37 @@ fn workers_listen_and_stop_when_told() {
         assert_eq!(*exited.lock().unwrap(), [0, 1]);
         assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
     }
+}
+
+/// A fault of one worker's is told, and the others go on until they are told to end.
+#[test]
+fn field_a18_one_workers_panic_leaves_the_others() {
+    let (tell, told) = mpsc::channel();
+    let Ok(features) = io::probe() else { return println!("SKIPPED: io_uring is forbidden") };
+    let backend = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config("127.0.0.1:0");
+    config.pools[0].backends = vec![Address::Inet(backend.local_addr().unwrap()).into()];
+    config.default_pool = Some(0);
+    let exit = move |worker| tell.send(worker).unwrap();
+    let workers = Workers::start(&table(config), features, exit).unwrap();
+    let address = port(&workers);
+    workers.workers[0].deliver(Letter::Command(Command::Panic));
+    assert_eq!(told.recv(), Ok(0));
+    while !workers.workers[0].thread.is_finished() {
+        std::thread::yield_now();
+    }
+    // Nobody is accepted by who is gone: its listening socket went with it.
+    for _ in 0..20 {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 426");
+    }
+    workers.send(Command::Drain);
+    assert_eq!(told.recv(), Ok(1));
+    let ended = workers.join().unwrap_err().to_string();
+    assert!(ended.contains("worker 0 panicked"), "{ended}");
 }
 
 fn stop(workers: Workers) {

@@ -70,6 +70,16 @@ fn field_c06_close_reasons_that_are_not_utf8() {
             backend.finish();
             client.expect_end();
             backend.expect_end();
+            // A backend's: to its client the session has failed through no fault of the client's.
+            let (mut client, mut backend) = stage.open();
+            backend.send_in_pieces(frame(FIN | CLOSE, None, &[&[3, 232], reason].concat()), size);
+            client.expect_close(&[1011]);
+            client.send(frame(FIN | CLOSE, Some(MASK), &close_payload(1011, "")));
+            backend.expect_close(&[1007]);
+            backend.finish();
+            client.expect_end();
+            client.finish();
+            backend.expect_end();
         }
     }
     stage.check();
@@ -168,6 +178,16 @@ fn field_r10_plain_http_in_http_1_0() {
             }
         }
     }
+    // Nobody in HTTP/1.0 is invited to send (RFC 9110, 10.1.1), also if its body has not begun to come.
+    let mut client = stage.client();
+    client.send("POST /poll HTTP/1.0\r\nHost: chat.example\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+    let mut backend = stage.backend.accept();
+    assert_eq!(backend.head().get("Expect"), None);
+    client.send("hi");
+    assert_eq!(backend.bytes(2), b"hi");
+    backend.send("HTTP/1.1 204 No Content\r\n\r\n");
+    assert_eq!(client.head().status(), 204);
+    client.rest();
     // An upgrade in HTTP/1.0 is none, and without a Host nobody knows where it goes.
     for (request, status) in [
         (request(&[]).replace("HTTP/1.1", "HTTP/1.0"), 505),

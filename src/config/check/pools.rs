@@ -67,7 +67,8 @@ fn cookies(draft: &Draft, found: &mut Findings) {
     for pool in &draft.pools {
         let sticky = &pool.pool.sticky;
         if let Some(cookie) = &sticky.cookie {
-            by_cookie.entry((cookie, &sticky.path, &sticky.domain)).or_default().push(pool);
+            let domain = sticky.domain.as_ref().map(|domain| domain.to_ascii_lowercase());
+            by_cookie.entry((cookie, &sticky.path, domain)).or_default().push(pool);
         }
     }
     let all = [HostMatch::Any];
@@ -77,11 +78,17 @@ fn cookies(draft: &Draft, found: &mut Findings) {
         let is_default = draft.config.default_pool.is_some_and(|default| draft.pools[default].pool.name == name);
         routes.flat_map(|route| &route.route.hosts).chain(all.iter().filter(|_| is_default)).collect()
     };
-    for pools in by_cookie.into_values().filter(|pools| pools.len() > 1) {
+    for ((_, _, domain), pools) in by_cookie.into_iter().filter(|(_, pools)| pools.len() > 1) {
         let hosts: Vec<Vec<&HostMatch>> = pools.iter().map(|pool| hosts_of(pool)).collect();
         for (later, pool) in pools.iter().enumerate() {
-            let meets =
-                |before: &usize| hosts[*before].iter().any(|one| hosts[later].iter().any(|other| one.overlaps(other)));
+            // With a domain, hosts that have it in common share the cookie (RFC 6265, 5.3); without, it is the very host's.
+            let is_reached = |pool: usize| !hosts[pool].is_empty();
+            let overlap =
+                |before: usize| hosts[before].iter().any(|one| hosts[later].iter().any(|other| one.overlaps(other)));
+            let meets = |before: &usize| match domain {
+                Some(_) => is_reached(*before) && is_reached(later),
+                None => overlap(*before),
+            };
             if let Some(before) = (0..later).find(meets) {
                 let message = format!(
                     "pool \"{}\" sets this cookie for the same hosts, and each would overwrite the other's; give them \

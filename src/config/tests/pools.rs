@@ -345,6 +345,11 @@ fn field_r21_pools_must_not_overwrite_each_others_cookies() {
     }
     let with_default = "[[routes]]\nhost = \"x.example\"\npool = \"b\"\n";
     faults(&format!("default_pool = \"a\"\n{}", file("", "", with_default)), &[], &[&fault.replace("f:8:", "f:9:")]);
+    // A domain is the same for all hosts below it, however it is written.
+    let domains = file(", domain = \"Example\"", ", domain = \"example\"", &routes("\"x.example\"", "\"y.example\""));
+    faults(&domains, &[], &[fault]);
+    accepted(&file(", domain = \"a.example\"", ", domain = \"b.example\"", &routes("\"*\"", "\"*\"")), &[]);
+    accepted(&file(", domain = \"example\"", ", domain = \"example\"", "[[routes]]\npool = \"a\"\n"), &[]);
     // Apart by host, by path, by domain, or never reached at all.
     accepted(&file("", "", &routes("\"x.example\"", "\"y.example\"")), &[]);
     accepted(&file("", ", path = \"/b\"", &routes("\"*\"", "\"*\"")), &[]);
