@@ -1,5 +1,6 @@
 //! From config to config, and from answer to answer.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,38 @@ async fn patience_with_the_first_answer_ends() {
     discoveries.first(&Arc::new(config(&server)), Duration::from_millis(300)).await;
     // Of virtual time, with a tick of the timer on top.
     assert!((300..310).contains(&before.elapsed().as_millis()), "{:?}", before.elapsed());
+}
+
+/// Its services have more targets than it may have queries under way, and nobody answers for them: they wait for each other, and another
+/// pool's names for none of them.
+#[tokio::test]
+async fn field_a14_a_pool_whose_names_nobody_answers_delays_no_other() {
+    let mut server = Nameserver::start().await;
+    let targets: Vec<String> = (0..16).map(|number| format!("t{number}.bad.example.")).collect();
+    let services: Vec<_> = targets.iter().map(|target| (1, 1, 9000, target.as_str())).collect();
+    server.services("_ws._tcp.bad.example.", 30, &services);
+    server.mute(targets);
+    server.addresses(NAME, 30, &["10.0.0.1"]);
+    let (mut discoveries, mut news) = discoveries();
+    let mut config = config(&server);
+    let mut bad = Pool::named("bad");
+    bad.discovery.srv = Some("_ws._tcp.bad.example.".into());
+    config.pools.insert(0, bad);
+    let alone = Config { pools: config.pools[..1].to_vec(), ..config.clone() };
+    discoveries.follow(&Arc::new(alone));
+    let mut unanswered = HashSet::new();
+    while unanswered.len() < 8 {
+        let asked = server.asked.recv().await.unwrap();
+        unanswered.extend(Some(asked).filter(|(name, _)| name.ends_with(".bad.example.") && !name.starts_with('_')));
+    }
+    discoveries.follow(&Arc::new(config));
+    news.recv().await.unwrap();
+    assert_eq!(listed(&discoveries), ["10.0.0.1:9000"]);
+    // None of them has had to be given up for that.
+    while let Ok(asked) = server.asked.try_recv() {
+        unanswered.extend(Some(asked).filter(|(name, _)| name.ends_with(".bad.example.")));
+    }
+    assert_eq!(unanswered.len(), 8, "{unanswered:?}");
 }
 
 #[tokio::test]

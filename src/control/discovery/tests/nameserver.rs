@@ -26,6 +26,8 @@ struct Zone {
     names: HashMap<String, Vec<Record>>,
     failing: Vec<(String, RecordType)>,
     silent: bool,
+    /// Questions for these are not answered.
+    mute: Vec<String>,
 }
 
 impl Nameserver {
@@ -80,6 +82,11 @@ impl Nameserver {
         self.zone.lock().unwrap().names.insert(name.into(), records);
     }
 
+    /// Silence for these names.
+    pub(super) fn mute(&self, names: Vec<String>) {
+        self.zone.lock().unwrap().mute = names;
+    }
+
     pub(super) fn remove(&self, name: &str) {
         self.zone.lock().unwrap().names.remove(name);
     }
@@ -108,6 +115,6 @@ impl Zone {
         } else {
             answer.metadata.response_code = ResponseCode::NXDomain;
         }
-        (!self.silent).then_some(answer)
+        (!self.silent && !self.mute.contains(&name)).then_some(answer)
     }
 }
