@@ -159,7 +159,8 @@ fn somebody_is_neglected(pool: &Pool, now: u64) -> bool {
             && state.sessions.load(Relaxed) < member.connections_max
             && admission.backend_handshakes_max.is_none_or(|most| state.handshakes.load(Relaxed) < most)
     };
-    pool.state.waiting.load(Relaxed) > 0
+    // Who has been at a backend in vain, or has had no connection in time, waits for another one.
+    pool.state.waiting.load(Relaxed) > pool.state.picky.load(Relaxed)
         && admission.handshakes_per_second_max.is_none()
         && pool.members.iter().any(has_room)
 }

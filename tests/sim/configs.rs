@@ -82,6 +82,10 @@ fn pool(number: usize, frame: Frame, dice: &mut Dice) -> Pool {
         _ => HashKey::Path(None),
     };
     pool.hash_keep = dice.pick(&[HashKeep::On, HashKeep::Off, HashKeep::Home]);
+    if frame.gentle && pool.hash_keep == HashKeep::Home {
+        // It ends sessions in which all is well.
+        pool.hash_keep = HashKeep::On;
+    }
     pool.hash_load_percent_max = dice.pick(&[None, Some(100), Some(125)]);
     pool.connections_max = dice.pick(&[None, None, Some(1), Some(2)]);
     pool.slow_start = dice.pick(&[None, Some(Duration::from_millis(500))]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringway::metrics::Metrics;
-use ringway::op::{ConnId, Op, Side};
+use ringway::op::{Completion, ConnId, Op, Side};
 use ringway::relay::Relay;
 use ringway::relay::table::Table;
 
@@ -180,7 +180,15 @@ impl World {
             self.kernel.hand_over(&mut self.relay, self.now, &mut self.ops);
         }
         self.intervene();
-        self.relay.handle_timeout(self.now, &mut self.ops);
+        if self.dice.chance(20) {
+            self.relay.handle(Completion::Woken, self.now, &mut self.ops);
+        }
+        // After a stop the worker takes in what has come meanwhile, batch by batch, before any deadline counts.
+        if self.dice.chance(50) {
+            self.relay.flush(self.now, &mut self.ops);
+        } else {
+            self.relay.handle_timeout(self.now, &mut self.ops);
+        }
         self.operate();
         self.check_books();
         self.overdue = if self.relay.poll_timeout().is_some_and(|due| due <= self.now) { self.overdue + 1 } else { 0 };

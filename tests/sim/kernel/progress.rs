@@ -36,7 +36,8 @@ impl Kernel {
             self.post(Event::AcceptEnded { listener: at as u16, error: None });
         } else if fails && !listener.backlog.is_empty() {
             listener.armed = false;
-            self.post(Event::AcceptEnded { listener: at as u16, error: Some(libc::EMFILE) });
+            let error = self.dice.pick(&[libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM]);
+            self.post(Event::AcceptEnded { listener: at as u16, error: Some(error) });
         } else if !listener.backlog.is_empty() {
             let wire = listener.backlog.remove(0);
             self.post(Event::Accepted { listener: at as u16, wire });
@@ -53,7 +54,10 @@ impl Kernel {
         } else if connect.hangs && !cancelled {
             return;
         } else if self.dice.chance(self.temper.connect_fails) {
-            Err(self.dice.pick(&[libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EADDRNOTAVAIL, libc::EMFILE]))
+            let lacks = [libc::EADDRNOTAVAIL, libc::EMFILE, libc::ENOBUFS, libc::ENOMEM];
+            let fails = [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ECONNREFUSED];
+            let errors = if self.dice.chance(500) { lacks } else { fails };
+            Err(self.dice.pick(&errors))
         } else {
             Ok(())
         };
