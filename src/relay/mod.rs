@@ -211,6 +211,7 @@ impl Relay {
     /// Lets deadlines come, and asks for everything that this batch has made necessary.
     pub fn handle_timeout(&mut self, now: Instant, ops: &mut Vec<Op>) {
         self.expire(now, ops);
+        self.relieve(ops);
         self.flush(now, ops);
     }
 

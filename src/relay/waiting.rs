@@ -23,7 +23,6 @@ impl Relay {
     /// Those who found no buffer try again, as many as there are buffers back.
     pub(super) fn feed_starved(&mut self, ops: &mut Vec<Op>) {
         self.forget_starved();
-        self.relieve(ops);
         let mut room = self.shared.loans.small_left();
         while room > 0
             && let Some(conn) = self.shared.loans.starved.pop_front()
@@ -53,7 +52,7 @@ impl Relay {
 
     /// Slow readers hold buffers that others want: what waits for these readers is copied out of them, so that they keep no more
     /// than memory of their own, which is bounded too. Where that is used up, the one that holds most is cut.
-    fn relieve(&mut self, ops: &mut Vec<Op>) {
+    pub(super) fn relieve(&mut self, ops: &mut Vec<Op>) {
         if !self.shared.loans.is_pressed() || self.now < self.relieve_at {
             return;
         }

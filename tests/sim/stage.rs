@@ -177,6 +177,12 @@ impl Stage {
         self.flush();
     }
 
+    /// A batch after a stop, of which there may be more before deadlines count.
+    pub fn catch_up(&mut self) {
+        self.relay.flush(self.now, &mut self.ops);
+        self.operate();
+    }
+
     /// What the control plane does about once a second.
     pub fn wake(&mut self) {
         self.handle(Completion::Woken);

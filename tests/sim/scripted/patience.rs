@@ -130,6 +130,26 @@ fn field_a06_the_slowest_is_cut_when_there_is_no_memory_for_it() {
     assert_all_end(&mut stage, &sessions);
 }
 
+/// After a stop of the worker nobody is slow before what has come meanwhile is taken in.
+#[test]
+fn field_a04_a_stop_makes_nobody_slow() {
+    let mut stage = with_buffers(4);
+    let sessions: Vec<_> = (0..2).map(|_| stage.open()).collect();
+    let (client, backend) = sessions[0];
+    stage.stick(backend, Some(0));
+    (0..2).for_each(|_| stage.give(client, &c(TEXT, b"hello")));
+    stage.now += ms(4000);
+    stage.catch_up();
+    assert_eq!((stage.relay.leases(), stage.sends(backend)), (2, 11), "its send has not been cancelled");
+    stage.end_batch();
+    stage.flush();
+    assert_eq!(stage.relay.leases(), 0);
+    stage.stick(backend, None);
+    stage.flush();
+    assert_eq!(stage.out(backend), c(TEXT, b"hello").repeat(2));
+    assert_all_end(&mut stage, &sessions);
+}
+
 #[test]
 fn nobody_is_cut_while_nobody_starves() {
     let mut stage = with_buffers(1);
