@@ -15,11 +15,15 @@ stop_all() {
     pids=()
 }
 
-# Fails if something else already listens there, since one would then measure that.
+# Fails if something else listens there, since one would then measure that. A process that has just ended may hold its
+# port for a moment: the kernel takes its rings down afterwards.
 free_port() { # port
-    if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then
-        die "port $1 is taken"
-    fi
+    local i
+    for i in $(seq 1 100); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null || return 0
+        sleep 0.05
+    done
+    die "port $1 is taken"
 }
 
 wait_port() { # port pid name
