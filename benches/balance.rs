@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway::config::{Address, Backend, Balance, Config, Pool};
+use ringway::config::{Address, Backend, Balance, Config, PoolConfig};
 use ringway::relay::balance::{Ask, Balancer, handshake_ended, release};
 use ringway::relay::table::Table;
 use ringway::relay::table::hash::nth;
@@ -103,7 +103,7 @@ fn table(balance: Balance, pools: usize, backends: usize, weights: u32) -> Arc<T
     };
     let pool = |number: usize| {
         let backends = (0..backends).map(backend).collect();
-        Pool { backends, balance, ..Pool::named(format!("pool {number}")) }
+        PoolConfig { backends, balance, ..PoolConfig::named(format!("pool {number}")) }
     };
     let config = Config { pools: (0..pools).map(pool).collect(), ..Config::default() };
     Table::first(Arc::new(config), Instant::now())

@@ -1,4 +1,4 @@
-//! What relaying costs above the kernel: nanoseconds per piece through `Relay` (received, sent, settled), the scripted
+//! What relaying costs above the kernel: nanoseconds per piece through `Relay` (received, sent, reconciled), the scripted
 //! kernel of the simulation included.
 //! `cargo bench --bench relay`; with `--test` or RINGWAY_BENCH_SMOKE=1 it only shows that it runs.
 
@@ -9,7 +9,7 @@ mod stage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway::config::{Address, Balance, Config, HostMatch, PathMatch, Pool, Route};
+use ringway::config::{Address, Balance, Config, HostMatch, PathMatch, PoolConfig, Route};
 use ringway::op::ConnId;
 use ringway::relay::table::Found;
 use stage::{Stage, config};
@@ -83,7 +83,7 @@ fn large() -> Config {
     let mut config = config(1);
     for number in 0..100_u8 {
         let address = |host| Address::Inet(([10, 0, number, host], 9000).into());
-        let mut pool = Pool::named(format!("pool-{number}"));
+        let mut pool = PoolConfig::named(format!("pool-{number}"));
         pool.backends = (0..100).map(|host| address(host).into()).collect();
         pool.balance = if number % 5 == 0 { Balance::ConsistentHash } else { Balance::LeastConnections };
         config.pools.push(pool);

@@ -327,13 +327,13 @@ pub enum Completion<'a> {
         why: ReceiveEnd,
     },
     /// `result` is the number of bytes sent, which is less than asked only if the send was cancelled or the kernel
-    /// stopped early; the pieces come home untouched in every case.
+    /// stopped early; the pieces come back untouched in every case.
     Sent {
         conn: ConnId,
         result: io::Result<usize>,
         pieces: Vec<Piece>,
     },
-    /// The bytes of the pieces, which come home untouched.
+    /// The bytes of the pieces, which come back untouched.
     Copied {
         conn: ConnId,
         bytes: Box<[u8]>,

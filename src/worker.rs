@@ -26,13 +26,13 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::config::{Address, Config, Plan};
-use crate::io::{self, Features, Listeners, Passed, Passing, Ring, SetupError, Waker};
+use crate::io::{self, FdReceiver, FdSender, Features, Listeners, Ring, SetupError, Waker};
 use crate::metrics::{Metrics, Totals};
 use crate::op::{Completion, Op};
 use crate::relay::table::Table;
 use crate::relay::{Leave, ListenerId, Relay};
 
-pub use crate::io::{Change as ListenerChange, ListenError, probe};
+pub use crate::io::{ListenError, ListenerChange, probe};
 pub use error::{StartError, WorkerError};
 use stall::{Look, Stops, Watchdog};
 
@@ -50,7 +50,7 @@ pub enum Command {
 }
 
 /// What a worker finds in its mailbox.
-enum Letter {
+enum Message {
     Command(Command),
     /// The newest table, and all listeners of its config.
     Adopt {
@@ -65,16 +65,16 @@ enum Letter {
 pub struct Workers {
     workers: Vec<Worker>,
     /// Tells the owner about workers that have ended. It has the process's file descriptors, which workers do not.
-    herald: JoinHandle<()>,
+    exit_watcher: JoinHandle<()>,
     listeners: Listeners,
 }
 
 /// One of them, as the control plane knows it.
 struct Worker {
     thread: JoinHandle<Result<(), std::io::Error>>,
-    mailbox: Sender<Letter>,
+    mailbox: Sender<Message>,
     waker: Waker,
-    passing: Passing,
+    fd_sender: FdSender,
     metrics: Arc<Metrics>,
     watchdog: Watchdog,
 }
@@ -98,7 +98,8 @@ impl Workers {
         io::report(features, &plan);
 
         let (ended, ends) = mpsc::channel();
-        let herald = Builder::new().name("herald".into()).spawn(move || ends.into_iter().for_each(exited))?;
+        let exit_watcher =
+            Builder::new().name("exit-watcher".into()).spawn(move || ends.into_iter().for_each(exited))?;
         let mut launch = Launch::default();
         for index in 0..count {
             let cpu = cpus.get(index % cpus.len().max(1)).copied();
@@ -107,7 +108,7 @@ impl Workers {
         }
         listeners.change(bound);
         let workers = launch.go(|workers| adopt(workers, table, &mut listeners))?;
-        let workers = Workers { workers, herald, listeners };
+        let workers = Workers { workers, exit_watcher, listeners };
         for address in workers.addresses() {
             tracing::info!(%address, "listening");
         }
@@ -151,7 +152,7 @@ impl Workers {
 
     pub fn send(&self, command: Command) {
         for worker in &self.workers {
-            worker.deliver(Letter::Command(command.clone()));
+            worker.deliver(Message::Command(command.clone()));
         }
     }
 
@@ -181,7 +182,7 @@ impl Workers {
     /// Waits until every worker has ended, and tells of the first that ended badly.
     pub fn join(self) -> Result<(), WorkerError> {
         let ends: Vec<_> = self.workers.into_iter().map(|worker| worker.thread.join()).collect();
-        let heralded = self.herald.join();
+        let watched = self.exit_watcher.join();
         drop(self.listeners);
         for (worker, end) in ends.into_iter().enumerate() {
             match end {
@@ -190,7 +191,7 @@ impl Workers {
                 Err(_) => return Err(WorkerError::Panicked { worker }),
             }
         }
-        debug_assert!(heralded.is_ok(), "the `exited` callback panicked");
+        debug_assert!(watched.is_ok(), "the `exited` callback panicked");
         Ok(())
     }
 }
@@ -249,16 +250,16 @@ impl Placement {
 fn adopt(workers: &[Worker], table: &Arc<Table>, listeners: &mut Listeners) -> Result<(), std::io::Error> {
     for (index, worker) in workers.iter().enumerate() {
         let (new, descriptors): (Vec<_>, Vec<_>) = listeners.new_for(index).into_iter().unzip();
-        worker.passing.send(&descriptors)?;
-        worker.deliver(Letter::Adopt { table: table.clone(), listeners: listeners.ids(), new });
+        worker.fd_sender.send(&descriptors)?;
+        worker.deliver(Message::Adopt { table: table.clone(), listeners: listeners.ids(), new });
     }
     listeners.hand_over();
     Ok(())
 }
 
 impl Worker {
-    fn deliver(&self, letter: Letter) {
-        let _ = self.mailbox.send(letter); // one that has ended needs none
+    fn deliver(&self, message: Message) {
+        let _ = self.mailbox.send(message); // one that has ended needs none
         self.waker.wake();
     }
 }
@@ -282,11 +283,11 @@ impl Launch {
     /// Spawns a worker, which takes its ends of the wake-up and of the passing into a descriptor table of its own.
     fn spawn(&mut self, core: Core) -> Result<(), StartError> {
         let waker = Waker::new()?;
-        let (mailbox, letters) = mpsc::channel();
+        let (mailbox, messages) = mpsc::channel();
         let (is_ready, ready) = mpsc::channel();
         let (go, may_go) = mpsc::channel();
         let metrics = core.metrics.clone();
-        let (passing, passed) = io::passing()?;
+        let (fd_sender, passed) = io::fd_channel()?;
         let wake = waker.descriptor();
         let keep = [wake, passed.as_raw_fd()];
         let thread = Builder::new().name(format!("worker-{}", core.index)).spawn(move || {
@@ -294,11 +295,11 @@ impl Launch {
             let (engine, told) = engine.map_or_else(|error| (None, Err(error)), |engine| (Some(engine), Ok(())));
             let _ = is_ready.send(told);
             match (engine, may_go.recv()) {
-                (Some((ring, passed)), Ok(())) => core.serve(ring, &letters, &passed, &is_ready),
+                (Some((ring, receiver)), Ok(())) => core.serve(ring, &messages, &receiver, &is_ready),
                 _ => Ok(()), // it or another worker could not start
             }
         })?;
-        self.workers.push(Worker { thread, mailbox, waker, passing, metrics, watchdog: Watchdog::default() });
+        self.workers.push(Worker { thread, mailbox, waker, fd_sender, metrics, watchdog: Watchdog::default() });
         self.gates.push(Gate { ready, go, _passed: passed });
         Ok(())
     }
@@ -346,7 +347,7 @@ struct Core {
 }
 
 impl Core {
-    fn set_up(&self, keep: [RawFd; 2]) -> Result<(Ring, Passed), SetupError> {
+    fn set_up(&self, keep: [RawFd; 2]) -> Result<(Ring, FdReceiver), SetupError> {
         if let Some(cpu) = self.cpu {
             match io::pin(cpu) {
                 Err(error) if self.must_pin => return Err(error),
@@ -354,17 +355,17 @@ impl Core {
                 Err(_) | Ok(()) => {}
             }
         }
-        let mut own = io::private_table(&keep)?.into_iter();
+        let mut own = io::unshare_fd_table(&keep)?.into_iter();
         let mut next = || own.next().expect("as many as were kept");
         let (wake, passed) = (next(), next());
-        Ok((Ring::new(&self.table.config, &self.plan, self.features, wake)?, Passed::new(passed)))
+        Ok((Ring::new(&self.table.config, &self.plan, self.features, wake)?, FdReceiver::new(passed)))
     }
 
     fn serve(
         self,
         mut ring: Ring,
-        letters: &Receiver<Letter>,
-        passed: &Passed,
+        messages: &Receiver<Message>,
+        fds: &FdReceiver,
         serves: &Sender<Result<(), SetupError>>,
     ) -> Result<(), std::io::Error> {
         let Core { index, table, plan, metrics, ended, .. } = self;
@@ -373,7 +374,7 @@ impl Core {
         let mut relay = Relay::new(table, plan, metrics.clone(), seed);
         let mut ops: Vec<Op> = Vec::with_capacity(256);
         let mut stops = Stops::new(Instant::now());
-        obey(letters, passed, &mut relay, &mut ring, Instant::now(), &mut ops);
+        apply(messages, fds, &mut relay, &mut ring, Instant::now(), &mut ops);
         let _ = serves.send(Ok(())); // who does not wait for it needs no answer
         loop {
             ring.push(ops.drain(..)); // 1. what the relay wants, in one batch
@@ -388,7 +389,7 @@ impl Core {
                 (now, woken) = catch_up(&mut ring, &mut relay, &mut ops, woken)?;
             }
             if woken {
-                obey(letters, passed, &mut relay, &mut ring, now, &mut ops);
+                apply(messages, fds, &mut relay, &mut ring, now, &mut ops);
             }
             match stops.may_expire(now) {
                 true => relay.handle_timeout(now, &mut ops), // 4. deadlines last: progress above may have met them
@@ -442,34 +443,34 @@ fn catch_up(
     Ok((now, woken))
 }
 
-fn obey(
-    letters: &Receiver<Letter>,
-    passed: &Passed,
+fn apply(
+    messages: &Receiver<Message>,
+    fds: &FdReceiver,
     relay: &mut Relay,
     ring: &mut Ring,
     now: Instant,
     ops: &mut Vec<Op>,
 ) {
-    while let Ok(letter) = letters.try_recv() {
-        match letter {
-            Letter::Command(Command::Leave(leave)) => relay.move_away(&leave, now, ops),
-            Letter::Command(Command::Drain) => relay.drain(now, ops),
-            Letter::Command(Command::Stop) => relay.stop(now, ops),
+    while let Ok(message) = messages.try_recv() {
+        match message {
+            Message::Command(Command::Leave(leave)) => relay.move_away(&leave, now, ops),
+            Message::Command(Command::Drain) => relay.drain(now, ops),
+            Message::Command(Command::Stop) => relay.stop(now, ops),
             #[cfg(test)]
-            Letter::Command(Command::Panic) => panic!("as the test wants it"),
-            Letter::Adopt { table, listeners, new } => {
+            Message::Command(Command::Panic) => panic!("as the test wants it"),
+            Message::Adopt { table, listeners, new } => {
                 // What the engine has been told before must be done before a slot is used again.
                 ring.push(ops.drain(..));
                 let slots = relay.adopt(table, &listeners, now, ops);
-                seat(&new, &slots, passed, ring);
+                install_listeners(&new, &slots, fds, ring);
             }
         }
     }
 }
 
 /// Gives the engine the listeners that are new, and closes those that the relay does not want, being about to end.
-fn seat(new: &[ListenerId], slots: &[(ListenerId, u16)], passed: &Passed, ring: &mut Ring) {
-    let descriptors = match passed.receive(new.len()) {
+fn install_listeners(new: &[ListenerId], slots: &[(ListenerId, u16)], fds: &FdReceiver, ring: &mut Ring) {
+    let descriptors = match fds.receive(new.len()) {
         Ok(descriptors) => descriptors,
         Err(error) => {
             tracing::error!(%error, "a worker has not got its new listeners; the others serve them");

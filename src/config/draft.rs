@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::address::{Address, Target};
-use super::fault::{Fault, Place};
+use super::diagnostic::{Diagnostic, Place};
 use super::flags::Flags;
-use super::{Backend, Config, Listener, Named, Pool, Route};
+use super::{Backend, Config, ListenerConfig, Named, PoolConfig, Route};
 
 #[derive(Default)]
 pub(super) struct Draft {
     /// But for listeners, pools, routes and the default pool, which stand below until everything is checked.
     pub(super) config: Config,
-    pub(super) listeners: Vec<Numbered<Listener>>,
+    pub(super) listeners: Vec<Numbered<ListenerConfig>>,
     pub(super) pools: Vec<DraftPool>,
     pub(super) routes: Vec<DraftRoute>,
     pub(super) default_pool: Option<String>,
@@ -19,7 +19,7 @@ pub(super) struct Draft {
     pub(super) places: BTreeMap<String, Place>,
     /// Where what is missing is missing from: the file's beginning, if there is a file.
     pub(super) missing: Place,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<Diagnostic>,
     /// The file is no TOML somewhere, so that what is missing may be there after all.
     pub(super) broken: bool,
 }
@@ -36,7 +36,7 @@ pub(super) struct DraftPool {
     /// In the file.
     pub(super) number: usize,
     /// Without its backends.
-    pub(super) pool: Pool,
+    pub(super) pool: PoolConfig,
     pub(super) backends: Vec<Numbered<Backend>>,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct DraftRoute {
 
 impl Draft {
     pub(super) fn fault(&mut self, place: Place, option: &str, message: impl Into<String>) {
-        self.faults.push(Fault { place, option: option.into(), message: message.into() });
+        self.faults.push(Diagnostic { place, option: option.into(), message: message.into() });
     }
 
     /// Flags win over the file. `--listen` replaces its listeners, `--backend` the backends of its default pool.
@@ -90,7 +90,7 @@ impl Draft {
         let index = self.default_pool_index().unwrap_or(0);
         if self.pools.is_empty() {
             let name = self.default_pool.clone().unwrap_or_else(|| "default".into());
-            self.pools.push(DraftPool { number: 0, pool: Pool::named(name), backends: Vec::new() });
+            self.pools.push(DraftPool { number: 0, pool: PoolConfig::named(name), backends: Vec::new() });
         }
         let prefix = format!("pools[{}].backends", self.pools[index].number);
         self.places.retain(|path, _| !path.starts_with(&prefix));
@@ -131,8 +131,8 @@ impl Draft {
 }
 
 impl DraftPool {
-    fn finish(self) -> Pool {
+    fn finish(self) -> PoolConfig {
         let backends = self.backends.into_iter().map(|backend| backend.value).collect();
-        Pool { backends, ..self.pool }
+        PoolConfig { backends, ..self.pool }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::settings::{BACKEND, GLOBAL, POOL, ROUTE, Setting, quote};
-use super::{Backend, Config, HeaderEdits, HeaderMatch, Listener, PathMatch, Pool, Rights, Route};
+use super::{Backend, Config, HeaderEdits, HeaderMatch, ListenerConfig, PathMatch, PoolConfig, Rights, Route};
 
 pub(super) fn print(config: &Config) -> String {
     let mut lines = vec![format!("# The effective configuration of ringway {}", env!("CARGO_PKG_VERSION"))];
@@ -25,7 +25,7 @@ pub(super) fn print(config: &Config) -> String {
     lines.join("\n")
 }
 
-fn listener(lines: &mut Vec<String>, listener: &Listener) {
+fn listener(lines: &mut Vec<String>, listener: &ListenerConfig) {
     lines.push("\n[[listeners]]".into());
     // A name that was not given need not differ from others.
     if listener.name != listener.address.to_string() {
@@ -38,7 +38,7 @@ fn listener(lines: &mut Vec<String>, listener: &Listener) {
     lines.extend(group.iter().map(|group| format!("group = {}", quote(&group.name))));
 }
 
-fn pool(lines: &mut Vec<String>, pool: &Pool) {
+fn pool(lines: &mut Vec<String>, pool: &PoolConfig) {
     lines.push(format!("\n[[pools]]\nname = {}", quote(&pool.name)));
     options(lines, POOL, pool, |option| !option.path.contains('.'));
     let mut backends: Vec<String> = pool.backends.iter().map(backend).collect();

@@ -2,9 +2,9 @@
 
 mod address;
 mod check;
+mod diagnostic;
 mod draft;
 mod effective;
-mod fault;
 mod file;
 mod flags;
 mod pool;
@@ -26,11 +26,11 @@ use draft::Draft;
 
 pub use address::{Address, Target};
 pub use check::{DEFAULT_LISTENER, Machine};
-pub use fault::{Fault, Faults, Place};
+pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use flags::{Cpus, Flags};
 pub use pool::{
-    Admission, Backend, Balance, Breaker, Check, Discovery, Ejection, Fate, HashKeep, HashKey, Health, Named, Pool,
-    SameSite, Secure, Sessions, Sticky, StickyValue, Unresolved,
+    Admission, Backend, Balance, Breaker, Check, Discovery, Ejection, HashKeep, HashKey, Health, Named, OnLoss,
+    PoolConfig, SameSite, Secure, Sessions, Sticky, StickyValue, Unresolved,
 };
 pub use route::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, Paths, PlainHttp, Route, ValueMatch};
 #[cfg(feature = "control")]
@@ -40,7 +40,7 @@ pub(crate) use units::parse_time;
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads the file, lets the flags win over it, and checks the whole.
-pub fn load(file: Option<&Path>, flags: &Flags, machine: &Machine) -> Result<Config, Faults> {
+pub fn load(file: Option<&Path>, flags: &Flags, machine: &Machine) -> Result<Config, Diagnostics> {
     let draft = match file.map(read_text) {
         None => Ok(Draft::default()),
         Some(Ok(text)) => Ok(file::read(&text)),
@@ -50,11 +50,11 @@ pub fn load(file: Option<&Path>, flags: &Flags, machine: &Machine) -> Result<Con
         draft.apply(flags);
         check::check(draft, machine)
     });
-    checked.map_err(|list| Faults { file: file.map(|path| path.display().to_string()), list })
+    checked.map_err(|list| Diagnostics { file: file.map(|path| path.display().to_string()), list })
 }
 
-fn read_text(path: &Path) -> Result<String, Fault> {
-    let fault = |place, message| Fault { place, option: String::new(), message };
+fn read_text(path: &Path) -> Result<String, Diagnostic> {
+    let fault = |place, message| Diagnostic { place, option: String::new(), message };
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
@@ -75,7 +75,7 @@ pub fn print(config: &Config) -> String {
 
 /// What is allowed, and perhaps not meant.
 pub fn warnings(config: &Config) -> Vec<String> {
-    let unresolved = |pool: &Pool| {
+    let unresolved = |pool: &PoolConfig| {
         let told =
             |named: &Named| format!("pool \"{}\": {}; it is looked up again until it can be", pool.name, named.fault);
         pool.discovery.names.iter().map(told).collect::<Vec<_>>()
@@ -86,8 +86,8 @@ pub fn warnings(config: &Config) -> Vec<String> {
 /// Everything Ringway may be told, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    pub listeners: Vec<Listener>,
-    pub pools: Vec<Pool>,
+    pub listeners: Vec<ListenerConfig>,
+    pub pools: Vec<PoolConfig>,
     /// In the order in which they are tried: the most specific first.
     pub routes: Vec<Route>,
     /// The pool of requests that no route takes: an index into `pools`. `None`: they hear 404.
@@ -110,7 +110,7 @@ pub struct Config {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
+pub struct ListenerConfig {
     /// For routes and logs. The address unless it is given.
     pub name: String,
     pub address: Address,
@@ -134,9 +134,9 @@ pub struct Account {
     pub id: u32,
 }
 
-impl From<Address> for Listener {
+impl From<Address> for ListenerConfig {
     fn from(address: Address) -> Self {
-        Listener { name: address.to_string(), address, rights: Rights::default() }
+        ListenerConfig { name: address.to_string(), address, rights: Rights::default() }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Address, Target, text};
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pool {
+pub struct PoolConfig {
     pub name: String,
     /// Those that the file names. Discovery adds to them.
     pub backends: Vec<Backend>,
@@ -228,15 +228,15 @@ pub struct Breaker {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sessions {
     /// When active checks have found it down.
-    pub on_down: Fate,
+    pub on_down: OnLoss,
     /// When it is drained.
-    pub on_drain: Fate,
+    pub on_drain: OnLoss,
     /// Their Closes are spread over this time. Zero: all at once.
     pub close_spread: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fate {
+pub enum OnLoss {
     #[default]
     Keep,
     /// Close 1012: come back, another backend will serve you.
@@ -292,11 +292,11 @@ pub struct Named {
     pub fault: String,
 }
 
-impl Pool {
+impl PoolConfig {
     /// Defaults everywhere, no backend.
     pub fn named(name: impl Into<String>) -> Self {
         let seconds = Duration::from_secs;
-        Pool {
+        PoolConfig {
             name: name.into(),
             backends: Vec::new(),
             balance: Balance::default(),
@@ -352,7 +352,7 @@ impl Pool {
                 open: seconds(10),
                 probes: 3,
             },
-            sessions: Sessions { on_down: Fate::Keep, on_drain: Fate::Keep, close_spread: seconds(10) },
+            sessions: Sessions { on_down: OnLoss::Keep, on_drain: OnLoss::Keep, close_spread: seconds(10) },
             discovery: Discovery {
                 dns: None,
                 srv: None,
@@ -497,7 +497,7 @@ mod tests {
     fn field_r12_a_name_that_cannot_be_resolved_is_looked_up_again_or_refused() {
         // A label of 64 letters is refused before anyone is asked, so that this needs no network.
         let target = Target::Name { host: "x".repeat(64), port: 80 };
-        let mut discovery = Pool::named("chat").discovery;
+        let mut discovery = PoolConfig::named("chat").discovery;
         assert_eq!(discovery.resolve(&target, named(Some("b"))), Ok(vec![]));
         let [kept] = &discovery.names[..] else { panic!("{:?}", discovery.names) };
         assert!(kept.is_like(&named(Some("b"))) && kept.fault.contains("cannot be resolved"), "{kept:?}");

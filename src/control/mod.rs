@@ -25,7 +25,7 @@ use crate::worker::{self, Command, StartError, Workers};
 use demo::Demo;
 use logs::Level;
 use signals::Signals;
-use supervisor::{DISCOVERY_PATIENCE, Finding, Supervisor};
+use supervisor::{DISCOVERY_PATIENCE, DiscoveryStart, Supervisor};
 
 pub use reload::Source;
 pub use signals::{Held, hold};
@@ -100,9 +100,9 @@ pub fn run(config: Config, source: Source, level: Level, held: Held, demo: Optio
 }
 
 /// Discovery's first answers, before anybody is served.
-async fn find(config: Config) -> (Arc<Config>, Finding) {
+async fn find(config: Config) -> (Arc<Config>, DiscoveryStart) {
     let config = Arc::new(config);
-    let mut finding = Finding::new();
+    let mut finding = DiscoveryStart::new();
     finding.discoveries.first(&config, DISCOVERY_PATIENCE).await;
     (config, finding)
 }

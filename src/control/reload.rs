@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use crate::config::{self, Config, Faults, Flags, Machine};
+use crate::config::{self, Config, Diagnostics, Flags, Machine};
 
 /// Where the configuration comes from, for the first time and each time it is read again.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl Source {
     }
 
     /// May block: names of backends are looked up.
-    pub fn load(&self) -> Result<Config, Faults> {
+    pub fn load(&self) -> Result<Config, Diagnostics> {
         config::load(self.file.as_deref(), &self.flags, &self.machine)
     }
 
@@ -100,8 +100,10 @@ mod tests {
     #[test]
     fn field_r12_a_name_that_cannot_be_resolved_any_more_keeps_its_addresses() {
         let address = |last: u8| config::Address::Inet(([10, 0, 0, last], 9000).into());
-        let mut old =
-            Config { pools: vec![config::Pool::named("chat"), config::Pool::named("other")], ..Config::default() };
+        let mut old = Config {
+            pools: vec![config::PoolConfig::named("chat"), config::PoolConfig::named("other")],
+            ..Config::default()
+        };
         old.pools[0].discovery.resolved = vec![("a:9000".into(), vec![address(1), address(2)])];
         let mut new = old.clone();
         new.pools[0].discovery.resolved.clear();

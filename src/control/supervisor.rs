@@ -13,12 +13,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::discovery::Discoveries;
-use super::health::{Change, Checks};
+use super::health::{Checks, HealthChange};
 use super::news::{News, tell_difference};
 use super::reload::{Source, Stamp, keep_addresses, keep_what_is_fixed};
 use super::signals::{self, Signal, Signals};
 use super::{ControlError, Phase};
-use crate::config::{Config, Fate, Faults};
+use crate::config::{Config, Diagnostics, OnLoss};
 use crate::control::logs::Level;
 use crate::relay::Leave;
 use crate::relay::table::state::Checked;
@@ -52,11 +52,11 @@ pub(super) struct Supervisor<'a> {
     discoveries: Discoveries,
     found: UnboundedReceiver<()>,
     checks: Checks,
-    checked: UnboundedReceiver<Change>,
+    checked: UnboundedReceiver<HealthChange>,
     /// When the last reload was begun.
     asked: Clock,
     /// The file is being read.
-    loading: Option<oneshot::Receiver<Result<Config, Faults>>>,
+    loading: Option<oneshot::Receiver<Result<Config, Diagnostics>>>,
     /// Threads that read the file and never came back.
     left_behind: u32,
     /// Somebody asked for a reload during a reload.
@@ -70,15 +70,15 @@ pub(super) struct Supervisor<'a> {
 }
 
 /// Discovery, before there are workers.
-pub(super) struct Finding {
+pub(super) struct DiscoveryStart {
     pub discoveries: Discoveries,
     found: UnboundedReceiver<()>,
 }
 
-impl Finding {
+impl DiscoveryStart {
     pub(super) fn new() -> Self {
         let (tell, found) = unbounded_channel();
-        Finding { discoveries: Discoveries::new(tell), found }
+        DiscoveryStart { discoveries: Discoveries::new(tell), found }
     }
 }
 
@@ -88,9 +88,9 @@ impl<'a> Supervisor<'a> {
         level: Level,
         workers: &'a mut Workers,
         table: Arc<Table>,
-        finding: Finding,
+        finding: DiscoveryStart,
     ) -> Self {
-        let (tell, checked): (UnboundedSender<Change>, _) = unbounded_channel();
+        let (tell, checked): (UnboundedSender<HealthChange>, _) = unbounded_channel();
         let mut checks = Checks::new(tell);
         checks.follow(&table);
         Supervisor {
@@ -127,7 +127,7 @@ impl<'a> Supervisor<'a> {
         loop {
             let deadline = self.deadline;
             tokio::select! {
-                signal = signals.next() => self.obey(signal),
+                signal = signals.next() => self.apply(signal),
                 loaded = async { self.loading.as_mut().expect("asked for while it loads only").await }, if self.loading.is_some() => {
                     self.loading = None;
                     match loaded {
@@ -170,7 +170,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn obey(&mut self, signal: Signal) {
+    fn apply(&mut self, signal: Signal) {
         let next = signals::meaning(self.phase, signal);
         match (signal, signals::describe(signal, self.phase, next)) {
             (Signal::Meaningless(_), what) => warn!("{signal}: {what}"),
@@ -264,7 +264,7 @@ impl<'a> Supervisor<'a> {
         loop {
             tokio::select! {
                 () = &mut answered => break,
-                signal = signals.next() => self.obey(signal),
+                signal = signals.next() => self.apply(signal),
             }
             if self.phase != Phase::Serving {
                 return;
@@ -342,7 +342,7 @@ impl<'a> Supervisor<'a> {
     fn leave_drained(&self, before: &Table) {
         for pool in &self.table.pools {
             let drained = pool.members.iter().filter(|member| member.drain);
-            if pool.config.sessions.on_drain == Fate::Keep {
+            if pool.config.sessions.on_drain == OnLoss::Keep {
                 continue;
             }
             let old = before.pool(&pool.config.name).into_iter().flat_map(|old| &old.members);
@@ -353,22 +353,22 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn leave_if_down(&self, change: &Change) {
+    fn leave_if_down(&self, change: &HealthChange) {
         let Some(pool) = self.table.pool(&change.pool).filter(|_| change.checked == Checked::Down) else { return };
         if let Some(member) = pool.members.iter().find(|member| Arc::ptr_eq(&member.state, &change.state)) {
             self.leave(pool, member, pool.config.sessions.on_down);
         }
     }
 
-    fn leave(&self, pool: &Pool, member: &Member, fate: Fate) {
-        if fate != Fate::Keep {
+    fn leave(&self, pool: &Pool, member: &Member, on_loss: OnLoss) {
+        if on_loss != OnLoss::Keep {
             let spread = pool.config.sessions.close_spread;
             info!(
                 pool = pool.config.name,
                 backend = &*member.backend.name,
                 "its sessions are told to leave, over {spread:?}"
             );
-            self.workers.send(Command::Leave(Leave { backend: member.state.clone(), fate, spread }));
+            self.workers.send(Command::Leave(Leave { backend: member.state.clone(), on_loss, spread }));
         }
     }
 }
@@ -379,7 +379,7 @@ fn refuse(error: &dyn std::fmt::Display) {
 }
 
 /// A line per fault.
-fn refuse_each(faults: &Faults) {
+fn refuse_each(faults: &Diagnostics) {
     for fault in faults.to_string().lines() {
         refuse(&fault);
     }

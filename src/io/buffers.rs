@@ -4,7 +4,7 @@
 //!   free --offer--> offered --receive--> lent --recycle--> free
 //! ```
 //!
-//! Every buffer is in exactly one of these places ([`Place`]), and each arrow is one function of [`Pool`] that checks
+//! Every buffer is in exactly one of these places ([`Place`]), and each arrow is one function of [`BufferPool`] that checks
 //! where the buffer comes from. So the kernel may write into a buffer only while it is `offered`, and nobody reads it then:
 //!
 //! - bytes are read through a lease or by a send, both of which need the buffer to be `lent`;
@@ -12,7 +12,7 @@
 //!   exclusively, while the bytes handed to the relay borrow the ring.
 //!
 //! The kernel takes offered buffers first in, first out, so what is offered is walked round and round and should stay in
-//! the cache. Hence few are offered at a time, and free ones are kept as a stack: the one that came home last goes out next.
+//! the cache. Hence few are offered at a time, and free ones are kept as a stack: the one that came back last goes out next.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -57,7 +57,7 @@ impl Layout {
 }
 
 /// One group of provided buffers.
-pub(super) struct Pool {
+pub(super) struct BufferPool {
     group: Group,
     layout: Layout,
     memory: Mapping,
@@ -70,11 +70,11 @@ pub(super) struct Pool {
     offer: Offer,
 }
 
-impl Pool {
+impl BufferPool {
     pub fn new(group: Group, layout: Layout) -> io::Result<Self> {
         assert!((1..=1 << 15).contains(&layout.count), "buffer ids are 16 bits wide");
         assert!(layout.bytes > 0 && layout.bytes <= layout.stride && layout.bytes <= u32::MAX as usize);
-        Ok(Pool {
+        Ok(BufferPool {
             group,
             layout,
             memory: Mapping::new(layout.stride * layout.count)?,
@@ -243,8 +243,8 @@ impl Offer {
 mod tests {
     use super::*;
 
-    fn pool(count: usize) -> Pool {
-        Pool::new(Group::Small, Layout { offered_first: 4, ..Layout::small(100, count) }).unwrap()
+    fn pool(count: usize) -> BufferPool {
+        BufferPool::new(Group::Small, Layout { offered_first: 4, ..Layout::small(100, count) }).unwrap()
     }
 
     #[test]

@@ -32,11 +32,11 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
-pub use passing::{Passed, Passing, passing};
+pub use passing::{FdReceiver, FdSender, fd_channel};
 pub use probe::{Features, SetupError, kernel, probe};
 pub use ring::Ring;
-pub use socket::{Change, ListenError, Listeners};
-pub use thread::{Waker, cpus, pin, private_table};
+pub use socket::{ListenError, ListenerChange, Listeners};
+pub use thread::{Waker, cpus, pin, unshare_fd_table};
 
 use crate::config::{Config, Plan};
 use crate::op::ConnId;

@@ -14,18 +14,18 @@ const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE((DESCRIPTORS_MAX * size_o
 
 /// The control plane's end.
 #[derive(Debug)]
-pub struct Passing(UnixStream);
+pub struct FdSender(UnixStream);
 
 /// The worker's end.
 #[derive(Debug)]
-pub struct Passed(OwnedFd);
+pub struct FdReceiver(OwnedFd);
 
 /// Both ends.
-pub fn passing() -> io::Result<(Passing, UnixStream)> {
-    UnixStream::pair().map(|(ours, theirs)| (Passing(ours), theirs))
+pub fn fd_channel() -> io::Result<(FdSender, UnixStream)> {
+    UnixStream::pair().map(|(ours, theirs)| (FdSender(ours), theirs))
 }
 
-impl Passing {
+impl FdSender {
     /// The caller may close its own at once: a descriptor under way is open.
     pub fn send(&self, descriptors: &[RawFd]) -> io::Result<()> {
         for some in descriptors.chunks(DESCRIPTORS_MAX) {
@@ -36,9 +36,9 @@ impl Passing {
     }
 }
 
-impl Passed {
+impl FdReceiver {
     pub fn new(end: OwnedFd) -> Self {
-        Passed(end)
+        FdReceiver(end)
     }
 
     /// As many as were sent, in order. To be called when they have been sent: else it waits.
@@ -101,11 +101,11 @@ mod tests {
 
     #[test]
     fn descriptors_arrive_in_order_and_open() {
-        let (passing, end) = passing().unwrap();
-        let passed = Passed::new(end.into());
+        let (sender, end) = fd_channel().unwrap();
+        let passed = FdReceiver::new(end.into());
         let pairs: Vec<_> = (0..300).map(|_| UnixStream::pair().unwrap()).collect();
         let ours: Vec<RawFd> = pairs.iter().map(|(ours, _)| ours.as_raw_fd()).collect();
-        passing.send(&ours).unwrap();
+        sender.send(&ours).unwrap();
         let theirs: Vec<UnixStream> = pairs.into_iter().map(|(_, theirs)| theirs).collect();
         let received = passed.receive(300).unwrap();
         for (number, (fd, mut other)) in received.into_iter().zip(theirs).enumerate() {
@@ -119,22 +119,22 @@ mod tests {
     /// Two come to a table that has room for one.
     #[test]
     fn descriptors_that_find_no_room_are_closed_and_the_next_ones_arrive() {
-        let (passing, end) = passing().unwrap();
+        let (sender, end) = fd_channel().unwrap();
         let (told, tells) = std::sync::mpsc::channel();
         let (first, second) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
         first.1.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
-        passing.send(&[first.0.as_raw_fd(), second.0.as_raw_fd()]).unwrap();
-        passing.send(&[second.0.as_raw_fd()]).unwrap();
+        sender.send(&[first.0.as_raw_fd(), second.0.as_raw_fd()]).unwrap();
+        sender.send(&[second.0.as_raw_fd()]).unwrap();
         let (may_end, waits) = std::sync::mpsc::channel::<()>();
         let worker = std::thread::spawn(move || {
-            let mut own = crate::io::private_table(&[end.as_raw_fd()]).unwrap();
-            let passed = Passed::new(own.pop().unwrap());
+            let mut own = crate::io::unshare_fd_table(&[end.as_raw_fd()]).unwrap();
+            let passed = FdReceiver::new(own.pop().unwrap());
             std::mem::forget(end); // its number is that of `passed` in this table
             let mut others: Vec<_> = std::iter::from_fn(|| passed.0.try_clone().ok()).collect();
             others.pop();
-            let crowded = passed.receive(2).map(|all| all.len());
+            let too_many = passed.receive(2).map(|all| all.len());
             others.clear();
-            told.send((crowded.is_err(), passed.receive(1).map(|all| all.len()).ok())).unwrap();
+            told.send((too_many.is_err(), passed.receive(1).map(|all| all.len()).ok())).unwrap();
             let _ = waits.recv();
         });
         assert_eq!(tells.recv(), Ok((true, Some(1))));
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn a_sender_that_is_gone_is_an_error() {
-        let (passing, end) = passing().unwrap();
-        drop(passing);
-        assert!(Passed::new(end.into()).receive(1).is_err());
+        let (sender, end) = fd_channel().unwrap();
+        drop(sender);
+        assert!(FdReceiver::new(end.into()).receive(1).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
-use super::buffers::{Layout, Pool};
+use super::buffers::{BufferPool, Layout};
 use super::entry::{self, Kind, Tag};
 use super::queue::Queue;
 use crate::op::Group;
@@ -53,7 +53,7 @@ struct Host {
 /// Sets up a ring as the workers will, and tries each feature on it.
 pub fn probe() -> Result<Features, SetupError> {
     // The pool goes last, when nothing can write into it any longer.
-    let mut pool = Pool::new(Group::Small, Layout::small(64, 2)).map_err(SetupError::memory)?;
+    let mut pool = BufferPool::new(Group::Small, Layout::small(64, 2)).map_err(SetupError::memory)?;
     let mut queue = Queue::new().map_err(SetupError::ring)?;
     // SAFETY: `pool` is declared before `queue` and so dropped after it.
     unsafe { pool.register(&queue.submitter()) }.map_err(SetupError::buffers)?;
@@ -71,7 +71,7 @@ pub fn kernel() -> String {
 fn has_byte_credit(queue: &mut Queue) -> io::Result<bool> {
     let (reader, mut writer) = UnixStream::pair()?;
     io::Write::write_all(&mut writer, b"probe")?;
-    let mut receive = entry::receive(reader.as_raw_fd(), Pool::id(Group::Small), 5);
+    let mut receive = entry::receive(reader.as_raw_fd(), BufferPool::id(Group::Small), 5);
     receive.set_user_data(Tag::alone(Kind::Receive(Group::Small)).pack());
     // SAFETY: the entry has no pointers.
     unsafe { queue.push(&receive) };
@@ -97,7 +97,7 @@ impl SetupError {
         Self::new(Step::Wake, cause)
     }
 
-    pub(super) fn private_table(cause: io::Error) -> Self {
+    pub(super) fn unshare_fd_table(cause: io::Error) -> Self {
         Self::new(Step::PrivateTable, cause)
     }
 

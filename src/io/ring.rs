@@ -12,7 +12,7 @@ use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{cqueue, opcode, squeue};
 use socket2::SockAddr;
 
-use super::buffers::{Layout, Pool};
+use super::buffers::{BufferPool, Layout};
 use super::entry::{self, Kind, Tag};
 use super::probe::{Features, SetupError};
 use super::queue::Queue;
@@ -27,11 +27,11 @@ use crate::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece,
 pub struct Ring {
     queue: Queue,
     /// These three hold memory that the kernel has pointers to. They are dropped by `Ring::drop`, once nothing is in flight.
-    pools: ManuallyDrop<[Pool; 2]>,
+    pools: ManuallyDrop<[BufferPool; 2]>,
     sends: ManuallyDrop<Sends>,
     wake: ManuallyDrop<Wake>,
     sockets: Vec<Socket>,
-    listeners: Vec<Listener>,
+    listeners: Vec<ListenerSlot>,
     /// Connects to unix sockets whose backlog is full. The ring would give each of them a thread of the kernel's to wait on.
     waiting: VecDeque<(ConnId, Arc<SockAddr>)>,
     /// Completions that the engine itself has to give, before those in the queue.
@@ -70,7 +70,7 @@ fn receive_flag(group: Group) -> u8 {
 
 const NO_SOCKET: Socket = Socket { fd: -1, send: 0, generation: 0, in_flight: 0 };
 
-struct Listener {
+struct ListenerSlot {
     fd: Option<OwnedFd>,
     /// True exactly when an accept is in flight.
     armed: bool,
@@ -105,9 +105,10 @@ impl Ring {
     ) -> Result<Self, SetupError> {
         let buffers = &config.buffers;
         let pools = [
-            Pool::new(Group::Small, Layout::small(buffers.small_bytes, plan.small_count))
+            BufferPool::new(Group::Small, Layout::small(buffers.small_bytes, plan.small_count))
                 .map_err(SetupError::memory)?,
-            Pool::new(Group::Bulk, Layout::bulk(buffers.bulk_bytes, plan.bulk_count)).map_err(SetupError::memory)?,
+            BufferPool::new(Group::Bulk, Layout::bulk(buffers.bulk_bytes, plan.bulk_count))
+                .map_err(SetupError::memory)?,
         ];
         for pool in &pools {
             // SAFETY: the pool moves into the ring (its mappings stay where they are), whose Drop lets go of it only when
@@ -140,10 +141,10 @@ impl Ring {
     pub fn listen(&mut self, number: u16, fd: OwnedFd) {
         let number = usize::from(number);
         while self.listeners.len() <= number {
-            self.listeners.push(Listener { fd: None, armed: false, stopping: false });
+            self.listeners.push(ListenerSlot { fd: None, armed: false, stopping: false });
         }
         debug_assert!(self.listeners[number].fd.is_none(), "listener {number} is still open");
-        self.listeners[number] = Listener { fd: Some(fd), armed: false, stopping: false };
+        self.listeners[number] = ListenerSlot { fd: Some(fd), armed: false, stopping: false };
     }
 
     /// Carries out or queues the operations, in order.
@@ -203,7 +204,7 @@ impl Ring {
             match self.complete(&cqe) {
                 Some(Answer::Plain(completion)) => return Some(completion),
                 Some(Answer::Data { conn, lease, more }) => {
-                    let bytes = self.pools[usize::from(Pool::id(lease.group()))].bytes(&lease);
+                    let bytes = self.pools[usize::from(BufferPool::id(lease.group()))].bytes(&lease);
                     return Some(Completion::Received { conn, lease, bytes, more });
                 }
                 None => {}

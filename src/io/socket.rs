@@ -19,13 +19,13 @@ use crate::config::{self, Account, Address, Rights, Tcp};
 /// changed. A unix socket's file is removed when nobody is to listen there any more, if it is still ours.
 #[derive(Debug)]
 pub struct Listeners {
-    listeners: Vec<Listener>,
+    listeners: Vec<OpenListener>,
     workers: usize,
     next_id: u32,
 }
 
 #[derive(Debug)]
-struct Listener {
+struct OpenListener {
     id: u32,
     /// As the config has it, where port 0 is any.
     wanted: Address,
@@ -38,7 +38,7 @@ struct Listener {
 
 /// What another config makes of the listeners; nothing has changed yet.
 #[derive(Debug)]
-pub struct Change {
+pub struct ListenerChange {
     /// In the config's order.
     wanted: Vec<Wanted>,
 }
@@ -118,20 +118,20 @@ impl Listeners {
     }
 
     /// Binds those that are new. Clients are queued from here on, and served once a worker accepts.
-    pub fn prepare(&self, wanted: &[config::Listener], tcp: &Tcp) -> Result<Change, ListenError> {
+    pub fn prepare(&self, wanted: &[config::ListenerConfig], tcp: &Tcp) -> Result<ListenerChange, ListenError> {
         let mut kept = Vec::new();
-        let place = |listener: &config::Listener| {
-            let is_it = |(at, known): &(usize, &Listener)| known.wanted == listener.address && !kept.contains(at);
+        let place = |listener: &config::ListenerConfig| {
+            let is_it = |(at, known): &(usize, &OpenListener)| known.wanted == listener.address && !kept.contains(at);
             if let Some((at, _)) = self.listeners.iter().enumerate().find(is_it) {
                 kept.push(at);
                 return Ok(Wanted::Kept(at, listener.rights.clone()));
             }
             self.bind(listener, tcp).map(Wanted::New)
         };
-        Ok(Change { wanted: wanted.iter().map(place).collect::<Result<_, _>>()? })
+        Ok(ListenerChange { wanted: wanted.iter().map(place).collect::<Result<_, _>>()? })
     }
 
-    fn bind(&self, listener: &config::Listener, tcp: &Tcp) -> Result<Bound, ListenError> {
+    fn bind(&self, listener: &config::ListenerConfig, tcp: &Tcp) -> Result<Bound, ListenError> {
         let wanted = &listener.address;
         let bound = match wanted {
             // A listener of ours on this port may be about to be removed.
@@ -146,8 +146,8 @@ impl Listeners {
     }
 
     /// From here on these are the listeners, and those that are not among them are no more.
-    pub fn change(&mut self, change: Change) {
-        let mut before: Vec<Option<Listener>> = self.listeners.drain(..).map(Some).collect();
+    pub fn change(&mut self, change: ListenerChange) {
+        let mut before: Vec<Option<OpenListener>> = self.listeners.drain(..).map(Some).collect();
         for wanted in change.wanted {
             let listener = match wanted {
                 Wanted::Kept(at, rights) => {
@@ -162,7 +162,7 @@ impl Listeners {
                 }
                 Wanted::New(Bound { wanted, address, rights, sockets, file }) => {
                     self.next_id += 1;
-                    Listener { id: self.next_id, wanted, address, rights, sockets, file }
+                    OpenListener { id: self.next_id, wanted, address, rights, sockets, file }
                 }
             };
             self.listeners.push(listener);

@@ -34,7 +34,7 @@ impl Waker {
         self.0.try_clone().expect("a descriptor is free")
     }
 
-    /// The eventfd, for [`private_table`].
+    /// The eventfd, for [`unshare_fd_table`].
     pub fn descriptor(&self) -> RawFd {
         self.0.as_raw_fd()
     }
@@ -74,7 +74,7 @@ pub fn cpus() -> Vec<usize> {
 /// writer for instance.
 ///
 /// The caller keeps the originals open, in the old table, until this has returned.
-pub fn private_table(keep: &[RawFd]) -> Result<Vec<OwnedFd>, SetupError> {
+pub fn unshare_fd_table(keep: &[RawFd]) -> Result<Vec<OwnedFd>, SetupError> {
     let mut bounds: Vec<u32> = keep.iter().map(|&fd| fd as u32).filter(|&fd| fd > 2).collect();
     bounds.push(2);
     bounds.sort_unstable();
@@ -83,7 +83,7 @@ pub fn private_table(keep: &[RawFd]) -> Result<Vec<OwnedFd>, SetupError> {
     let mut flags = libc::CLOSE_RANGE_UNSHARE;
     for fd in bounds.into_iter().rev() {
         if fd < end {
-            close_range(fd + 1, end, flags).map_err(SetupError::private_table)?;
+            close_range(fd + 1, end, flags).map_err(SetupError::unshare_fd_table)?;
             flags = 0;
         }
         end = fd.saturating_sub(1);
@@ -92,7 +92,7 @@ pub fn private_table(keep: &[RawFd]) -> Result<Vec<OwnedFd>, SetupError> {
         .map(|&fd| {
             // SAFETY: no memory is passed.
             if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-                return Err(SetupError::private_table(io::Error::last_os_error()));
+                return Err(SetupError::unshare_fd_table(io::Error::last_os_error()));
             }
             // SAFETY: it is open, and in this thread's own table, which was made above: whoever owns the same number in
             // the old table owns another descriptor. `keep` has no number twice (they are the open descriptors of

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::net::Shutdown;
 
-use super::end::{Link, Receiving};
+use super::port::{Link, Receiving};
 use super::session::{Grace, Session, State};
 use super::shared::Context;
 use crate::config::CloseCodes;
@@ -112,7 +112,7 @@ impl Session {
 
     /// This side has sent FIN or RST, or cannot be reached.
     pub fn lost(&mut self, side: Side, reason: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
-        self.end(side).finished = true;
+        self.port(side).finished = true;
         if matches!(self.state, State::Open) {
             self.backend_left(side == Side::Backend, cx);
         }
@@ -142,18 +142,18 @@ impl Session {
     pub fn go_away(&mut self, notice: Notice, cx: &mut Context<'_>) {
         self.outcome.set("ringway", notice.text());
         let codes = self.policy().close_codes;
-        self.up.tell(notice, codes, cx);
-        self.down.tell(notice, codes, cx);
+        self.to_backend.tell(notice, codes, cx);
+        self.to_client.tell(notice, codes, cx);
         self.begin_close(Grace::Peers, self.waits().close, cx);
     }
 
     /// A send has been under way for a long time: cancelling it tells whether it got any further.
     pub fn probe_send(&mut self, side: Side, cx: &mut Context<'_>) {
         let conn = self.conn(side);
-        let end = self.end(side);
-        end.probed_after = u32::try_from(cx.now - end.sending_since).unwrap_or(u32::MAX);
-        end.sending_since = cx.now;
-        end.probing = true;
+        let port = self.port(side);
+        port.probed_after = u32::try_from(cx.now - port.sending_since).unwrap_or(u32::MAX);
+        port.sending_since = cx.now;
+        port.probing = true;
         cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
     }
 
@@ -161,7 +161,7 @@ impl Session {
     pub fn is_too_slow(&mut self, side: Side, sent: usize) -> bool {
         // In less than that a peer may just have been about to read.
         const WAITED_MS_MIN: u64 = 10_000;
-        let waited = u64::from(self.end(side).probed_after);
+        let waited = u64::from(self.port(side).probed_after);
         let wanted = self.policy().receiver_min.saturating_mul(waited) / 1000;
         waited >= WAITED_MS_MIN && (sent as u64) < wanted
     }
@@ -177,7 +177,7 @@ impl Session {
     /// Nothing more can go to this side.
     pub fn send_failed(&mut self, side: Side, reason: &'static str, cx: &mut Context<'_>) {
         let conn = self.conn(side);
-        self.end(side).broken = true;
+        self.port(side).broken = true;
         match &self.state {
             State::Open | State::Closing(_) => {
                 self.outcome.set(name(side), reason);
@@ -196,22 +196,22 @@ impl Session {
     }
 
     /// How many buffers wait for this side, if that has taken so long over the last send.
-    pub fn hoards(&self, side: Side, now: u64, patience: u64) -> u16 {
-        let (end, pipe) = match side {
-            Side::Client => (&self.client, &self.down),
-            Side::Backend => (&self.backend, &self.up),
+    pub fn slow_sink_buffers(&self, side: Side, now: u64, patience: u64) -> u16 {
+        let (port, pipe) = match side {
+            Side::Client => (&self.client, &self.to_client),
+            Side::Backend => (&self.backend, &self.to_backend),
         };
-        if end.is_slow(now, patience) { pipe.held_buffers() } else { 0 }
+        if port.is_slow(now, patience) { pipe.held_buffers() } else { 0 }
     }
 
     /// This side is slow, and others need the buffers that wait for it: they are to come back.
     pub fn reclaim(&mut self, side: Side, cx: &mut Context<'_>) {
         let conn = self.conn(side);
-        self.end(side).reclaiming = true;
-        self.end(side).sluggish = true;
+        self.port(side).reclaiming = true;
+        self.port(side).sluggish = true;
         cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
         // What is granted to the other side was meant for a fast one.
-        cx.unsettle(self);
+        cx.mark_dirty(self);
     }
 
     /// The send has been cancelled: what is left of it is copied. Returns whether there is anything in buffers.
@@ -222,8 +222,8 @@ impl Session {
             return false;
         }
         let pieces = std::mem::take(&mut pipe.queue);
-        self.end(side).sending = true;
-        self.end(side).reclaiming = true;
+        self.port(side).sending = true;
+        self.port(side).reclaiming = true;
         cx.ops.push(Op::Copy { conn, pieces });
         true
     }
@@ -237,28 +237,30 @@ impl Session {
             self.state = State::Closing(grace);
             self.deadline = cx.now + wait;
         }
-        cx.unsettle(self);
+        cx.mark_dirty(self);
     }
 
     /// Draws the consequences of what has been heard and told so far.
     pub fn progress_close(&mut self, cx: &mut Context<'_>) {
         let codes = self.policy().close_codes;
         for side in [Side::Client, Side::Backend] {
-            let end = self.end(side);
-            if end.broken && matches!(end.receiving, Receiving::Idle | Receiving::Starved) {
-                end.finished = true;
+            let port = self.port(side);
+            if port.broken && matches!(port.receiving, Receiving::Idle | Receiving::Starved) {
+                port.finished = true;
             }
-            if end.finished {
+            if port.finished {
                 let pipe = self.pipe_from(side);
                 let notice = pipe.instead.take().or(pipe.pending).unwrap_or(Notice::lost(side));
                 pipe.tell_or_cut(notice, codes, cx);
             }
         }
-        let client_done = self.client.finished || self.up.heard.is_some() || self.up.deaf;
-        self.down.finish |= self.backend.finished || self.down.told && client_done;
-        let client_vanished = self.client.finished && self.up.heard.is_none();
-        self.up.finish |= self.up.told && (self.backend.finished || self.down.deaf || client_vanished);
-        let flushed = (self.up.is_empty() || self.backend.broken) && (self.down.is_empty() || self.client.broken);
+        let client_done = self.client.finished || self.to_backend.heard.is_some() || self.to_backend.deaf;
+        self.to_client.finish |= self.backend.finished || self.to_client.told && client_done;
+        let client_vanished = self.client.finished && self.to_backend.heard.is_none();
+        self.to_backend.finish |=
+            self.to_backend.told && (self.backend.finished || self.to_client.deaf || client_vanished);
+        let flushed =
+            (self.to_backend.is_empty() || self.backend.broken) && (self.to_client.is_empty() || self.client.broken);
         if self.client.finished && self.backend.finished && flushed {
             self.terminate(cx);
         }
@@ -272,7 +274,7 @@ impl Session {
         let codes = self.policy().close_codes;
         match self.state {
             State::Closing(Grace::Answers) => {
-                for pipe in [&mut self.up, &mut self.down] {
+                for pipe in [&mut self.to_backend, &mut self.to_client] {
                     if let Some(notice) = pipe.instead.take() {
                         pipe.tell(notice, codes, cx);
                     }
@@ -281,10 +283,10 @@ impl Session {
                 self.deadline = cx.now + self.waits().close;
             }
             State::Closing(Grace::Peers) => {
-                self.up.tell_or_cut(Notice::ClientLost, codes, cx);
-                self.down.tell_or_cut(Notice::BackendLost, codes, cx);
-                self.up.finish = true;
-                self.down.finish = true;
+                self.to_backend.tell_or_cut(Notice::ClientLost, codes, cx);
+                self.to_client.tell_or_cut(Notice::BackendLost, codes, cx);
+                self.to_backend.finish = true;
+                self.to_client.finish = true;
                 self.state = State::Closing(Grace::None);
                 self.deadline = cx.now + self.waits().linger;
             }
@@ -300,10 +302,10 @@ impl Session {
         }
         let mut flushing = false;
         for side in [Side::Client, Side::Backend] {
-            let end = self.end(side);
-            if end.link == Link::Live && end.sending && !end.broken {
+            let port = self.port(side);
+            if port.link == Link::Live && port.sending && !port.broken {
                 flushing = true;
-                if !end.probing {
+                if !port.probing {
                     self.probe_send(side, cx);
                 }
             }
@@ -326,12 +328,12 @@ impl Session {
             ended_by = self.outcome.ended_by.unwrap_or("ringway"),
             reason = %self.outcome.reason,
             status = (self.outcome.status != 0).then_some(self.outcome.status),
-            client_close = close_code(self.up.heard),
-            backend_close = close_code(self.down.heard),
-            messages_in = self.up.messages,
-            messages_out = self.down.messages,
-            bytes_in = self.up.bytes,
-            bytes_out = self.down.bytes,
+            client_close = close_code(self.to_backend.heard),
+            backend_close = close_code(self.to_client.heard),
+            messages_in = self.to_backend.messages,
+            messages_out = self.to_client.messages,
+            bytes_in = self.to_backend.bytes,
+            bytes_out = self.to_client.bytes,
             duration_ms = cx.now - self.began_at,
             "session ended"
         );

@@ -3,7 +3,7 @@
 use super::policy::Routed;
 use super::session::Session;
 use super::shared::{Context, millis};
-use super::table::breaker::Change;
+use super::table::breaker::BreakerChange;
 use super::table::eject;
 
 /// Whose failure it is that a handshake has met.
@@ -103,13 +103,13 @@ impl Session {
     }
 }
 
-fn tell(pool: &Routed, change: Option<Change>) {
+fn tell(pool: &Routed, change: Option<BreakerChange>) {
     let name = &pool.config.name;
     match change {
         None => {}
-        Some(Change::Opened) => {
+        Some(BreakerChange::Opened) => {
             tracing::warn!(pool = name, "circuit breaker opens for {:?}", pool.config.breaker.open);
         }
-        Some(Change::Closed) => tracing::info!(pool = name, "circuit breaker closes"),
+        Some(BreakerChange::Closed) => tracing::info!(pool = name, "circuit breaker closes"),
     }
 }

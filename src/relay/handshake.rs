@@ -12,7 +12,7 @@ use super::listener::ListenerId;
 use super::pipe::Event;
 use super::plain::{Pace, Upload};
 use super::respond::Response;
-use super::route::{self, Lack};
+use super::route::{self, LocalExhaustion};
 use super::session::{Session, State};
 use super::shared::Context;
 use crate::config::{Forward, ForwardMode, Limits};
@@ -67,7 +67,7 @@ pub(super) struct Handshake {
     /// One of them had not answered in time.
     pub timed_out: bool,
     /// This machine lacked what a connect needs: that says nothing of the pool.
-    pub lacked: Option<Lack>,
+    pub exhausted: Option<LocalExhaustion>,
     /// Its backend is to be left, with this notice, within so many milliseconds of the 101.
     pub leaves: Option<(Notice, u64)>,
     /// The body of a request that is plain HTTP, once a backend is there to take it.
@@ -202,7 +202,7 @@ impl Session {
         self.deadline = (cx.now + wait).min(handshake.until);
         let early = if handshake.is_plain() { std::mem::take(&mut handshake.early) } else { Vec::new() };
         self.state = State::Answering(handshake);
-        self.up.push(Piece::owned(head), cx);
+        self.to_backend.push(Piece::owned(head), cx);
         if invited {
             self.invite_body(cx);
         }
@@ -277,7 +277,7 @@ impl Session {
             Some(failure) => self.handshake_failed(failure, &format_args!("it answered {status}"), cx),
             None => self.handshake_judged(true, cx),
         }
-        self.end_shaking(cx);
+        self.end_handshaking(cx);
         let cookie = if handshake.is_plain() { handshake.set_cookie.take() } else { None };
         let head = self.edited(head, cookie);
         let response = if handshake.is_plain() {
@@ -307,7 +307,7 @@ impl Session {
         let State::Answering(mut handshake) = std::mem::replace(&mut self.state, State::Open) else {
             unreachable!("a 101 is an answer")
         };
-        self.end_shaking(cx);
+        self.end_handshaking(cx);
         let behind = handshake.answer.split_off(end);
         let head = mended.unwrap_or(std::mem::take(&mut handshake.answer));
         let head = self.edited(head, handshake.set_cookie.take());
@@ -315,9 +315,9 @@ impl Session {
         self.deadline = u64::MAX;
         self.active_at = cx.now;
         self.opened_at = cx.now;
-        self.up.open(agreement.deflate);
-        self.down.open(agreement.deflate);
-        self.down.push(Piece::owned(head), cx);
+        self.to_backend.open(agreement.deflate);
+        self.to_client.open(agreement.deflate);
+        self.to_client.push(Piece::owned(head), cx);
         self.absorb(Side::Client, &handshake.early, None, cx);
         self.absorb(Side::Backend, &behind, None, cx);
         if self.client.finished {
@@ -332,8 +332,8 @@ impl Session {
     pub fn absorb(&mut self, from: Side, bytes: &[u8], lease: Option<crate::op::Lease>, cx: &mut Context<'_>) {
         let policy = self.policy.as_deref().expect("an open session has a policy");
         let pipe = match from {
-            Side::Client => &mut self.up,
-            Side::Backend => &mut self.down,
+            Side::Client => &mut self.to_backend,
+            Side::Backend => &mut self.to_client,
         };
         match pipe.absorb(bytes, lease, policy, cx) {
             Event::None => {}
@@ -429,7 +429,7 @@ impl Session {
         }
         self.outcome.status = fault.status;
         self.outcome.set("ringway", fault.text);
-        self.down.push(Piece::owned(response), cx);
+        self.to_client.push(Piece::owned(response), cx);
         self.linger(cx);
     }
 
@@ -438,10 +438,10 @@ impl Session {
         self.leave_queue(cx);
         self.withdraw_probe();
         self.retire(Side::Backend, cx);
-        self.down.finish = true;
+        self.to_client.finish = true;
         self.state = State::Lingering;
         self.deadline = cx.now + self.waits().send_stall;
-        cx.unsettle(self);
+        cx.mark_dirty(self);
     }
 }
 

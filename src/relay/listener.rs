@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::session::Session;
 use super::shared::Context;
-use super::table::state::Throttle;
+use super::table::state::LogThrottle;
 use super::{Relay, Slots};
 use crate::op::{Accepted, Op};
 
@@ -19,7 +19,7 @@ pub(super) struct Listeners {
     slots: Vec<Slot>,
     /// When to arm accept again after a failure; `u64::MAX`: nothing to retry.
     pub retry_at: u64,
-    warnings: Throttle,
+    warnings: LogThrottle,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ enum Accepting {
 
 impl Listeners {
     pub fn new() -> Self {
-        Listeners { slots: Vec::new(), retry_at: u64::MAX, warnings: Throttle::default() }
+        Listeners { slots: Vec::new(), retry_at: u64::MAX, warnings: LogThrottle::default() }
     }
 
     /// Those that a new config has: the others stop accepting. Returns the slots of the ones that are new.
@@ -53,7 +53,7 @@ impl Listeners {
         let unknown = ids.iter().filter(|id| !self.slots.iter().any(|slot| is_known(slot, **id)));
         let unknown: Vec<ListenerId> = unknown.copied().collect();
         // Before any is closed: the close of a slot that is used again at once would hit the new listener.
-        let new: Vec<_> = unknown.into_iter().map(|id| (id, self.seat(id))).collect();
+        let new: Vec<_> = unknown.into_iter().map(|id| (id, self.allot_slot(id))).collect();
         for slot in &mut self.slots {
             slot.removed = !ids.contains(&slot.id);
         }
@@ -61,7 +61,7 @@ impl Listeners {
         new
     }
 
-    fn seat(&mut self, id: ListenerId) -> u16 {
+    fn allot_slot(&mut self, id: ListenerId) -> u16 {
         let slot = Slot { accepting: Accepting::Idle, id, removed: false };
         match self.slots.iter().position(|slot| slot.accepting == Accepting::Closed) {
             Some(free) => {

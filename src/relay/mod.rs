@@ -2,14 +2,13 @@
 //!
 //! The files in data-path order: [`listener`] admits, [`handshake`] reads both heads, [`route`] finds the pool, [`balance`]
 //! picks the backend, [`feedback`] is what it has shown, [`respond`] relays an answer other than 101 and [`plain`] the body of a request that is no upgrade,
-//! [`pipe`] moves frames, [`close`] ends. [`session`], with two of [`end`], is what they all change; [`policy`] is what holds
+//! [`pipe`] moves frames, [`close`] ends. [`session`], with two of [`port`], is what they all change; [`policy`] is what holds
 //! for it, [`waiting`] is for those whose turn has not come, and [`table`] is what the control plane hands over: routes,
 //! pools and backends.
 #![forbid(unsafe_code)]
 
 pub mod balance;
 mod close;
-mod end;
 mod feedback;
 mod handshake;
 mod hops;
@@ -17,6 +16,7 @@ mod listener;
 mod pipe;
 mod plain;
 mod policy;
+mod port;
 mod respond;
 mod route;
 mod session;
@@ -33,16 +33,16 @@ use std::time::{Duration, Instant};
 pub use listener::ListenerId;
 
 use close::{Notice, name};
-use end::{Link, Receiving};
 use handshake::Handshake;
 use listener::{Line, Listeners};
 use policy::Current;
+use port::{Link, Receiving};
 use session::{Session, State};
 use shared::{Context, Shared, millis};
 use table::Table;
 use table::state::BackendState;
 
-use crate::config::{Fate, Plan};
+use crate::config::{OnLoss, Plan};
 use crate::metrics::Metrics;
 use crate::op::{Accepted, Completion, ConnId, Group, Lease, Op, Piece, ReceiveEnd, Side};
 use crate::proto::http::Fault;
@@ -72,7 +72,7 @@ pub struct Relay {
     /// When draining ends, whatever is still open.
     drain_until: u64,
     /// When slow readers are looked for next, and when the next of them may be cut.
-    relieve_at: u64,
+    reclaim_at: u64,
     cut_at: u64,
     /// When those who wait for a backend ask again.
     admit_at: u64,
@@ -82,7 +82,7 @@ pub struct Relay {
 #[derive(Clone, Debug)]
 pub struct Leave {
     pub backend: Arc<BackendState>,
-    pub fate: Fate,
+    pub on_loss: OnLoss,
     /// Over which time their Closes are spread.
     pub spread: Duration,
 }
@@ -114,7 +114,7 @@ impl Relay {
             shared: Shared::new(Current::new(table, &[], None), plan, metrics, seed),
             now: 0,
             drain_until: u64::MAX,
-            relieve_at: 0,
+            reclaim_at: 0,
             cut_at: 0,
             admit_at: 0,
         }
@@ -151,7 +151,7 @@ impl Relay {
         for index in waiting {
             let (session, mut cx) = self.enter(index, ops);
             session.requeue();
-            if session.settle(&mut cx) {
+            if session.reconcile(&mut cx) {
                 self.free_slot(index, ops);
             }
         }
@@ -160,10 +160,10 @@ impl Relay {
     /// The sessions of a backend that is down or drained end, spread over so many milliseconds.
     pub fn move_away(&mut self, leave: &Leave, now: Instant, ops: &mut Vec<Op>) {
         self.set_clock(now);
-        let notice = match leave.fate {
-            Fate::Keep => return,
-            Fate::Restart => Notice::BackendRestarts,
-            Fate::GoingAway => Notice::BackendLeaves,
+        let notice = match leave.on_loss {
+            OnLoss::Keep => return,
+            OnLoss::Restart => Notice::BackendRestarts,
+            OnLoss::GoingAway => Notice::BackendLeaves,
         };
         for index in 0..self.sessions.len() as u32 {
             let session = &self.sessions[index as usize];
@@ -211,7 +211,7 @@ impl Relay {
     /// Lets deadlines come, and asks for everything that this batch has made necessary.
     pub fn handle_timeout(&mut self, now: Instant, ops: &mut Vec<Op>) {
         self.expire(now, ops);
-        self.relieve(ops);
+        self.reclaim_from_slow(ops);
         self.flush(now, ops);
     }
 
@@ -219,8 +219,8 @@ impl Relay {
     /// some time, and does not know yet what has come meanwhile.
     pub fn flush(&mut self, now: Instant, ops: &mut Vec<Op>) {
         self.set_clock(now);
-        self.feed_starved(ops);
-        self.settle(ops);
+        self.rearm_starved(ops);
+        self.reconcile(ops);
         self.admit_waiting(ops);
     }
 
@@ -229,7 +229,7 @@ impl Relay {
         while let Some(index) = self.shared.timers.pop(self.now) {
             let (session, mut cx) = self.enter(index, ops);
             session.handle_timeout(&mut cx);
-            cx.unsettle(session);
+            cx.mark_dirty(session);
         }
         if self.listeners.retry_at <= self.now && !self.shared.draining {
             // With all slots taken, the next one to become free arms accept.
@@ -247,10 +247,10 @@ impl Relay {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let listeners = if self.shared.draining { u64::MAX } else { self.listeners.retry_at };
         // Those who got their turn may have had nothing to receive: then the next ones come without any completion.
-        let starved = if self.shared.loans.can_feed() { self.now + waiting::FEED_MS } else { u64::MAX };
+        let starved = if self.shared.loans.can_rearm() { self.now + waiting::REARM_MS } else { u64::MAX };
         let relief =
-            if self.shared.loans.is_pressed() { self.relieve_at.max(self.now + waiting::FEED_MS) } else { u64::MAX };
-        let queues = if self.shared.current.crowded.is_empty() { u64::MAX } else { self.admit_at };
+            if self.shared.loans.is_pressed() { self.reclaim_at.max(self.now + waiting::REARM_MS) } else { u64::MAX };
+        let queues = if self.shared.current.pools_with_waiters.is_empty() { u64::MAX } else { self.admit_at };
         let timers = self.shared.timers.next().unwrap_or(u64::MAX);
         let next = [timers, listeners, self.drain_until, starved, relief, queues].into_iter().min().unwrap_or(u64::MAX);
         (next != u64::MAX).then(|| self.epoch + Duration::from_millis(next))
@@ -293,12 +293,12 @@ impl Relay {
         let (session, mut cx) = self.enter_conn(conn, ops);
         cx.lent(&lease);
         session.active_at = cx.now;
-        let end = session.end(side);
-        end.learn(bytes.len(), small_bytes);
+        let port = session.port(side);
+        port.learn(bytes.len(), small_bytes);
         if !more {
-            end.receiving = Receiving::Idle;
+            port.receiving = Receiving::Idle;
         }
-        cx.unsettle(session);
+        cx.mark_dirty(session);
         let copied = match (&session.state, side) {
             (State::Open | State::Closing(_), _) => return session.absorb(side, bytes, Some(lease), &mut cx),
             (State::Responding(_), Side::Backend) => return session.response_body(bytes, Some(lease), &mut cx),
@@ -323,15 +323,15 @@ impl Relay {
     fn sent(&mut self, conn: ConnId, result: std::io::Result<usize>, pieces: Vec<Piece>, ops: &mut Vec<Op>) {
         let side = conn.side();
         let (session, mut cx) = self.enter_conn(conn, ops);
-        let end = session.end(side);
-        end.sending = false;
-        let probing = std::mem::replace(&mut end.probing, false);
-        let reclaiming = std::mem::replace(&mut end.reclaiming, false);
-        let took = cx.now.saturating_sub(end.sending_since);
-        let retiring = end.link != Link::Live || end.broken;
+        let port = session.port(side);
+        port.sending = false;
+        let probing = std::mem::replace(&mut port.probing, false);
+        let reclaiming = std::mem::replace(&mut port.reclaiming, false);
+        let took = cx.now.saturating_sub(port.sending_since);
+        let retiring = port.link != Link::Live || port.broken;
         let sent = *result.as_ref().unwrap_or(&0);
         session.pipe_to(side).sent(pieces, sent, &mut cx);
-        cx.unsettle(session);
+        cx.mark_dirty(session);
         match result {
             _ if retiring => {}
             Ok(_) | Err(_) if reclaiming && is_cut_short(&result) => {
@@ -344,12 +344,12 @@ impl Relay {
                 session.send_failed(side, "it takes less than limits.receiver_bytes_per_second_min", &mut cx);
             }
             Ok(1..) => {
-                session.end(side).sluggish &= took >= waiting::SLOW_MS;
+                session.port(side).sluggish &= took >= waiting::SLOW_MS;
                 session.made_progress(side, &mut cx);
             }
             _ if probing => session.send_failed(side, "send made no progress", &mut cx),
             // What it has said before can still be received, and is an answer, or the end of one.
-            Err(_) if session.is_uploading_to(side) => session.end(side).broken = true,
+            Err(_) if session.is_uploading_to(side) => session.port(side).broken = true,
             Ok(_) => session.send_failed(side, "send accepted nothing", &mut cx),
             Err(_) => session.reset_by(side, &mut cx),
         }
@@ -357,25 +357,25 @@ impl Relay {
 
     fn copied(&mut self, conn: ConnId, bytes: Box<[u8]>, pieces: Vec<Piece>, ops: &mut Vec<Op>) {
         let (session, mut cx) = self.enter_conn(conn, ops);
-        let end = session.end(conn.side());
-        (end.sending, end.reclaiming) = (false, false);
+        let port = session.port(conn.side());
+        (port.sending, port.reclaiming) = (false, false);
         session.pipe_to(conn.side()).copied(bytes, pieces, &mut cx);
-        cx.unsettle(session);
+        cx.mark_dirty(session);
     }
 
     fn receive_ended(&mut self, conn: ConnId, why: ReceiveEnd, ops: &mut Vec<Op>) {
         let side = conn.side();
         let (session, mut cx) = self.enter_conn(conn, ops);
-        cx.unsettle(session);
-        let end = session.end(side);
-        end.receiving = Receiving::Idle;
-        let live = end.link == Link::Live && !end.finished;
+        cx.mark_dirty(session);
+        let port = session.port(side);
+        port.receiving = Receiving::Idle;
+        let live = port.link == Link::Live && !port.finished;
         let error = match why {
             ReceiveEnd::Cancelled => return,
             ReceiveEnd::NoBuffers => {
                 cx.shared.metrics.buffer_starvations.add(1);
-                if live && end.group == Group::Small && cx.shared.loans.small_is_out() {
-                    end.receiving = Receiving::Starved;
+                if live && port.group == Group::Small && cx.shared.loans.small_is_out() {
+                    port.receiving = Receiving::Starved;
                     cx.shared.loans.starved.push_back(conn);
                 }
                 return;
@@ -386,8 +386,8 @@ impl Relay {
         if !live {
             return;
         }
-        end.finished = true;
-        end.broken |= error.is_some();
+        port.finished = true;
+        port.broken |= error.is_some();
         match (&session.state, side) {
             (State::Open | State::Closing(_), _) => {
                 let reason = if error.is_some() { "connection reset" } else { "connection closed" };
@@ -408,7 +408,7 @@ impl Relay {
 
     fn connected(&mut self, conn: ConnId, result: std::io::Result<()>, ops: &mut Vec<Op>) {
         let (session, mut cx) = self.enter_conn(conn, ops);
-        cx.unsettle(session);
+        cx.mark_dirty(session);
         match session.backend.link {
             Link::Connecting => session.connected(result, &mut cx),
             Link::Retiring { .. } => session.backend.link = Link::Retiring { connecting: false },
@@ -429,7 +429,7 @@ impl Relay {
         session.begin(Handshake::new(listener), peer, entry, cx.now);
         session.deadline = cx.now + session.waits().head;
         cx.ops.push(Op::Adopt { conn: session.conn(Side::Client), socket });
-        cx.unsettle(session);
+        cx.mark_dirty(session);
     }
 
     fn take_slot(&mut self) -> Option<u32> {
@@ -449,11 +449,11 @@ impl Relay {
         if self.occupied < self.plan.sessions_max + self.plan.refusals_max { Slots::Free } else { Slots::Taken }
     }
 
-    fn settle(&mut self, ops: &mut Vec<Op>) {
-        while let Some(index) = self.shared.unsettled.pop() {
+    fn reconcile(&mut self, ops: &mut Vec<Op>) {
+        while let Some(index) = self.shared.dirty.pop() {
             let (session, mut cx) = self.enter(index, ops);
-            session.unsettled = false;
-            if session.settle(&mut cx) {
+            session.dirty = false;
+            if session.reconcile(&mut cx) {
                 self.free_slot(index, ops);
             }
         }
@@ -520,7 +520,7 @@ impl Session {
                 // Also if it was to leave its backend: that is over with the relay.
                 self.leave = Notice::Draining;
                 self.deadline = cx.now + cx.shared.random() % spread;
-                cx.unsettle(self);
+                cx.mark_dirty(self);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! One direction of a session: scan what came, forward the leases, bound what is held.
 
 use super::close::Notice;
-use super::end::End;
 use super::policy::Policy;
+use super::port::Port;
 use super::shared::{BULK_WEIGHT, Context, Shared};
 use crate::config::CloseCodes;
 use crate::op::{Group, Lease, Piece, Side};
@@ -85,7 +85,7 @@ impl Pipe {
     /// How many more bytes may be read; 0: stop reading. If a send is in flight
     /// to the sink, it has not taken that at once. `bulk`: the source sends much at a time. Others get little at once, as what is granted cannot be taken back before
     /// the next batch, by when the sink may have turned out to be slow.
-    pub fn credit(&self, sink: &End, bulk: bool, policy: &Policy, shared: &Shared) -> u32 {
+    pub fn credit(&self, sink: &Port, bulk: bool, policy: &Policy, shared: &Shared) -> u32 {
         let window = policy.window_bytes;
         if self.told || self.deaf {
             return window;
@@ -246,7 +246,7 @@ impl Pipe {
         self.queue.push(piece);
     }
 
-    /// The pieces of a send come home; the first `sent` bytes are on their way, the rest goes back to the front.
+    /// The pieces of a send come back; the first `sent` bytes are on their way, the rest goes back to the front.
     pub fn sent(&mut self, mut pieces: Vec<Piece>, sent: usize, cx: &mut Context<'_>) {
         let mut left = sent;
         let mut whole = 0;

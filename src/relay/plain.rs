@@ -90,7 +90,7 @@ impl Session {
         if taken > 0 {
             self.deadline = (cx.now + patience).min(until);
         }
-        self.up.forward(&bytes[..taken], lease, cx);
+        self.to_backend.forward(&bytes[..taken], lease, cx);
     }
 
     /// An operator wants to know which option stands in the way of an upload, and a stranger must not fill the log with it.
@@ -119,7 +119,7 @@ impl Session {
 
     /// RFC 9110, 10.1.1: the client waits for this before it sends its body, and we are who it asked.
     pub fn invite_body(&mut self, cx: &mut Context<'_>) {
-        self.down.push(Piece::owned(*b"HTTP/1.1 100 Continue\r\n\r\n"), cx);
+        self.to_client.push(Piece::owned(*b"HTTP/1.1 100 Continue\r\n\r\n"), cx);
     }
 
     /// The client has sent FIN. Behind a whole request that is its right, and the backend may go on or, as most do, take it
@@ -128,14 +128,14 @@ impl Session {
         self.client.finished = true;
         match self.uploading().map(|upload| upload.body.is_complete()) {
             None => {}
-            Some(true) => self.up.finish = true,
+            Some(true) => self.to_backend.finish = true,
             Some(false) => self.stop_upload(Fault::new(400, "The request's body is cut short."), cx),
         }
     }
 
     /// The rest of the request's body has yet to come: no backend can be expected to answer.
     pub fn owes_body(&self) -> bool {
-        self.up.is_empty() && self.uploading().is_some_and(|upload| !upload.body.is_complete())
+        self.to_backend.is_empty() && self.uploading().is_some_and(|upload| !upload.body.is_complete())
     }
 
     /// This side is a backend that may answer before it has the whole request.

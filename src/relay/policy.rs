@@ -40,7 +40,7 @@ pub(super) struct Policy {
 #[derive(Debug)]
 pub(super) struct Routed {
     route: Arc<Route>,
-    pub config: Arc<config::Pool>,
+    pub config: Arc<config::PoolConfig>,
     pub state: Arc<PoolState>,
 }
 
@@ -76,18 +76,18 @@ pub(super) struct Current {
     pub head_limits: HeadLimits,
     /// Made when first used, as most of many routes and pools are not used by every worker.
     policies: Vec<Option<Rc<Policy>>>,
-    views: Vec<Option<View>>,
+    views: Vec<Option<PoolView>>,
     /// The listeners of its config, in the config's order.
     listeners: Vec<ListenerId>,
     /// Pools with `hash_keep = "home"`.
     homes: Vec<Home>,
     /// Pools in whose queues somebody waits.
-    pub crowded: Vec<usize>,
+    pub pools_with_waiters: Vec<usize>,
 }
 
 /// What a worker keeps of a pool.
 #[derive(Debug)]
-pub(super) struct View {
+pub(super) struct PoolView {
     pub balancer: Balancer,
     /// Sessions that wait for their turn, first come, first served.
     pub queue: VecDeque<Waiting>,
@@ -116,7 +116,7 @@ pub(super) struct Waiting {
     pub session: u32,
     /// It has failed at some of the pool's backends and waits for the others: that these are full says nothing to those
     /// behind it.
-    pub picky: bool,
+    pub retrying: bool,
 }
 
 impl Policy {
@@ -201,7 +201,7 @@ impl Current {
             views: table.pools.iter().map(|_| None).collect(),
             listeners: listeners.into(),
             homes: table.pools.iter().enumerate().filter_map(Home::of).collect(),
-            crowded: Vec::new(),
+            pools_with_waiters: Vec::new(),
             table,
         }
     }
@@ -234,14 +234,14 @@ impl Current {
         policy.get_or_insert_with(make).clone()
     }
 
-    pub fn view(&mut self, pool: usize) -> &mut View {
+    pub fn view(&mut self, pool: usize) -> &mut PoolView {
         self.pool_and_view(pool).1
     }
 
-    pub fn pool_and_view(&mut self, pool: usize) -> (&Pool, &mut View) {
+    pub fn pool_and_view(&mut self, pool: usize) -> (&Pool, &mut PoolView) {
         let Current { table, views, .. } = self;
         let (pool, view) = (&table.pools[pool], &mut views[pool]);
-        (pool, view.get_or_insert_with(|| View { balancer: Balancer::new(pool), queue: VecDeque::new() }))
+        (pool, view.get_or_insert_with(|| PoolView { balancer: Balancer::new(pool), queue: VecDeque::new() }))
     }
 
     /// The backend's pool, and its number there, unless it has left.
@@ -275,34 +275,34 @@ impl Current {
         }
         queue.push_back(who);
         if queue.len() == 1 {
-            self.crowded.push(pool);
+            self.pools_with_waiters.push(pool);
         }
         let state = &self.table.pools[pool].state;
         state.waiting.fetch_add(1, Relaxed);
-        state.picky.fetch_add(u32::from(who.picky), Relaxed);
+        state.retrying.fetch_add(u32::from(who.retrying), Relaxed);
         true
     }
 
     pub fn dequeue(&mut self, pool: usize, session: u32) {
         let queue = &mut self.view(pool).queue;
         let Some(at) = queue.iter().position(|waiting| waiting.session == session) else { return };
-        let picky = queue.remove(at).is_some_and(|who| who.picky);
+        let retrying = queue.remove(at).is_some_and(|who| who.retrying);
         if queue.is_empty() {
-            self.crowded.retain(|crowded| *crowded != pool);
+            self.pools_with_waiters.retain(|number| *number != pool);
         }
         let state = &self.table.pools[pool].state;
         state.waiting.fetch_sub(1, Relaxed);
-        state.picky.fetch_sub(u32::from(picky), Relaxed);
+        state.retrying.fetch_sub(u32::from(retrying), Relaxed);
     }
 
     /// Everybody who waits, queue by queue, in order. They wait no longer.
     pub fn disband(&mut self) -> Vec<u32> {
         let mut waiting = Vec::new();
-        for pool in std::mem::take(&mut self.crowded) {
+        for pool in std::mem::take(&mut self.pools_with_waiters) {
             let queue = std::mem::take(&mut self.view(pool).queue);
             let state = &self.table.pools[pool].state;
             state.waiting.fetch_sub(queue.len() as u32, Relaxed);
-            state.picky.fetch_sub(queue.iter().filter(|who| who.picky).count() as u32, Relaxed);
+            state.retrying.fetch_sub(queue.iter().filter(|who| who.retrying).count() as u32, Relaxed);
             waiting.extend(queue.iter().map(|who| who.session));
         }
         waiting

@@ -10,16 +10,16 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::balance::{self, Ask, Unavailable, hash_bytes};
 use super::close::{Notice, name};
-use super::end::{End, Link};
 use super::handshake::Handshake;
 use super::hops;
 use super::plain;
-use super::policy::{Routed, View, Waiting};
+use super::policy::{PoolView, Routed, Waiting};
+use super::port::{Link, Port};
 use super::session::{Session, State};
 use super::shared::{Context, millis};
 use super::table::breaker::Admitted;
-use super::table::state::{BackendState, is_lack};
-use super::table::{Pool, router::Asked};
+use super::table::state::{BackendState, is_local_exhaustion};
+use super::table::{Pool, router::RequestView};
 use super::waiting::ADMIT_MS;
 use crate::config::{self, Balance, HashKeep, HashKey, HeaderEdits, PlainHttp, ValueMatch};
 use crate::op::{Op, Side};
@@ -40,7 +40,7 @@ enum Denial {
 
 /// What of this machine a connect lacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lack {
+pub(super) enum LocalExhaustion {
     /// A port towards this one backend (EADDRNOTAVAIL): towards others there are some.
     Port,
     /// Descriptors or memory, which no other connect finds either.
@@ -62,7 +62,7 @@ impl Session {
             Denial::Refused(fault) => self.refuse(fault, cx),
             Denial::Busy(fault, _) | Denial::Open(fault) => self.refuse_for_now(fault, cx),
             Denial::Unwell(fault) => {
-                let has_asked = |handshake: &Handshake| !handshake.tried.is_empty() && handshake.lacked.is_none();
+                let has_asked = |handshake: &Handshake| !handshake.tried.is_empty() && handshake.exhausted.is_none();
                 if matches!(&self.state, State::Connecting(handshake) if has_asked(handshake)) {
                     self.handshake_judged(false, cx);
                 }
@@ -141,7 +141,7 @@ impl Session {
         let tries_max = pool.config.admission.tries_max;
         // A client that has ended its half may still wait for an answer, but who can tell; it has had its try.
         let has_gone = self.client.finished && is_handshake && handshake.tries > 0;
-        if handshake.lacked == Some(Lack::Everything) {
+        if handshake.exhausted == Some(LocalExhaustion::Everything) {
             return Err(Denial::Unwell(Fault::new(503, "The relay's machine lacks what another connection needs.")));
         }
         if handshake.tries >= tries_max || handshake.dial_left == 0 || has_gone {
@@ -150,7 +150,7 @@ impl Session {
         if !handshake.admitted {
             let queue_max = pool.config.admission.queue_max;
             // Who waits for some backends only is not overtaken by somebody who goes to another.
-            let others = || pool.state.waiting.load(Relaxed) > pool.state.picky.load(Relaxed);
+            let others = || pool.state.waiting.load(Relaxed) > pool.state.retrying.load(Relaxed);
             if !its_turn && queue_max > 0 && others() {
                 return Err(Denial::Busy(Fault::new(503, "Too many requests wait for this pool."), ADMIT_MS));
             }
@@ -160,7 +160,7 @@ impl Session {
         let random = cx.shared.random();
         let is_last = handshake.tries > 0 && handshake.tries + 1 == tries_max;
         let ask = Ask { key: handshake.key, tried: &handshake.tried, is_last, now: cx.now, random, is_handshake };
-        let (pool, View { balancer, .. }) = cx.shared.current.pool_and_view(pool.number());
+        let (pool, PoolView { balancer, .. }) = cx.shared.current.pool_and_view(pool.number());
         let wanted = handshake.wanted.take().filter(|wanted| balancer.claim(pool, *wanted, &ask));
         let held = handshake.kept_key.map(|key| pool.state.keys.hold(key.get()));
         let join = || {
@@ -207,8 +207,8 @@ impl Session {
         self.deadline = cx.now + waits.connect.min((handshake.dial_left / tries_left).max(1));
         self.chosen = Some(backend.clone());
         self.reserved = true;
-        self.shaking = !handshake.is_plain();
-        self.backend = End::absent();
+        self.handshaking = !handshake.is_plain();
+        self.backend = Port::absent();
         self.backend.link = Link::Connecting;
         let address = backend.address.clone();
         cx.ops.push(Op::Connect { conn: self.conn(Side::Backend), address });
@@ -222,8 +222,8 @@ impl Session {
         }
         let pool = self.policy().pool();
         let until = cx.now + millis(pool.config.admission.queue_timeout);
-        let picky = matches!(&self.state, State::Connecting(handshake) if !handshake.tried.is_empty());
-        if !cx.shared.current.enqueue(pool.number(), Waiting { session: self.index, picky }) {
+        let retrying = matches!(&self.state, State::Connecting(handshake) if !handshake.tried.is_empty());
+        if !cx.shared.current.enqueue(pool.number(), Waiting { session: self.index, retrying }) {
             return self.refuse_for_now(fault, cx);
         }
         let State::Connecting(mut handshake) = std::mem::replace(&mut self.state, State::Ending) else {
@@ -248,7 +248,7 @@ impl Session {
             Ok(number) => self.connect(number, cx),
             Err(denial) => self.deny(denial, cx),
         }
-        cx.unsettle(self);
+        cx.mark_dirty(self);
         Ok(())
     }
 
@@ -280,8 +280,8 @@ impl Session {
     /// A Connect that was still wanted has ended.
     pub fn connected(&mut self, result: io::Result<()>, cx: &mut Context<'_>) {
         if let Err(error) = result {
-            match lack(&error) {
-                Some(lack) => self.connect_lacked(lack, &error, cx),
+            match local_exhaustion(&error) {
+                Some(what) => self.connect_exhausted(what, &error, cx),
                 None => self.connect_failed(&error, cx),
             }
             self.backend.link = Link::Retiring { connecting: false };
@@ -295,7 +295,7 @@ impl Session {
         self.connect_ended(cx.now);
         cx.shared.metrics.connect_failures.add(1);
         self.backend_failed(error, cx);
-        self.end_shaking(cx);
+        self.end_handshaking(cx);
     }
 
     fn connect_ended(&mut self, now: u64) {
@@ -305,10 +305,10 @@ impl Session {
     }
 
     /// That is nothing that the backend could have done better.
-    fn connect_lacked(&mut self, lack: Lack, error: &io::Error, cx: &mut Context<'_>) {
+    fn connect_exhausted(&mut self, what: LocalExhaustion, error: &io::Error, cx: &mut Context<'_>) {
         self.connect_ended(cx.now);
         if let State::Connecting(handshake) = &mut self.state {
-            handshake.lacked = Some(lack);
+            handshake.exhausted = Some(what);
         }
         cx.shared.metrics.connect_failures.add(1);
         if let Some(chosen) = &self.chosen
@@ -316,7 +316,7 @@ impl Session {
         {
             tracing::warn!(backend = &*chosen.name, %error, "this machine lacks what a connect needs");
         }
-        self.end_shaking(cx);
+        self.end_handshaking(cx);
     }
 
     pub fn connect_timed_out(&mut self, cx: &mut Context<'_>) {
@@ -328,8 +328,8 @@ impl Session {
     }
 
     /// It no longer counts among the backend's handshakes.
-    pub fn end_shaking(&mut self, cx: &mut Context<'_>) {
-        if std::mem::take(&mut self.shaking)
+    pub fn end_handshaking(&mut self, cx: &mut Context<'_>) {
+        if std::mem::take(&mut self.handshaking)
             && let Some(chosen) = &self.chosen
         {
             balance::handshake_ended(&chosen.state);
@@ -339,7 +339,7 @@ impl Session {
 
     /// The backend's socket is closed.
     pub fn release_backend(&mut self, cx: &mut Context<'_>) {
-        self.end_shaking(cx);
+        self.end_handshaking(cx);
         if std::mem::take(&mut self.reserved)
             && let Some(chosen) = &self.chosen
         {
@@ -368,7 +368,7 @@ impl Session {
     pub fn is_away(&self, number: usize, cx: &mut Context<'_>) -> bool {
         let (Some(key), Some(chosen)) = (self.key, &self.chosen) else { return false };
         let random = cx.shared.random();
-        let (pool, View { balancer, .. }) = cx.shared.current.pool_and_view(number);
+        let (pool, PoolView { balancer, .. }) = cx.shared.current.pool_and_view(number);
         if !Arc::ptr_eq(&self.policy().pool().state, &pool.state) {
             return false;
         }
@@ -392,14 +392,14 @@ impl Session {
             return self.go_away(notice, cx);
         }
         self.deadline = cx.now + cx.shared.random() % spread;
-        cx.unsettle(self);
+        cx.mark_dirty(self);
     }
 }
 
-fn lack(error: &io::Error) -> Option<Lack> {
+fn local_exhaustion(error: &io::Error) -> Option<LocalExhaustion> {
     match error.kind() {
-        io::ErrorKind::AddrNotAvailable => Some(Lack::Port),
-        _ if is_lack(error) => Some(Lack::Everything),
+        io::ErrorKind::AddrNotAvailable => Some(LocalExhaustion::Port),
+        _ if is_local_exhaustion(error) => Some(LocalExhaustion::Everything),
         _ => None,
     }
 }
@@ -449,7 +449,7 @@ fn admit(pool: &Routed, is_handshake: bool, now: u64) -> Result<bool, Denial> {
 }
 
 /// What the request says of where consistent hashing is to send it.
-fn named_key(pool: &config::Pool, asking: &Head) -> Option<u64> {
+fn named_key(pool: &config::PoolConfig, asking: &Head) -> Option<u64> {
     if pool.balance != Balance::ConsistentHash {
         return None;
     }
@@ -464,7 +464,7 @@ fn named_key(pool: &config::Pool, asking: &Head) -> Option<u64> {
 }
 
 /// What decides where hashing policies send a request that says nothing. `None`: there is nothing to tell clients apart by.
-fn address_key(pool: &config::Pool, client: Option<IpAddr>) -> Option<u64> {
+fn address_key(pool: &config::PoolConfig, client: Option<IpAddr>) -> Option<u64> {
     if !matches!(pool.balance, Balance::ConsistentHash | Balance::IpHash) {
         return Some(0);
     }
@@ -479,7 +479,7 @@ fn segment(path: &str, number: usize) -> Option<&[u8]> {
     path.split('/').filter(|segment| !segment.is_empty()).nth(number - 1).map(str::as_bytes)
 }
 
-impl Asked for Head {
+impl RequestView for Head {
     fn host_name(&self) -> Cow<'_, str> {
         Head::host_name(self)
     }

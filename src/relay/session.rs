@@ -12,7 +12,7 @@
 //!                                                     Free <-- nothing in flight, both closed -- Ending <------------+
 //! ```
 //!
-//! Events only change state; [`Session::settle`], once per batch, asks the kernel for what the state now wants.
+//! Events only change state; [`Session::reconcile`], once per batch, asks the kernel for what the state now wants.
 
 use std::net::{IpAddr, Shutdown};
 use std::num::NonZeroU64;
@@ -20,10 +20,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::close::{Notice, Outcome};
-use super::end::{End, Link, Receiving};
 use super::handshake::Handshake;
 use super::pipe::Pipe;
 use super::policy::{Policy, Waits};
+use super::port::{Link, Port, Receiving};
 use super::respond::Response;
 use super::shared::Context;
 use super::table::Backend;
@@ -35,12 +35,10 @@ pub(super) struct Session {
     pub index: u32,
     pub generation: u16,
     pub state: State,
-    pub client: End,
-    pub backend: End,
-    /// Client to backend.
-    pub up: Pipe,
-    /// Backend to client.
-    pub down: Pipe,
+    pub client: Port,
+    pub backend: Port,
+    pub to_backend: Pipe,
+    pub to_client: Pipe,
     /// What the current state waits for at most, in milliseconds since the relay's start. `u64::MAX`: for ever.
     pub deadline: u64,
     /// When the session's timer fires; `u64::MAX`: it is not armed.
@@ -62,13 +60,13 @@ pub(super) struct Session {
     /// True exactly while it counts among that backend's sessions.
     pub reserved: bool,
     /// True exactly while it counts among that backend's handshakes, as plain HTTP never does.
-    pub shaking: bool,
+    pub handshaking: bool,
     /// True exactly while the breaker of its pool waits for it as a probe.
     pub probe: bool,
     /// What both sides hear when the deadline of an open session comes.
     pub leave: Notice,
-    /// True exactly when the session is on the list of those to settle.
-    pub unsettled: bool,
+    /// True exactly when the session is on the list of those to reconcile.
+    pub dirty: bool,
     pub outcome: Outcome,
 }
 
@@ -112,10 +110,10 @@ impl Session {
             index,
             generation: 0,
             state: State::Free,
-            client: End::absent(),
-            backend: End::absent(),
-            up: Pipe::new(Side::Client, false),
-            down: Pipe::new(Side::Backend, false),
+            client: Port::absent(),
+            backend: Port::absent(),
+            to_backend: Pipe::new(Side::Client, false),
+            to_client: Pipe::new(Side::Backend, false),
             deadline: u64::MAX,
             timer_at: u64::MAX,
             active_at: 0,
@@ -127,10 +125,10 @@ impl Session {
             chosen: None,
             key: None,
             reserved: false,
-            shaking: false,
+            handshaking: false,
             probe: false,
             leave: Notice::Draining,
-            unsettled: false,
+            dirty: false,
             outcome: Outcome::default(),
         }
     }
@@ -151,7 +149,7 @@ impl Session {
         ConnId::new(self.index, side, self.generation)
     }
 
-    pub fn end(&mut self, side: Side) -> &mut End {
+    pub fn port(&mut self, side: Side) -> &mut Port {
         match side {
             Side::Client => &mut self.client,
             Side::Backend => &mut self.backend,
@@ -160,8 +158,8 @@ impl Session {
 
     pub fn pipe_from(&mut self, side: Side) -> &mut Pipe {
         match side {
-            Side::Client => &mut self.up,
-            Side::Backend => &mut self.down,
+            Side::Client => &mut self.to_backend,
+            Side::Backend => &mut self.to_client,
         }
     }
 
@@ -178,19 +176,19 @@ impl Session {
     }
 
     /// Asks the kernel for everything that the state now wants. Returns whether the slot has become free.
-    pub fn settle(&mut self, cx: &mut Context<'_>) -> bool {
+    pub fn reconcile(&mut self, cx: &mut Context<'_>) -> bool {
         if matches!(self.state, State::Closing(_)) {
             self.progress_close(cx);
         }
         // Receives first: a send that is in flight now was not finished at once, so its peer is slow.
-        self.settle_receive(Side::Client, cx);
-        self.settle_receive(Side::Backend, cx);
+        self.reconcile_receive(Side::Client, cx);
+        self.reconcile_receive(Side::Backend, cx);
         for side in [Side::Client, Side::Backend] {
-            self.settle_send(side, cx);
-            self.settle_retirement(side, cx);
+            self.reconcile_send(side, cx);
+            self.reconcile_retirement(side, cx);
         }
         let may_end = self.client.finished || self.client.abort;
-        if matches!(self.state, State::Lingering) && may_end && self.down.is_empty() {
+        if matches!(self.state, State::Lingering) && may_end && self.to_client.is_empty() {
             self.terminate(cx);
         }
         if matches!(self.state, State::Connecting(_)) && self.backend.link == Link::Absent {
@@ -205,23 +203,23 @@ impl Session {
         false
     }
 
-    fn settle_send(&mut self, to: Side, cx: &mut Context<'_>) {
+    fn reconcile_send(&mut self, to: Side, cx: &mut Context<'_>) {
         let conn = self.conn(to);
-        let (end, pipe) = match to {
-            Side::Client => (&mut self.client, &mut self.down),
-            Side::Backend => (&mut self.backend, &mut self.up),
+        let (port, pipe) = match to {
+            Side::Client => (&mut self.client, &mut self.to_client),
+            Side::Backend => (&mut self.backend, &mut self.to_backend),
         };
-        if end.link != Link::Live || end.sending {
+        if port.link != Link::Live || port.sending {
             return;
         }
-        if end.broken {
+        if port.broken {
             pipe.discard(cx);
         } else if !pipe.queue.is_empty() {
-            end.sending = true;
-            end.sending_since = cx.now;
+            port.sending = true;
+            port.sending_since = cx.now;
             cx.ops.push(Op::Send { conn, pieces: std::mem::take(&mut pipe.queue) });
-        } else if pipe.finish && !end.shut && !end.abort {
-            end.shut = true;
+        } else if pipe.finish && !port.shut && !port.abort {
+            port.shut = true;
             cx.ops.push(Op::Shutdown { conn, how: Shutdown::Write });
             if matches!(self.state, State::Lingering) {
                 self.outcome.set("backend", "answered with another status than 101");
@@ -245,7 +243,7 @@ impl Session {
         }
     }
 
-    fn settle_receive(&mut self, from: Side, cx: &mut Context<'_>) {
+    fn reconcile_receive(&mut self, from: Side, cx: &mut Context<'_>) {
         let conn = self.conn(from);
         let credit = self.receive_credit(from, cx);
         // A handshake is granted a few kilobytes, of which one bulk buffer would be a multiple.
@@ -254,22 +252,24 @@ impl Session {
             State::Answering(handshake) => handshake.uploads(),
             _ => false,
         };
-        let is_sink_sluggish = self.end(from.other()).sluggish;
-        let end = self.end(from);
-        end.bulk &= streams;
-        let wants_bulk = end.bulk && !is_sink_sluggish;
-        if end.link != Link::Live || end.finished {
+        let is_sink_sluggish = self.port(from.other()).sluggish;
+        let port = self.port(from);
+        port.bulk &= streams;
+        let wants_bulk = port.bulk && !is_sink_sluggish;
+        if port.link != Link::Live || port.finished {
             return;
         }
-        match (end.receiving, credit) {
+        match (port.receiving, credit) {
             (Receiving::Idle, credit @ 1..) => {
-                end.group = if wants_bulk && cx.shared.loans.bulk_is_plentiful() { Group::Bulk } else { Group::Small };
-                end.receiving = Receiving::Armed;
-                cx.ops.push(Op::Receive { conn, group: end.group, credit });
+                port.group = if wants_bulk && cx.shared.loans.bulk_is_plentiful() { Group::Bulk } else { Group::Small };
+                port.receiving = Receiving::Armed;
+                cx.ops.push(Op::Receive { conn, group: port.group, credit });
             }
             (Receiving::Armed, 0) => self.cancel_receive(from, cx),
-            (Receiving::Armed, _) if !wants_bulk && end.group == Group::Bulk => self.cancel_receive(from, cx),
-            (Receiving::Armed, _) if wants_bulk && end.group == Group::Small && cx.shared.loans.bulk_is_plentiful() => {
+            (Receiving::Armed, _) if !wants_bulk && port.group == Group::Bulk => self.cancel_receive(from, cx),
+            (Receiving::Armed, _)
+                if wants_bulk && port.group == Group::Small && cx.shared.loans.bulk_is_plentiful() =>
+            {
                 self.cancel_receive(from, cx);
             }
             _ => {}
@@ -277,15 +277,15 @@ impl Session {
     }
 
     fn cancel_receive(&mut self, from: Side, cx: &mut Context<'_>) {
-        self.end(from).receiving = Receiving::Cancelling;
+        self.port(from).receiving = Receiving::Cancelling;
         cx.ops.push(Op::Cancel { conn: self.conn(from), what: InFlight::Receive });
     }
 
     /// How many bytes of this side are wanted now; 0: stop reading.
     fn receive_credit(&self, from: Side, cx: &Context<'_>) -> u32 {
         let (pipe, source, to) = match from {
-            Side::Client => (&self.up, &self.client, &self.backend),
-            Side::Backend => (&self.down, &self.backend, &self.client),
+            Side::Client => (&self.to_backend, &self.client, &self.backend),
+            Side::Backend => (&self.to_client, &self.backend, &self.client),
         };
         let limits = &cx.shared.config().limits;
         let through = || pipe.credit(to, source.bulk, self.policy(), cx.shared);
@@ -310,40 +310,40 @@ impl Session {
     /// Gives up one socket: its operations are made to end, and it is closed once they have.
     pub fn retire(&mut self, side: Side, cx: &mut Context<'_>) {
         let conn = self.conn(side);
-        let end = self.end(side);
-        end.finished = true;
-        match end.link {
+        let port = self.port(side);
+        port.finished = true;
+        match port.link {
             Link::Absent | Link::Retiring { .. } => return,
             Link::Connecting => {
-                end.link = Link::Retiring { connecting: true };
+                port.link = Link::Retiring { connecting: true };
                 cx.ops.push(Op::Cancel { conn, what: InFlight::Connect });
             }
             Link::Live => {
-                end.link = Link::Retiring { connecting: false };
+                port.link = Link::Retiring { connecting: false };
                 // A shutdown would send FIN.
-                cx.ops.push(match end.abort {
+                cx.ops.push(match port.abort {
                     true => Op::Abort { conn },
                     false => Op::Shutdown { conn, how: Shutdown::Both },
                 });
-                if matches!(end.receiving, Receiving::Armed) {
-                    end.receiving = Receiving::Cancelling;
+                if matches!(port.receiving, Receiving::Armed) {
+                    port.receiving = Receiving::Cancelling;
                     cx.ops.push(Op::Cancel { conn, what: InFlight::Receive });
                 }
-                if end.sending {
+                if port.sending {
                     cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
                 }
             }
         }
-        if end.receiving == Receiving::Starved {
-            end.receiving = Receiving::Idle;
+        if port.receiving == Receiving::Starved {
+            port.receiving = Receiving::Idle;
         }
-        cx.unsettle(self);
+        cx.mark_dirty(self);
     }
 
-    fn settle_retirement(&mut self, side: Side, cx: &mut Context<'_>) {
-        if self.end(side).is_ready_to_close() {
+    fn reconcile_retirement(&mut self, side: Side, cx: &mut Context<'_>) {
+        if self.port(side).is_ready_to_close() {
             self.pipe_to(side).discard(cx);
-            *self.end(side) = End::absent();
+            *self.port(side) = Port::absent();
             cx.ops.push(Op::Close { conn: self.conn(side) });
             if side == Side::Backend {
                 self.release_backend(cx);
@@ -368,14 +368,14 @@ impl Session {
         self.deadline = u64::MAX;
         self.retire(Side::Client, cx);
         self.retire(Side::Backend, cx);
-        cx.unsettle(self);
+        cx.mark_dirty(self);
     }
 
     fn free(&mut self, cx: &mut Context<'_>) {
         self.report(cx);
         cx.shared.timers.clear(self.index);
         self.state = State::Free;
-        debug_assert!(self.up.is_empty() && self.down.is_empty());
+        debug_assert!(self.to_backend.is_empty() && self.to_client.is_empty());
         debug_assert!(!self.reserved, "the backend's socket is closed, and with it the reservation");
         self.policy = None;
         self.chosen = None;
@@ -394,9 +394,9 @@ impl Session {
     pub fn next_deadline(&self) -> u64 {
         let mut earliest = self.deadline;
         if matches!(self.state, State::Responding(_) | State::Open | State::Closing(_)) {
-            for end in [&self.client, &self.backend] {
-                if end.waits_for_peer() {
-                    earliest = earliest.min(end.sending_since + self.waits().send_stall);
+            for port in [&self.client, &self.backend] {
+                if port.waits_for_peer() {
+                    earliest = earliest.min(port.sending_since + self.waits().send_stall);
                 }
             }
         }
@@ -433,7 +433,7 @@ impl Session {
             return;
         }
         for side in [Side::Client, Side::Backend] {
-            if self.end(side).waits_for_peer() && self.end(side).sending_since + self.waits().send_stall <= now {
+            if self.port(side).waits_for_peer() && self.port(side).sending_since + self.waits().send_stall <= now {
                 return self.probe_send(side, cx);
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::policy::Current;
 use super::session::Session;
-use super::table::state::Throttle;
+use super::table::state::LogThrottle;
 use super::timers::Timers;
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;
@@ -24,12 +24,12 @@ pub(super) struct Shared {
     pub room: bool,
     pub loans: Loans,
     /// Sessions that something has happened to in this batch.
-    pub unsettled: Vec<u32>,
+    pub dirty: Vec<u32>,
     /// Empty vectors for the next sends.
     pub spare: Vec<Vec<Piece>>,
     pub draining: bool,
     /// Of bodies that are too large.
-    pub too_large: Throttle,
+    pub too_large: LogThrottle,
     random_state: u64,
 }
 
@@ -79,10 +79,10 @@ impl Shared {
                 kept_max: plan.small_count * small_bytes,
                 starved: VecDeque::new(),
             },
-            unsettled: Vec::new(),
+            dirty: Vec::new(),
             spare: Vec::new(),
             draining: false,
-            too_large: Throttle::default(),
+            too_large: LogThrottle::default(),
             random_state: seed,
             metrics,
         }
@@ -143,7 +143,7 @@ impl Loans {
     }
 
     /// Somebody waits for a buffer, and there is one.
-    pub fn can_feed(&self) -> bool {
+    pub fn can_rearm(&self) -> bool {
         !self.starved.is_empty() && !self.small_is_out()
     }
 
@@ -176,11 +176,11 @@ impl Context<'_> {
         }
     }
 
-    /// Puts the session on the list of those to settle at the end of the batch.
-    pub fn unsettle(&mut self, session: &mut Session) {
-        if !session.unsettled {
-            session.unsettled = true;
-            self.shared.unsettled.push(session.index);
+    /// Puts the session on the list of those to reconcile at the end of the batch.
+    pub fn mark_dirty(&mut self, session: &mut Session) {
+        if !session.dirty {
+            session.dirty = true;
+            self.shared.dirty.push(session.index);
         }
     }
 }

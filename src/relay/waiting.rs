@@ -4,16 +4,16 @@ use super::{Receiving, Relay};
 use crate::op::{ConnId, Op, Side};
 
 /// How long those who wait for a buffer wait for their turn while there are buffers.
-pub(super) const FEED_MS: u64 = 1;
+pub(super) const REARM_MS: u64 = 1;
 /// How often those who wait for a backend ask whether there is one, if nothing tells them when there will be.
 pub(super) const ADMIT_MS: u64 = 10;
 /// So many of a queue who wait for some backends only are asked in vain before the rest of them is passed over.
-const PICKY_MAX: usize = 32;
+const RETRYING_MAX: usize = 32;
 /// Who has not taken a send in this time is slow.
 pub(super) const SLOW_MS: u64 = 100;
 /// While buffers are wanted back, how often slow readers are looked for, and what so many of them hold is copied at a time: that
 /// is some milliseconds of nothing else.
-const RELIEVE_MS: u64 = 50;
+const RECLAIM_MS: u64 = 50;
 const COPIES_MAX: u32 = 64;
 /// How often one slow reader is cut, if there is no memory to copy to. It has had this part of timeouts.send_stall.
 const CUT_MS: u64 = 20;
@@ -21,7 +21,7 @@ const CUT_PART: u64 = 10;
 
 impl Relay {
     /// Those who found no buffer try again, as many as there are buffers back.
-    pub(super) fn feed_starved(&mut self, ops: &mut Vec<Op>) {
+    pub(super) fn rearm_starved(&mut self, ops: &mut Vec<Op>) {
         self.forget_starved();
         let mut room = self.shared.loans.small_left();
         while room > 0
@@ -29,8 +29,8 @@ impl Relay {
         {
             if self.is_starved(conn) {
                 let (session, mut cx) = self.enter(conn.session(), ops);
-                session.end(conn.side()).receiving = Receiving::Idle;
-                cx.unsettle(session);
+                session.port(conn.side()).receiving = Receiving::Idle;
+                cx.mark_dirty(session);
                 room -= 1;
             }
         }
@@ -47,35 +47,35 @@ impl Relay {
 
     fn is_starved(&mut self, conn: ConnId) -> bool {
         let session = &mut self.sessions[conn.session() as usize];
-        session.generation == conn.generation() && session.end(conn.side()).receiving == Receiving::Starved
+        session.generation == conn.generation() && session.port(conn.side()).receiving == Receiving::Starved
     }
 
     /// Slow readers hold buffers that others want: what waits for these readers is copied out of them, so that they keep no more
     /// than memory of their own, which is bounded too. Where that is used up, the one that holds most is cut.
-    pub(super) fn relieve(&mut self, ops: &mut Vec<Op>) {
-        if !self.shared.loans.is_pressed() || self.now < self.relieve_at {
+    pub(super) fn reclaim_from_slow(&mut self, ops: &mut Vec<Op>) {
+        if !self.shared.loans.is_pressed() || self.now < self.reclaim_at {
             return;
         }
-        self.relieve_at = self.now + RELIEVE_MS;
+        self.reclaim_at = self.now + RECLAIM_MS;
         let (mut copies, mut bytes) = (0, 0);
         let mut worst = None;
         for index in 0..self.sessions.len() as u32 {
             for side in [Side::Client, Side::Backend] {
                 let (session, mut cx) = self.enter(index, ops);
-                let buffers = session.hoards(side, cx.now, SLOW_MS);
+                let buffers = session.slow_sink_buffers(side, cx.now, SLOW_MS);
                 if buffers == 0 {
                     continue;
                 }
                 let more = session.pipe_to(side).unkept_bytes();
                 if !cx.shared.loans.may_keep(bytes + more) {
-                    if session.hoards(side, cx.now, session.waits().send_stall / CUT_PART) > 0 {
+                    if session.slow_sink_buffers(side, cx.now, session.waits().send_stall / CUT_PART) > 0 {
                         worst = worst.max(Some((buffers, index, side == Side::Backend)));
                     }
                 } else if copies < COPIES_MAX {
                     (copies, bytes) = (copies + 1, bytes + more);
                     session.reclaim(side, &mut cx);
                 } else {
-                    self.relieve_at = self.now + FEED_MS;
+                    self.reclaim_at = self.now + REARM_MS;
                 }
             }
         }
@@ -85,21 +85,21 @@ impl Relay {
             let (session, mut cx) = self.enter(index, ops);
             let side = if is_backend { Side::Backend } else { Side::Client };
             session.send_failed(side, "too slow while buffers are short", &mut cx);
-            cx.unsettle(session);
+            cx.mark_dirty(session);
         }
     }
 
     /// Lets those in who wait at pools that have room again: the first of each queue, as long as that succeeds. Other workers
     /// make room too, so those who wait also ask from time to time, and as soon as a rate allows more.
     pub(super) fn admit_waiting(&mut self, ops: &mut Vec<Op>) {
-        while !self.shared.current.crowded.is_empty()
+        while !self.shared.current.pools_with_waiters.is_empty()
             && (std::mem::take(&mut self.shared.room) || self.admit_at <= self.now)
         {
             self.admit_at = self.now + ADMIT_MS;
-            for pool in self.shared.current.crowded.clone() {
+            for pool in self.shared.current.pools_with_waiters.clone() {
                 self.admit_from(pool, ops);
             }
-            self.settle(ops);
+            self.reconcile(ops);
         }
     }
 
@@ -107,14 +107,14 @@ impl Relay {
     fn admit_from(&mut self, pool: usize, ops: &mut Vec<Op>) {
         let mut kept = 0;
         while let Some(&who) = self.shared.current.view(pool).queue.get(kept) {
-            if who.picky && kept >= PICKY_MAX {
+            if who.retrying && kept >= RETRYING_MAX {
                 kept += 1;
                 continue;
             }
             let (session, mut cx) = self.enter(who.session, ops);
             let Err(wait) = session.take_turn(&mut cx) else { continue };
             self.admit_at = self.admit_at.min(self.now.saturating_add(wait));
-            if !who.picky {
+            if !who.retrying {
                 break;
             }
             kept += 1;

@@ -1,14 +1,14 @@
 //! Workers on the real kernel: started, told to end, and refused.
 
 use super::*;
-use crate::config::Pool;
+use crate::config::PoolConfig;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
 
 fn config(listener: &str) -> Config {
     let backend: Address = "127.0.0.1:9".parse().unwrap();
-    let pool = Pool { backends: vec![backend.into()], ..Pool::named("echo") };
+    let pool = PoolConfig { backends: vec![backend.into()], ..PoolConfig::named("echo") };
     let listener: Address = listener.parse().unwrap();
     let mut config = Config { pools: vec![pool], listeners: vec![listener.into()], ..Config::default() };
     config.workers = Some(2);
@@ -67,7 +67,7 @@ fn field_a18_one_workers_panic_leaves_the_others() {
     let exit = move |worker| tell.send(worker).unwrap();
     let workers = Workers::start(&table(config), features, exit).unwrap();
     let address = port(&workers);
-    workers.workers[0].deliver(Letter::Command(Command::Panic));
+    workers.workers[0].deliver(Message::Command(Command::Panic));
     assert_eq!(told.recv(), Ok(0));
     while !workers.workers[0].thread.is_finished() {
         std::thread::yield_now();

@@ -104,11 +104,11 @@ fn a_storm_never_asks_more_of_a_backend_than_it_takes() {
         until("as many as may", || asked() >= (done + 6).min(CLIENTS));
         assert!(before <= done + 6);
         // Near the end one may have had all of its own.
-        let host = if host.shaking() > 0 { host } else { &hosts[1 - done % 2] };
+        let host = if host.handshaking() > 0 { host } else { &hosts[1 - done % 2] };
         host.release(1);
         until("it is answered", || hosts.iter().map(Host::open).sum::<usize>() > done);
     }
-    assert_eq!([hosts[0].shaking_peak(), hosts[1].shaking_peak()], [3, 3]);
+    assert_eq!([hosts[0].handshaking_peak(), hosts[1].handshaking_peak()], [3, 3]);
     for client in &mut clients {
         assert_eq!(client.head().status(), 101);
     }
@@ -298,7 +298,7 @@ fn l12_reconnect_herd() {
         back.into_iter().flat_map(|(_, hints)| hints).collect()
     });
     assert_eq!(host.asked().len(), CLIENTS);
-    assert!(host.shaking_peak() <= 4, "{} handshakes at once", host.shaking_peak());
+    assert!(host.handshaking_peak() <= 4, "{} handshakes at once", host.handshaking_peak());
     let different: std::collections::BTreeSet<_> = hints.iter().collect();
     assert!(different.len() > 1, "{} hints, all the same", hints.len());
 }

@@ -227,7 +227,7 @@ fn a_half_open_breaker_lets_probes_through_and_then_closes() {
     let mut probes = Vec::new();
     until("two probes", || {
         let client = edge.ask(&[]);
-        until("asked or refused", || client.has_come() || host.shaking() > probes.len());
+        until("asked or refused", || client.has_come() || host.handshaking() > probes.len());
         if !client.has_come() {
             probes.push(client);
         }
@@ -238,7 +238,7 @@ fn a_half_open_breaker_lets_probes_through_and_then_closes() {
     for _ in 0..5 {
         says_when(&edge.refused(503), 5);
     }
-    assert_eq!(host.shaking(), 2);
+    assert_eq!(host.handshaking(), 2);
     host.set(Mood::Well);
     for probe in probes {
         leave(&mut opened(probe).0);

@@ -47,7 +47,7 @@ struct Shared {
     /// The value of X-Id of each handshake, in the order in which they came.
     asked: Mutex<Vec<String>>,
     checks: AtomicUsize,
-    shaking: Gauge,
+    handshaking: Gauge,
     open: Gauge,
 }
 
@@ -111,7 +111,7 @@ impl Host {
             released: AtomicUsize::new(0),
             asked: Mutex::default(),
             checks: AtomicUsize::new(0),
-            shaking: Gauge::default(),
+            handshaking: Gauge::default(),
             open: Gauge::default(),
         });
         let accepting = std::thread::spawn({
@@ -143,12 +143,12 @@ impl Host {
     }
 
     /// Handshakes that have begun and are not answered.
-    pub fn shaking(&self) -> usize {
-        self.shared.shaking.0.load(SeqCst)
+    pub fn handshaking(&self) -> usize {
+        self.shared.handshaking.0.load(SeqCst)
     }
 
-    pub fn shaking_peak(&self) -> usize {
-        self.shared.shaking.1.load(SeqCst)
+    pub fn handshaking_peak(&self) -> usize {
+        self.shared.handshaking.1.load(SeqCst)
     }
 
     /// Handshakes that have ever begun: the X-Id of each.
@@ -217,7 +217,7 @@ fn serve(stream: TcpStream, address: SocketAddr, shared: &Shared) {
         asked.push(head.get("X-Id").unwrap_or_default());
         asked.len()
     };
-    shared.shaking.add();
+    shared.handshaking.add();
     let mood = shared.mood.lock().unwrap();
     let held = |mood: &mut Mood| *mood == Mood::Held && place > shared.released.load(SeqCst);
     let mood = shared.changed.wait_while(mood, held).unwrap().clone();
@@ -228,7 +228,7 @@ fn act(mood: &Mood, head: &Head, mut wire: Wire, address: SocketAddr, shared: &S
     let is_check = head.get("User-Agent").as_deref() == Some("ringway-health");
     // Before the answer: whoever has read it must not still be counted.
     if !is_check && *mood != Mood::Silent {
-        shared.shaking.sub();
+        shared.handshaking.sub();
     }
     match mood {
         Mood::Well | Mood::Held => {
@@ -260,7 +260,7 @@ fn act(mood: &Mood, head: &Head, mut wire: Wire, address: SocketAddr, shared: &S
         Mood::Silent => {
             wire.discard();
             if !is_check {
-                shared.shaking.sub();
+                shared.handshaking.sub();
             }
         }
     }

@@ -268,12 +268,12 @@ fn l11_all_backends_down_and_back_without_being_asked() {
 /// What sessions of a backend that is down or drained hear, by the options of [pools.sessions].
 #[test]
 fn sessions_of_a_lost_backend_are_kept_or_moved() {
-    for (fate, code) in [("keep", 0), ("restart", 1012), ("going-away", 1001)] {
+    for (on_loss, code) in [("keep", 0), ("restart", 1012), ("going-away", 1001)] {
         for drained in [false, true] {
-            eprintln!("case {fate} drained: {drained}");
+            eprintln!("case {on_loss} drained: {drained}");
             let (lost, other) = (Host::new(), Host::new());
             let option = if drained { "on_drain" } else { "on_down" };
-            let fates = format!("[pools.sessions]\n{option} = \"{fate}\"\nclose_spread = \"100ms\"\n");
+            let fates = format!("[pools.sessions]\n{option} = \"{on_loss}\"\nclose_spread = \"100ms\"\n");
             let config = pool(&[&lost, &other], "") + &checks("http", "") + &fates;
             let edge = Edge::start(2, &config);
             let mut sessions: Vec<_> = (0..20).map(|_| edge.open(&[])).collect();

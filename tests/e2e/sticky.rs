@@ -7,7 +7,7 @@ use crate::plain::plain;
 use crate::wire::*;
 
 /// One pool of several backends that the test plays, named a, b and c.
-struct Pool {
+struct StickyPool {
     relay: Ringway,
     backends: Vec<Backend>,
 }
@@ -34,11 +34,11 @@ impl Opened {
 
 const SECRET: &str = "sticky.secret = \"0123456789abcdef\"\n";
 
-impl Pool {
-    fn new(options: &str) -> Pool {
+impl StickyPool {
+    fn new(options: &str) -> StickyPool {
         // Where no other test's can take the place of one that is gone.
         let backends: Vec<_> = (0..3).map(|_| Backend::at((own_ip(), 0).into())).collect();
-        Pool { relay: Pool::relay(&backends, options, ""), backends }
+        StickyPool { relay: StickyPool::relay(&backends, options, ""), backends }
     }
 
     /// A relay in front of these. `last`: options of the last of them.
@@ -108,7 +108,7 @@ impl Pool {
 
 #[test]
 fn each_client_gets_a_cookie_and_comes_back_with_it() {
-    let pool = Pool::new("");
+    let pool = StickyPool::new("");
     for _ in 0..4 {
         let opened = pool.open("");
         let [set] = &opened.set[..] else { panic!("{:?}", opened.set) };
@@ -131,7 +131,7 @@ fn attributes_are_those_of_the_config() {
         ("sticky.same_site = \"strict\"\n", "Path=/; HttpOnly; SameSite=Strict"),
         ("sticky.same_site = \"none\"\nsticky.secure = \"always\"\n", "Path=/; HttpOnly; SameSite=None; Secure"),
     ] {
-        let pool = Pool::new(options);
+        let pool = StickyPool::new(options);
         let opened = pool.open("");
         assert!(opened.set[0].ends_with(&format!("; {attributes}")), "{:?}", opened.set);
         opened.close();
@@ -140,7 +140,7 @@ fn attributes_are_those_of_the_config() {
 
 #[test]
 fn a_name_may_be_the_value() {
-    let pool = Pool::new("sticky.value = \"name\"\n");
+    let pool = StickyPool::new("sticky.value = \"name\"\n");
     for (number, cookie) in ["route=a", "route=b", "route=c"].iter().enumerate() {
         pool.sticks(cookie, number);
     }
@@ -151,7 +151,7 @@ fn a_name_may_be_the_value() {
 
 #[test]
 fn cookies_that_are_not_ours_mean_nothing() {
-    let pool = Pool::new("");
+    let pool = StickyPool::new("");
     let opened = pool.open("");
     let (good, number) = (opened.cookie(), opened.number);
     opened.close();
@@ -178,7 +178,7 @@ fn cookies_that_are_not_ours_mean_nothing() {
 
 #[test]
 fn a_client_whose_backend_is_gone_gets_another_and_its_cookie() {
-    let mut pool = Pool::new("eject.failures = \"off\"\n");
+    let mut pool = StickyPool::new("eject.failures = \"off\"\n");
     let opened = pool.open("");
     let (cookie, gone) = (opened.cookie(), opened.number);
     opened.close();
@@ -196,7 +196,7 @@ fn a_client_whose_backend_is_gone_gets_another_and_its_cookie() {
 
 #[test]
 fn a_client_whose_backend_is_full_gets_another() {
-    let pool = Pool::new("connections_max = 1\n");
+    let pool = StickyPool::new("connections_max = 1\n");
     let first = pool.open("");
     let second = pool.open(&first.cookie());
     assert_ne!(second.number, first.number);
@@ -211,8 +211,8 @@ fn a_client_whose_backend_is_full_gets_another() {
 
 #[test]
 fn a_client_whose_backend_is_drained_gets_another() {
-    let pool = Pool::new(SECRET);
-    let drained = Pool::relay(&pool.backends, SECRET, "drain = true\n");
+    let pool = StickyPool::new(SECRET);
+    let drained = StickyPool::relay(&pool.backends, SECRET, "drain = true\n");
     let cookies: Vec<_> = (0..3)
         .map(|_| {
             let opened = pool.open("");
@@ -231,28 +231,29 @@ fn a_client_whose_backend_is_drained_gets_another() {
 
 #[test]
 fn one_secret_makes_one_cookie_for_all_relays() {
-    let pool = Pool::new(SECRET);
+    let pool = StickyPool::new(SECRET);
     let opened = pool.open("");
     let (cookie, number) = (opened.cookie(), opened.number);
     opened.close();
     // Another process: a second relay, or the first after a restart.
-    let Pool { relay, backends } = pool;
-    let second = Pool { relay: Pool::relay(&backends, SECRET, ""), backends };
+    let StickyPool { relay, backends } = pool;
+    let second = StickyPool { relay: StickyPool::relay(&backends, SECRET, ""), backends };
     relay.signal("TERM");
     relay.ended();
     second.sticks(&cookie, number);
     // Other secrets, and none, make others.
-    let Pool { backends, .. } = second;
-    let other = Pool { relay: Pool::relay(&backends, "sticky.secret = \"another 16 letters\"\n", ""), backends };
+    let StickyPool { backends, .. } = second;
+    let other =
+        StickyPool { relay: StickyPool::relay(&backends, "sticky.secret = \"another 16 letters\"\n", ""), backends };
     other.is_new(&cookie);
-    let Pool { backends, .. } = other;
-    let random = Pool { relay: Pool::relay(&backends, "", ""), backends };
+    let StickyPool { backends, .. } = other;
+    let random = StickyPool { relay: StickyPool::relay(&backends, "", ""), backends };
     random.is_new(&cookie);
 }
 
 #[test]
 fn pages_set_the_cookie_and_refusals_do_not() {
-    let pool = Pool::new("");
+    let pool = StickyPool::new("");
     let ask = |request: String, answer: &str| {
         let mut client = pool.relay.client();
         client.send(request);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ringway::config::{
-    Address, Backend, Balance, Config, HashKeep, HashKey, Limits, Listener, PathMatch, PlainHttp, Pool, Route,
-    StickyValue,
+    Address, Backend, Balance, Config, HashKeep, HashKey, Limits, ListenerConfig, PathMatch, PlainHttp, PoolConfig,
+    Route, StickyValue,
 };
 
 use crate::dice::Dice;
@@ -48,17 +48,17 @@ pub fn roll(frame: Frame, listeners: &[u32], dice: &mut Dice) -> Config {
     config
 }
 
-fn listener(id: u32) -> Listener {
+fn listener(id: u32) -> ListenerConfig {
     let address = Address::Inet(([127, 0, 0, 1], 8000 + id as u16).into());
-    Listener { name: listener_name(id), ..address.into() }
+    ListenerConfig { name: listener_name(id), ..address.into() }
 }
 
 fn listener_name(id: u32) -> String {
     format!("listener-{id}")
 }
 
-fn pool(number: usize, frame: Frame, dice: &mut Dice) -> Pool {
-    let mut pool = Pool::named(format!("pool-{number}"));
+fn pool(number: usize, frame: Frame, dice: &mut Dice) -> PoolConfig {
+    let mut pool = PoolConfig::named(format!("pool-{number}"));
     let all = 10 * number as u16 + 1..=10 * number as u16 + 4;
     let mut ports: Vec<u16> = all.clone().filter(|_| dice.chance(600)).collect();
     if ports.is_empty() {
@@ -117,7 +117,7 @@ fn backend(port: u16, dice: &mut Dice) -> Backend {
     }
 }
 
-fn admit(pool: &mut Pool, frame: Frame, dice: &mut Dice) {
+fn admit(pool: &mut PoolConfig, frame: Frame, dice: &mut Dice) {
     let admission = &mut pool.admission;
     admission.handshakes_per_second_max = dice.pick(&[None, None, None, Some(20), Some(1000)]);
     admission.handshakes_burst = dice.pick(&[None, Some(1)]);

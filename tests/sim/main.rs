@@ -3,10 +3,10 @@
 //! `RINGWAY_SIM_SEEDS=100000 cargo test --test sim` runs more seeds; `RINGWAY_SIM_SEED=42` runs one and prints each
 //! operation (`->`), completion (`<-`) and jump of time.
 
-mod books;
 mod configs;
 mod dice;
 mod kernel;
+mod ledger;
 mod peer;
 mod plain;
 mod reload;

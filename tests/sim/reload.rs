@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway::config::Fate;
+use ringway::config::OnLoss;
 use ringway::relay::Leave;
 use ringway::relay::table::state::Checked;
 use ringway::relay::table::{Found, Table};
@@ -13,7 +13,7 @@ use crate::configs;
 use crate::world::World;
 
 impl World {
-    /// Between two batches, or with a batch handled and not yet settled.
+    /// Between two batches, or with a batch handled and not yet reconciled.
     pub fn intervene(&mut self) {
         if self.draining || !self.dice.chance(self.setup.reloads) {
             return;
@@ -28,13 +28,13 @@ impl World {
     }
 
     fn reload(&mut self) {
-        let mut config = (*self.books.table.config).clone();
+        let mut config = (*self.ledger.table.config).clone();
         if self.dice.chance(800) {
             self.change_listeners();
             config = configs::roll(self.setup.frame, &self.listeners, &mut self.dice);
             config.buffers = self.setup.config.buffers.clone();
         }
-        let table = self.books.table.next(Arc::new(config), &Found::new(), self.now);
+        let table = self.ledger.table.next(Arc::new(config), &Found::new(), self.now);
         if self.kernel.trace {
             println!("{:#?}", table.config);
         }
@@ -49,7 +49,7 @@ impl World {
         for (id, slot) in self.relay.adopt(table.clone(), &self.listeners, self.now, &mut self.ops) {
             self.kernel.listen(slot, id);
         }
-        self.books.adopt(table);
+        self.ledger.adopt(table);
         self.operate();
     }
 
@@ -64,7 +64,7 @@ impl World {
     }
 
     fn flip_health(&mut self) {
-        let pool = &self.books.table.pools[self.dice.below(self.books.table.pools.len())];
+        let pool = &self.ledger.table.pools[self.dice.below(self.ledger.table.pools.len())];
         let member = &pool.members[self.dice.below(pool.members.len())];
         let checked = self.dice.pick(&[Checked::Unknown, Checked::Up, Checked::Down]);
         member.state.set_checked(checked);
@@ -73,12 +73,12 @@ impl World {
     }
 
     fn evacuate(&mut self) {
-        let count = self.books.backends().count();
-        let backend = self.books.backends().nth(self.dice.below(count)).expect("there is one").clone();
-        let fate = self.dice.pick(&[Fate::Keep, Fate::Restart, Fate::GoingAway]);
+        let count = self.ledger.backends().count();
+        let backend = self.ledger.backends().nth(self.dice.below(count)).expect("there is one").clone();
+        let on_loss = self.dice.pick(&[OnLoss::Keep, OnLoss::Restart, OnLoss::GoingAway]);
         let spread = Duration::from_millis(self.dice.pick(&[0, 1, 1000]));
         self.trace(&format!("the sessions of a backend leave over {spread:?}"));
-        self.relay.move_away(&Leave { backend, fate, spread }, self.now, &mut self.ops);
+        self.relay.move_away(&Leave { backend, on_loss, spread }, self.now, &mut self.ops);
         self.operate();
     }
 }

@@ -5,7 +5,7 @@ use ringway::op::Group;
 
 use crate::configs::{self, Frame};
 use crate::dice::Dice;
-use crate::kernel::{Pool, Temper};
+use crate::kernel::{BufferPool, Temper};
 
 pub struct Setup {
     pub frame: Frame,
@@ -35,10 +35,10 @@ impl Setup {
         Setup { frame, config, plan, temper: temper(gentle, dice), steps, reloads: dice.pick(&[0, 3, 30]) }
     }
 
-    pub fn pools(&self) -> [Pool; 2] {
+    pub fn pools(&self) -> [BufferPool; 2] {
         [
-            Pool::new(Group::Small, self.config.buffers.small_bytes, self.plan.small_count),
-            Pool::new(Group::Bulk, self.config.buffers.bulk_bytes, self.plan.bulk_count),
+            BufferPool::new(Group::Small, self.config.buffers.small_bytes, self.plan.small_count),
+            BufferPool::new(Group::Bulk, self.config.buffers.bulk_bytes, self.plan.bulk_count),
         ]
     }
 }

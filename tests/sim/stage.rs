@@ -6,7 +6,7 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway::config::{Address, Config, Fate, Plan, Pool};
+use ringway::config::{Address, Config, OnLoss, Plan, PoolConfig};
 use ringway::metrics::Metrics;
 use ringway::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece, ReceiveEnd};
 use ringway::relay::table::state::BackendState;
@@ -89,7 +89,7 @@ pub fn config(backends: u16) -> Config {
     let backends = (1..=backends).map(|port| address(port).into()).collect();
     Config {
         listeners: vec![address(8080).into()],
-        pools: vec![Pool { backends, ..Pool::named("chat") }],
+        pools: vec![PoolConfig { backends, ..PoolConfig::named("chat") }],
         default_pool: Some(0),
         ..Config::default()
     }
@@ -170,8 +170,8 @@ impl Stage {
     }
 
     /// The sessions of a backend are to leave it.
-    pub fn move_away(&mut self, backend: &Arc<BackendState>, fate: Fate, spread: Duration) {
-        let leave = Leave { backend: backend.clone(), fate, spread };
+    pub fn move_away(&mut self, backend: &Arc<BackendState>, on_loss: OnLoss, spread: Duration) {
+        let leave = Leave { backend: backend.clone(), on_loss, spread };
         self.relay.move_away(&leave, self.now, &mut self.ops);
         self.end_batch();
         self.flush();

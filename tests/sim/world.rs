@@ -8,10 +8,10 @@ use ringway::op::{Completion, ConnId, Op, Side};
 use ringway::relay::Relay;
 use ringway::relay::table::Table;
 
-use crate::books::Books;
 use crate::configs::{COOKIE, PAGE, PATHS};
 use crate::dice::Dice;
 use crate::kernel::{Kernel, LATE_MAX, UNHEARD_MAX, Wire, name};
+use crate::ledger::Ledger;
 use crate::peer::{Peer, View};
 use crate::script::Ask;
 use crate::setup::Setup;
@@ -22,7 +22,7 @@ pub struct World {
     pub dice: Dice,
     pub kernel: Kernel,
     pub relay: Relay,
-    pub books: Books,
+    pub ledger: Ledger,
     metrics: Arc<Metrics>,
     pub ops: Vec<Op>,
     epoch: Instant,
@@ -68,7 +68,7 @@ impl World {
             dice,
             kernel,
             relay,
-            books: Books::new(table.clone()),
+            ledger: Ledger::new(table.clone()),
             metrics,
             ops: Vec::new(),
             epoch: now,
@@ -201,7 +201,7 @@ impl World {
         for (conn, port) in std::mem::take(&mut self.kernel.log) {
             match port {
                 Some(port) => self.dialled(conn, port),
-                None => self.books.closed(conn),
+                None => self.ledger.closed(conn),
             }
         }
         while self.peers.len() < self.kernel.wires.len() {
@@ -250,7 +250,7 @@ impl World {
         let request = String::from_utf8_lossy(&wire.to_relay.bytes[..wire.heard]);
         let path = request.split(' ').nth(1).expect("a whole request has come");
         let is_handshake = request.contains("Sec-WebSocket-Key: ");
-        self.tracks[client].limits = self.books.dialled(conn, port, path, wire.listener, is_handshake);
+        self.tracks[client].limits = self.ledger.dialled(conn, port, path, wire.listener, is_handshake);
     }
 
     fn let_peers_act(&mut self) {
@@ -341,7 +341,7 @@ impl World {
         let temper = &self.setup.temper;
         // Who has been at a backend in vain waits for another one.
         let queues = temper.connect_fails == 0 && temper.connect_hangs == 0 && !self.draining;
-        self.books.check(now, queues);
+        self.ledger.check(now, queues);
     }
 
     /// Two windows, as the sink shows only afterwards that it is slow; one buffer that overshoots the credit, one that
@@ -387,7 +387,7 @@ impl World {
         let waiting = |at| self.kernel.listeners.iter().any(|listener| listener.backlog.contains(&at));
         let open = self.kernel.wires.iter().enumerate().position(|(at, wire)| !wire.relay_closed && !waiting(at));
         assert_eq!(open, None, "a wire that was never closed");
-        self.books.check_nothing_is_left();
+        self.ledger.check_nothing_is_left();
     }
 
     pub fn trace(&self, what: &str) {

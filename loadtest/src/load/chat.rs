@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::conn::{Conn, Lane};
-use super::rooms::{END_MARK, Ear};
+use super::rooms::{END_MARK, Receiver};
 use super::shard::{Phase, Shard};
 use crate::clock::now_ns;
 use crate::net::Fault;
@@ -28,22 +28,22 @@ async fn member(shard: Rc<Shard>, index: u32, room_size: u32, think_ms: u64) {
     };
     let first = room * room_size;
     let members = room_size.min(shard.spec.connections_total - first);
-    let mut ear = Ear::new(shard.clone(), room, members);
-    let mut mouth = Mouth { shard: shard.clone(), room, lane: Lane::new(index), think_ms };
+    let mut ear = Receiver::new(shard.clone(), room, members);
+    let mut mouth = Publisher { shard: shard.clone(), room, lane: Lane::new(index), think_ms };
     shard.ready();
     shard.wait_for(Phase::Warm).await;
     let result = converse(&shard, &mut conn, &mut ear, &mut mouth).await;
     ear.finish(conn, result).await;
 }
 
-struct Mouth {
+struct Publisher {
     shard: Rc<Shard>,
     room: u32,
     lane: Lane,
     think_ms: u64,
 }
 
-impl Mouth {
+impl Publisher {
     fn say(&mut self, conn: &Conn, due_ns: u64) {
         if conn.sender.send(&mut self.lane, due_ns) {
             *self.shard.stats.borrow_mut().published.entry(self.room).or_default() += 1;
@@ -58,7 +58,7 @@ impl Mouth {
     }
 }
 
-async fn converse(shard: &Shard, conn: &mut Conn, ear: &mut Ear, mouth: &mut Mouth) -> Result<(), Fault> {
+async fn converse(shard: &Shard, conn: &mut Conn, ear: &mut Receiver, mouth: &mut Publisher) -> Result<(), Fault> {
     let mut speak_at = mouth.think();
     let mut speaking = true;
     let drain = shard.wait_for(Phase::Drain);

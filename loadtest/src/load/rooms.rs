@@ -150,7 +150,7 @@ async fn listener(shard: Rc<Shard>, index: u32, room: u32, ends: u32) {
         shard.ready();
         return;
     };
-    let mut ear = Ear::new(shard.clone(), room, ends);
+    let mut ear = Receiver::new(shard.clone(), room, ends);
     shard.ready();
     let result = loop {
         match conn.next().await {
@@ -165,7 +165,7 @@ async fn listener(shard: Rc<Shard>, index: u32, room: u32, ends: u32) {
 }
 
 /// What one member of a room has heard.
-pub struct Ear {
+pub struct Receiver {
     shard: Rc<Shard>,
     room: u32,
     streams: BTreeMap<u32, Tracker>,
@@ -173,10 +173,10 @@ pub struct Ear {
     heard: u64,
 }
 
-impl Ear {
-    pub fn new(shard: Rc<Shard>, room: u32, ends: u32) -> Ear {
+impl Receiver {
+    pub fn new(shard: Rc<Shard>, room: u32, ends: u32) -> Receiver {
         *shard.stats.borrow_mut().members.entry(room).or_default() += 1;
-        Ear { shard, room, streams: BTreeMap::new(), ends_left: ends, heard: 0 }
+        Receiver { shard, room, streams: BTreeMap::new(), ends_left: ends, heard: 0 }
     }
 
     pub fn has_heard_all(&self) -> bool {

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::SocketAddr;
 
+use super::diagnostic::{Diagnostic, Place};
 use super::draft::{Draft, Numbered};
-use super::fault::{Fault, Place};
 use super::units;
-use super::{Address, Config, Listener};
+use super::{Address, Config, ListenerConfig};
 
 /// Where the relay listens if nothing says so: reachable from this machine alone, so that no one exposes it unasked.
 pub const DEFAULT_LISTENER: &str = "127.0.0.1:8080";
@@ -32,7 +32,7 @@ impl Machine {
 }
 
 /// The finished configuration, or all faults in the order of the file.
-pub(super) fn check(mut draft: Draft, machine: &Machine) -> Result<Config, Vec<Fault>> {
+pub(super) fn check(mut draft: Draft, machine: &Machine) -> Result<Config, Vec<Diagnostic>> {
     if draft.listeners.is_empty() {
         let address: Address = DEFAULT_LISTENER.parse().expect("the default is an address");
         draft.listeners.push(Numbered { number: 0, value: address.into() });
@@ -121,7 +121,7 @@ fn listeners(draft: &Draft, found: &mut Findings) {
 
 /// One on all addresses of its family has those of the others too: `0.0.0.0:80` and `127.0.0.1:80` cannot both be bound.
 fn wide_listeners(draft: &Draft, found: &mut Findings) {
-    let inet = |listener: &Numbered<Listener>| match listener.value.address {
+    let inet = |listener: &Numbered<ListenerConfig>| match listener.value.address {
         Address::Inet(address) if address.port() != 0 => Some((listener.number, address)),
         Address::Inet(_) | Address::Unix(_) => None,
     };

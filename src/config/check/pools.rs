@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{Findings, repeated};
+use crate::config::diagnostic::Place;
 use crate::config::draft::{Draft, DraftPool};
-use crate::config::fault::Place;
 use crate::config::{HostMatch, SameSite, Secure, StickyValue, text};
 
 /// Workers number pools and the backends of one in 16 bits.

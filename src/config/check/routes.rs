@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Findings, pools, repeated};
+use crate::config::diagnostic::Place;
 use crate::config::draft::{Draft, DraftRoute};
-use crate::config::fault::Place;
 use crate::config::{HostMatch, PathMatch, Route, ValueMatch};
 
 /// Tells the pool of each route, which means something only if there was no fault.

@@ -1,6 +1,6 @@
 //! A text by its lines, for the places of its bytes.
 
-use crate::config::fault::Place;
+use crate::config::diagnostic::Place;
 
 pub(in crate::config) struct Lines<'t> {
     text: &'t str,

@@ -14,10 +14,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::address::Address;
+use super::diagnostic::Place;
 use super::draft::{Draft, Numbered};
-use super::fault::Place;
 use super::settings::{GLOBAL, Setting, describe};
-use super::{Account, Config, Listener, Rights};
+use super::{Account, Config, ListenerConfig, Rights};
 pub(super) use lines::Lines;
 #[cfg(test)]
 pub(super) use {pool::BACKEND_KEYS, pool::POOL_KEYS, route::EDIT_KEYS, route::ROUTE_KEYS};
@@ -169,7 +169,7 @@ impl Reader<'_> {
             Ok(address) => {
                 let rights = self.rights(&path, table, matches!(address, Address::Unix(_)));
                 let name = name.unwrap_or_else(|| address.to_string());
-                self.draft.listeners.push(Numbered { number, value: Listener { name, address, rights } });
+                self.draft.listeners.push(Numbered { number, value: ListenerConfig { name, address, rights } });
             }
             Err(message) => self.fault(value.span(), &option, message),
         }

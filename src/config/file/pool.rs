@@ -6,7 +6,7 @@ use super::{Element, Reader, Value};
 use crate::config::address::{Address, Target};
 use crate::config::draft::{DraftPool, Numbered};
 use crate::config::settings::{BACKEND, POOL, describe};
-use crate::config::{Backend, Discovery, Named, Pool};
+use crate::config::{Backend, Discovery, Named, PoolConfig};
 
 /// Those that are no options of the tables in `settings`.
 pub(in crate::config) const POOL_KEYS: &[&str] = &["name", "backends"];
@@ -18,7 +18,7 @@ impl Reader<'_> {
         if !table.contains_key("name") {
             self.fault(span.clone(), &format!("{path}.name"), "is missing; write name = \"chat\"");
         }
-        let mut pool = Pool::named(self.name(&path, table).unwrap_or_default());
+        let mut pool = PoolConfig::named(self.name(&path, table).unwrap_or_default());
         self.options(&path, table, POOL, POOL_KEYS, &mut pool);
         let backends_path = format!("{path}.backends");
         // One that was given, but not understood, is on as well.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::kind::Value;
 use crate::config::{
-    Balance, Check, Fate, ForwardMode, HashKeep, HashKey, LogLevel, Paths, PlainHttp, SameSite, Secure, StickyValue,
+    Balance, Check, ForwardMode, HashKeep, HashKey, LogLevel, OnLoss, Paths, PlainHttp, SameSite, Secure, StickyValue,
     Unresolved, Watch,
 };
 
@@ -185,7 +185,7 @@ word_field!(StickyValue { "opaque" = Opaque, "name" = Name });
 word_field!(SameSite { "lax" = Lax, "strict" = Strict, "none" = None });
 word_field!(Secure { "auto" = Auto, "always" = Always });
 word_field!(Check { "off" = Off, "tcp" = Tcp, "http" = Http, "websocket" = Websocket, "ping" = Ping });
-word_field!(Fate { "keep" = Keep, "restart" = Restart, "going-away" = GoingAway });
+word_field!(OnLoss { "keep" = Keep, "restart" = Restart, "going-away" = GoingAway });
 word_field!(Unresolved { "retry" = Retry, "refuse" = Refuse });
 word_field!(Paths { "strict" = Strict, "as-is" = AsIs });
 word_field!(PlainHttp { "refuse" = Refuse, "forward" = Forward });

@@ -101,7 +101,7 @@ mod tests {
     use std::fmt::Debug;
 
     use super::*;
-    use crate::config::{Address, Backend, Config, Pool, Route};
+    use crate::config::{Address, Backend, Config, PoolConfig, Route};
 
     fn backend() -> Backend {
         "127.0.0.1:9000".parse::<Address>().unwrap().into()
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn every_default_may_be_written_in_the_file() {
         defaults_may_be_written(GLOBAL, &Config::default());
-        defaults_may_be_written(POOL, &Pool::named("chat"));
+        defaults_may_be_written(POOL, &PoolConfig::named("chat"));
         defaults_may_be_written(BACKEND, &backend());
         defaults_may_be_written(ROUTE, &Route::catch_all("all", 0, &Config::default()));
     }
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn paths_name_the_fields_they_set() {
         paths_name_fields(GLOBAL, &Config::default());
-        paths_name_fields(POOL, &Pool::named("chat"));
+        paths_name_fields(POOL, &PoolConfig::named("chat"));
         paths_name_fields(BACKEND, &backend());
         paths_name_fields(ROUTE, &Route::catch_all("all", 0, &Config::default()));
     }

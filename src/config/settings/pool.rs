@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::kind::{Grammar, Kind};
 use super::{AUTO, OFF, Setting, WAIT, WAIT_OR_ZERO, setting};
 use crate::config::{
-    Backend, Balance, Check, Fate, HashKeep, HashKey, Pool, SameSite, Secure, StickyValue, Unresolved, text,
+    Backend, Balance, Check, HashKeep, HashKey, OnLoss, PoolConfig, SameSite, Secure, StickyValue, Unresolved, text,
 };
 
 /// The word for `None` where a backend leaves it to its pool.
@@ -42,7 +42,7 @@ const FILE: Kind =
 
 /// In the order in which they are documented and printed.
 #[rustfmt::skip]
-pub(in crate::config) static POOL: &[Setting<Pool>] = &[
+pub(in crate::config) static POOL: &[Setting<PoolConfig>] = &[
     setting!("balance", balance, Kind::Words(Balance::WORDS)),
     setting!("hash", hash, HASH),
     setting!("hash_load_percent_max", hash_load_percent_max, Kind::Count(101..=10_000), OFF),
@@ -92,8 +92,8 @@ pub(in crate::config) static POOL: &[Setting<Pool>] = &[
     setting!("breaker.open", breaker.open, WAIT),
     setting!("breaker.probes", breaker.probes, Kind::Count(1..=1000)),
 
-    setting!("sessions.on_down", sessions.on_down, Kind::Words(Fate::WORDS)),
-    setting!("sessions.on_drain", sessions.on_drain, Kind::Words(Fate::WORDS)),
+    setting!("sessions.on_down", sessions.on_down, Kind::Words(OnLoss::WORDS)),
+    setting!("sessions.on_drain", sessions.on_drain, Kind::Words(OnLoss::WORDS)),
     setting!("sessions.close_spread", sessions.close_spread, WAIT_OR_ZERO),
 
     setting!("discovery.dns", discovery.dns, DNS, OFF),

@@ -19,7 +19,7 @@ fn uncommented() -> String {
 #[test]
 fn the_example_shows_every_option_at_its_default() {
     let config = accepted(EXAMPLE, &[]);
-    let pool = Pool { backends: vec![address("127.0.0.1:9000").into()], ..Pool::named("chat") };
+    let pool = PoolConfig { backends: vec![address("127.0.0.1:9000").into()], ..PoolConfig::named("chat") };
     let defaults = Config {
         listeners: vec![address(DEFAULT_LISTENER).into()],
         pools: vec![pool],
@@ -84,7 +84,7 @@ fn the_readme_tells_every_option_and_its_default() {
     let route = Route::catch_all("", 0, &config);
     let own = ROUTE.iter().position(|setting| setting.path.contains('.')).unwrap();
     let backend = address("127.0.0.1:9000").into();
-    let pool = Pool::named("");
+    let pool = PoolConfig::named("");
     let mut expected: Vec<String> = rows("", GLOBAL, &config)
         .chain(rows("pools.", POOL, &pool))
         .chain(rows("pools.backends.", BACKEND, &backend))

@@ -32,7 +32,7 @@ fn read(text: &str, args: &[&str]) -> Result<Config, String> {
     let mut draft = file::read(text);
     draft.apply(&flags(args));
     let checked = check::check(draft, &machine());
-    checked.map_err(|list| Faults { file: Some("f".into()), list }.to_string())
+    checked.map_err(|list| Diagnostics { file: Some("f".into()), list }.to_string())
 }
 
 #[track_caller]
@@ -56,7 +56,7 @@ fn faults_of(lines: &str, expected: &[&str]) {
 fn the_smallest_file_gives_the_defaults() {
     let expected = Config {
         listeners: vec![address("127.0.0.1:8080").into()],
-        pools: vec![Pool { backends: vec![address("10.0.0.5:9000").into()], ..Pool::named("chat") }],
+        pools: vec![PoolConfig { backends: vec![address("10.0.0.5:9000").into()], ..PoolConfig::named("chat") }],
         default_pool: Some(0),
         ..Config::default()
     };
@@ -351,7 +351,7 @@ fn the_effective_config_reads_back_as_the_same() {
     // And with every option changed.
     change_all(GLOBAL, &mut config);
     config.listeners = vec![
-        Listener {
+        ListenerConfig {
             name: "ü \"a\"".into(),
             address: address("unix:/a \"b\" \\ \u{7f}"),
             rights: Rights {
@@ -365,7 +365,8 @@ fn the_effective_config_reads_back_as_the_same() {
     ];
     let mut backend = Backend { name: "b\n".into(), ..address("unix:/c").into() };
     change_all(BACKEND, &mut backend);
-    let mut pool = Pool { backends: vec![backend, address("10.0.0.5:9000").into()], ..Pool::named("ü\n\"") };
+    let mut pool =
+        PoolConfig { backends: vec![backend, address("10.0.0.5:9000").into()], ..PoolConfig::named("ü\n\"") };
     change_all(settings::POOL, &mut pool);
     pool.sticky.value = StickyValue::Opaque;
     config.pools.insert(0, pool);

@@ -58,7 +58,7 @@ fn a_pool_may_say_everything() {
         "#,
         &[],
     );
-    let mut expected = Pool::named("chat");
+    let mut expected = PoolConfig::named("chat");
     expected.balance = Balance::ConsistentHash;
     expected.hash = HashKey::Header("X-Room".into());
     expected.hash_load_percent_max = None;
@@ -93,7 +93,8 @@ fn a_pool_may_say_everything() {
     expected.health.host = Some("chat.example.com:80".into());
     expected.eject.failures = None;
     expected.breaker.failures_percent = Some(50);
-    expected.sessions = Sessions { on_down: Fate::Restart, on_drain: Fate::GoingAway, close_spread: Duration::ZERO };
+    expected.sessions =
+        Sessions { on_down: OnLoss::Restart, on_drain: OnLoss::GoingAway, close_spread: Duration::ZERO };
     expected.discovery.dns = Some("chat.example.com:9000".into());
     expected.discovery.srv = Some("_ws._tcp.chat.example.com".into());
     expected.discovery.file = Some("/run/backends.toml".into());
@@ -315,7 +316,7 @@ fn pools_and_backends_are_counted_in_sixteen_bits() {
     let mut draft = file::read(POOL);
     draft.pools.clear();
     for number in 0..65_536 {
-        let pool = Pool::named(number.to_string());
+        let pool = PoolConfig::named(number.to_string());
         draft.pools.push(draft::DraftPool { number, pool, backends: backends(1) });
     }
     assert_eq!(check(draft).unwrap_err(), ["pools: 65536 pools are too many; there may be 65535"]);

@@ -1,9 +1,9 @@
 //! Discovery: backends that the config does not name, from DNS and from watched files. One task per source; what they find
-//! is merged on a board, and the supervisor hears when the merged result has changed.
+//! is merged on a merge, and the supervisor hears when the merged result has changed.
 
-mod board;
 mod dns;
 mod file;
+mod merge;
 mod read;
 mod schedule;
 #[cfg(test)]
@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use super::task::{Task, random};
 use crate::config::{Backend, Config, Discovery, Named};
 use crate::relay::table::Found;
-use board::{Board, LeftOut};
+use merge::{LeftOut, Merge};
 
 /// DNS queries under way at a time: each holds a socket.
 const QUERIES_MAX: usize = 64;
@@ -52,7 +52,7 @@ pub struct Discoveries {
 
 #[derive(Debug)]
 struct Shared {
-    board: Mutex<Board>,
+    merge: Mutex<Merge>,
     found: UnboundedSender<()>,
     /// Some source has reported.
     reported: Notify,
@@ -70,7 +70,7 @@ impl Discoveries {
     /// Sends on `found` whenever something else has been found than before. Somebody may have taken it meanwhile.
     pub fn new(found: UnboundedSender<()>) -> Self {
         let queries = Arc::new(Semaphore::new(QUERIES_MAX));
-        let shared = Shared { board: Mutex::default(), found, reported: Notify::new(), queries };
+        let shared = Shared { merge: Mutex::default(), found, reported: Notify::new(), queries };
         Discoveries { shared: Arc::new(shared), running: HashMap::new() }
     }
 
@@ -79,7 +79,7 @@ impl Discoveries {
     ///
     /// To be called on the control plane's runtime.
     pub fn follow(&mut self, config: &Arc<Config>) {
-        self.shared.board().follow(config);
+        self.shared.merge().follow(config);
         self.shared.tell_left_out();
         let mut before = std::mem::take(&mut self.running);
         for pool in &config.pools {
@@ -100,12 +100,12 @@ impl Discoveries {
 
     /// What has been found until now, by pool. Equal answers give equal results.
     pub fn found(&self) -> Found {
-        self.shared.board().take_found()
+        self.shared.merge().take_found()
     }
 
     /// Something else has been found since [`Discoveries::found`] was last asked.
     pub fn has_news(&self) -> bool {
-        self.shared.board().has_news()
+        self.shared.merge().has_news()
     }
 
     /// Follows the config, and waits until every source has answered or failed, but no longer than `patience`: so that a
@@ -163,9 +163,9 @@ impl Running {
 }
 
 impl Shared {
-    fn board(&self) -> MutexGuard<'_, Board> {
+    fn merge(&self) -> MutexGuard<'_, Merge> {
         // A panic elsewhere leaves whole answers behind.
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+        self.merge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every source has answered or failed.
@@ -173,7 +173,7 @@ impl Shared {
         loop {
             // Made before the question, so that no report between the two is missed.
             let reported = self.reported.notified();
-            if self.board().all_have_reported() {
+            if self.merge().all_have_reported() {
                 return;
             }
             reported.await;
@@ -181,7 +181,7 @@ impl Shared {
     }
 
     fn tell_left_out(&self) {
-        let left_out = self.board().take_left_out();
+        let left_out = self.merge().take_left_out();
         for LeftOut { pool, backend } in left_out {
             let reason = format!("{} is this relay itself: it listens there", backend.address);
             warn!(pool, backend = backend.name, reason, "backend left out");
@@ -200,7 +200,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// The way of one source's findings to the board and to the log.
+/// The way of one source's findings to the merge and to the log.
 struct Reporter {
     shared: Arc<Shared>,
     pool: String,
@@ -221,7 +221,7 @@ impl Reporter {
             (Some(_), true) | (None, false) => (),
         }
         self.failing = fault.is_some();
-        let changed = self.shared.board().report(pool, source, backends);
+        let changed = self.shared.merge().report(pool, source, backends);
         self.shared.tell_left_out();
         self.shared.reported.notify_waiters();
         if changed {

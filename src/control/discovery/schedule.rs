@@ -24,11 +24,11 @@ fn jittered(wait: Duration, settings: &Discovery, random: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Pool;
+    use crate::config::PoolConfig;
 
     fn settings(min: u64, max: u64, jitter_percent: u32) -> Discovery {
         let (interval_min, interval_max) = (Duration::from_secs(min), Duration::from_secs(max));
-        Discovery { interval_min, interval_max, jitter_percent, ..Pool::named("a").discovery }
+        Discovery { interval_min, interval_max, jitter_percent, ..PoolConfig::named("a").discovery }
     }
 
     #[test]

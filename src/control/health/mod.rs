@@ -17,10 +17,10 @@ use tracing::{info, warn};
 
 use super::task::{Task, random};
 use crate::config::{self, Check};
-use crate::relay::table::state::{BackendState, Checked, PoolState, Throttle};
+use crate::relay::table::state::{BackendState, Checked, LogThrottle, PoolState};
 use crate::relay::table::{Backend, Member, Pool, Table};
 use probe::Failed;
-use state::{Judge, Muffler};
+use state::{FlapThrottle, Judge};
 
 /// Checks under way at a time: each holds a descriptor. More of them wait for their turn, and their timeout waits too.
 const UNDER_WAY_MAX: usize = 512;
@@ -29,7 +29,7 @@ const POOL_UNDER_WAY_MAX: usize = 128;
 
 /// A backend has got another verdict.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub struct HealthChange {
     pub pool: String,
     pub state: Arc<BackendState>,
     pub checked: Checked,
@@ -38,12 +38,12 @@ pub struct Change {
 /// Every check of the newest table.
 #[derive(Debug)]
 pub struct Checks {
-    changed: UnboundedSender<Change>,
+    changed: UnboundedSender<HealthChange>,
     slots: Arc<Semaphore>,
     /// Of each pool, by the address of its state: a pool whose backends all hang leaves slots to the others.
     pool_slots: HashMap<usize, Arc<Semaphore>>,
     /// Of checks that this machine has not let happen, which may be all of them at once.
-    lacks: Arc<Throttle>,
+    lacks: Arc<LogThrottle>,
     /// By the address of the backend's state. A state belongs to one address in one pool, and cannot move while `Running`
     /// holds it.
     running: HashMap<usize, Running>,
@@ -58,7 +58,7 @@ struct Running {
 /// What one task checks.
 #[derive(Debug)]
 struct Subject {
-    pool: Arc<config::Pool>,
+    pool: Arc<config::PoolConfig>,
     backend: Arc<Backend>,
     pool_state: Arc<PoolState>,
     /// What the table's times count from.
@@ -67,7 +67,7 @@ struct Subject {
 
 impl Checks {
     /// Tells `changed` of every new verdict.
-    pub fn new(changed: UnboundedSender<Change>) -> Self {
+    pub fn new(changed: UnboundedSender<HealthChange>) -> Self {
         let slots = Arc::new(Semaphore::new(UNDER_WAY_MAX));
         Checks { changed, slots, pool_slots: HashMap::new(), lacks: Arc::default(), running: HashMap::new() }
     }
@@ -182,12 +182,12 @@ async fn watch(
     subject: Arc<Subject>,
     starting: usize,
     [of_pool, of_all]: [Arc<Semaphore>; 2],
-    lacks: Arc<Throttle>,
-    changed: UnboundedSender<Change>,
+    lacks: Arc<LogThrottle>,
+    changed: UnboundedSender<HealthChange>,
 ) {
     let health = &subject.pool.health;
     let mut judge = Judge::new(subject.backend.state.checked(), subject.backend.state.was_up.load(Relaxed));
-    let mut muffler = Muffler::new(judge.verdict() == Checked::Down);
+    let mut flaps = FlapThrottle::new(judge.verdict() == Checked::Down);
     sleep(state::first_delay(health.interval, starting, random())).await;
     loop {
         let next = Instant::now() + state::delay(health.interval, health.jitter_percent, random());
@@ -214,12 +214,15 @@ async fn watch(
         if let Some(checked) = verdict {
             subject.publish(was, checked);
             // Without the supervisor there is nobody to tell, and soon no runtime.
-            let _ =
-                changed.send(Change { pool: subject.pool.name.clone(), state: subject.backend.state.clone(), checked });
+            let _ = changed.send(HealthChange {
+                pool: subject.pool.name.clone(),
+                state: subject.backend.state.clone(),
+                checked,
+            });
         }
         // That it is well at first is no change that anybody was to hear of.
         let (was_down, down) = (was == Checked::Down, judge.verdict() == Checked::Down);
-        if let Some(left_out) = muffler.tell(down, was_down != down, subject.now_ms()) {
+        if let Some(left_out) = flaps.tell(down, was_down != down, subject.now_ms()) {
             let reason = match &result {
                 Err(Failed::Unwell(reason) | Failed::Machine(reason)) => reason,
                 Ok(()) => "checks failed",

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::config::{Check, Health};
-use crate::relay::table::state::is_lack;
+use crate::relay::table::state::is_local_exhaustion;
 
 const USER_AGENT: &str = "ringway-health";
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -233,7 +233,7 @@ fn explain(error: &Error) -> Failed {
 
 /// As people say it, "connection refused", instead of with its number.
 fn describe(error: &io::Error) -> Failed {
-    if is_lack(error) {
+    if is_local_exhaustion(error) {
         return Failed::Machine(error.to_string());
     }
     let reason = match error.kind() {

@@ -69,10 +69,10 @@ pub(super) fn first_delay(interval: Duration, starting: usize, random: u64) -> D
     START_EACH.saturating_mul(starting - starting.min(1)).min(interval).mul_f64(share(random))
 }
 
-/// Keeps a flapping backend from filling the log: one line per [`Muffler::QUIET_MS`] each way, and the last word is always
+/// Keeps a flapping backend from filling the log: one line per [`FlapThrottle::QUIET_MS`] each way, and the last word is always
 /// told.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Muffler {
+pub(super) struct FlapThrottle {
     /// What was told last.
     told_down: bool,
     /// When each way was told, by `down as usize`.
@@ -81,12 +81,12 @@ pub(super) struct Muffler {
     untold: u32,
 }
 
-impl Muffler {
+impl FlapThrottle {
     pub(super) const QUIET_MS: u64 = 10_000;
 
     /// What is so at first needs no line, unless it is bad news.
     pub(super) fn new(down: bool) -> Self {
-        Muffler { told_down: down, told_at: [None; 2], untold: 0 }
+        FlapThrottle { told_down: down, told_at: [None; 2], untold: 0 }
     }
 
     /// To be called after every check. `Some`: say now that it is down (or up), and how many changes were left out.
@@ -173,23 +173,23 @@ mod tests {
 
     #[test]
     fn good_news_at_first_is_no_news() {
-        assert_eq!(Muffler::new(false).tell(false, true, 0), None);
-        assert_eq!(Muffler::new(false).tell(true, true, 0), Some(0));
-        assert_eq!(Muffler::new(true).tell(true, false, 0), None);
+        assert_eq!(FlapThrottle::new(false).tell(false, true, 0), None);
+        assert_eq!(FlapThrottle::new(false).tell(true, true, 0), Some(0));
+        assert_eq!(FlapThrottle::new(true).tell(true, false, 0), None);
     }
 
     #[test]
     fn flapping_is_told_seldom_and_its_end_always() {
-        let mut muffler = Muffler::new(false);
-        assert_eq!(muffler.tell(true, true, 1000), Some(0));
-        assert_eq!(muffler.tell(false, true, 2000), Some(0));
-        assert_eq!(muffler.tell(true, true, 3000), None);
-        assert_eq!(muffler.tell(false, true, 4000), None);
-        assert_eq!(muffler.tell(true, true, 5000), None);
+        let mut flaps = FlapThrottle::new(false);
+        assert_eq!(flaps.tell(true, true, 1000), Some(0));
+        assert_eq!(flaps.tell(false, true, 2000), Some(0));
+        assert_eq!(flaps.tell(true, true, 3000), None);
+        assert_eq!(flaps.tell(false, true, 4000), None);
+        assert_eq!(flaps.tell(true, true, 5000), None);
         // It has been down since, so this has to be told although nothing has changed: two changes in between were not.
-        assert_eq!(muffler.tell(true, false, 10_999), None);
-        assert_eq!(muffler.tell(true, false, 11_000), Some(2));
-        assert_eq!(muffler.tell(true, false, 60_000), None);
-        assert_eq!(muffler.tell(false, true, 60_001), Some(0));
+        assert_eq!(flaps.tell(true, false, 10_999), None);
+        assert_eq!(flaps.tell(true, false, 11_000), Some(2));
+        assert_eq!(flaps.tell(true, false, 60_000), None);
+        assert_eq!(flaps.tell(false, true, 60_001), Some(0));
     }
 }

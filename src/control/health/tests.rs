@@ -7,10 +7,10 @@ mod probe;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Check, Health, Pool};
+use crate::config::{Check, Health, PoolConfig};
 
 fn health(check: Check) -> Health {
-    Health { check, path: "/health".into(), timeout: Duration::from_secs(30), ..Pool::named("a").health }
+    Health { check, path: "/health".into(), timeout: Duration::from_secs(30), ..PoolConfig::named("a").health }
 }
 
 /// The path of a socket that goes with the test.

@@ -32,11 +32,11 @@ impl Ring {
         let flag = receive_flag(group);
         let known = if more { self.check(conn, flag) } else { self.end(conn, flag) };
         if let (Some(buffer), Ok(bytes @ 1..), Some(_)) = (buffer, result(cqe), known) {
-            let lease = self.pools[usize::from(Pool::id(group))].lend(buffer, bytes as u32);
+            let lease = self.pools[usize::from(BufferPool::id(group))].lend(buffer, bytes as u32);
             return Some(Answer::Data { conn, lease, more });
         }
         if let Some(buffer) = buffer {
-            self.pools[usize::from(Pool::id(group))].unused(buffer);
+            self.pools[usize::from(BufferPool::id(group))].unused(buffer);
         }
         known?;
         debug_assert!(!more, "a receive that goes on has bytes: {cqe:?}");
@@ -49,7 +49,7 @@ impl Ring {
             Err(error) => match error.raw_os_error() {
                 Some(libc::ECANCELED) => ReceiveEnd::Cancelled,
                 Some(libc::ENOBUFS) => {
-                    self.pools[usize::from(Pool::id(group))].starved();
+                    self.pools[usize::from(BufferPool::id(group))].starved();
                     ReceiveEnd::NoBuffers
                 }
                 _ => ReceiveEnd::Failed(error),

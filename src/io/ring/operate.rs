@@ -7,7 +7,7 @@ impl Ring {
         debug_assert!(credit > 0, "a receive without credit");
         let Some(fd) = self.begin(conn, RECEIVE, receive_flag(group)) else { return };
         let credit = if self.features.byte_credit { credit.min(entry::CREDIT_MAX) } else { 0 };
-        self.queue(Tag::socket(Kind::Receive(group), conn), |_| entry::receive(fd, Pool::id(group), credit));
+        self.queue(Tag::socket(Kind::Receive(group), conn), |_| entry::receive(fd, BufferPool::id(group), credit));
     }
 
     pub(super) fn send(&mut self, conn: ConnId, pieces: Vec<Piece>) {
@@ -24,13 +24,15 @@ impl Ring {
 
     pub(super) fn recycle(&mut self, lease: Lease) {
         let (group, buffer) = lease.end();
-        self.pools[usize::from(Pool::id(group))].recycle(buffer);
+        self.pools[usize::from(BufferPool::id(group))].recycle(buffer);
     }
 
     pub(super) fn copy(&mut self, conn: ConnId, pieces: Vec<Piece>) {
         let mut bytes = Vec::with_capacity(pieces.iter().map(Piece::len).sum());
         for piece in &pieces {
-            bytes.extend_from_slice(piece.bytes(|lease| self.pools[usize::from(Pool::id(lease.group()))].bytes(lease)));
+            bytes.extend_from_slice(
+                piece.bytes(|lease| self.pools[usize::from(BufferPool::id(lease.group()))].bytes(lease)),
+            );
         }
         self.ready.push_back(Completion::Copied { conn, bytes: bytes.into(), pieces });
     }
@@ -132,7 +134,7 @@ impl Ring {
     }
 
     pub(super) fn accept(&mut self, listener: u16) {
-        let Some(Listener { fd: Some(fd), armed, stopping }) = self.listeners.get_mut(usize::from(listener)) else {
+        let Some(ListenerSlot { fd: Some(fd), armed, stopping }) = self.listeners.get_mut(usize::from(listener)) else {
             // It has never arrived, for want of a free descriptor.
             let error = Some(io::Error::from_raw_os_error(libc::EBADF));
             return self.ready.push_back(Completion::AcceptEnded { listener, error });

@@ -7,7 +7,7 @@ use socket2::SockRef;
 
 use super::kit::{Heard, Kit, Setup, conn, kit_with};
 use crate::config::{Address, Config, Tcp};
-use crate::io::{ListenError, Listeners, private_table};
+use crate::io::{ListenError, Listeners, unshare_fd_table};
 use crate::op::Op;
 
 /// A kit that listens on one address as the program does.
@@ -107,7 +107,7 @@ fn a_flood_of_clients_ends_no_accept() {
 fn running_out_of_descriptors_ends_the_accept() {
     // On a thread with a table of its own, which can be used up without harm to other tests.
     let alone = std::thread::spawn(|| {
-        private_table(&[]).unwrap();
+        unshare_fd_table(&[]).unwrap();
         let Some((mut kit, _listeners, address)) = listening(loopback(), &tcp()) else { return };
         let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(inet(&address)).unwrap()).collect();
         let filler: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();

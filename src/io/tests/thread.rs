@@ -3,7 +3,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use crate::io::{Waker, cpus, pin, private_table};
+use crate::io::{Waker, cpus, pin, unshare_fd_table};
 
 /// Fills the calling thread's descriptor table, unless that would take too many.
 pub fn exhaust(filler: &OwnedFd) -> Option<Vec<OwnedFd>> {
@@ -26,7 +26,7 @@ fn a_private_table_has_only_what_was_kept() {
     let (kept, gone) = (ours.as_raw_fd(), other.as_raw_fd());
     let wake = waker.descriptor();
     std::thread::spawn(move || {
-        let own = private_table(&[kept, wake]).unwrap();
+        let own = unshare_fd_table(&[kept, wake]).unwrap();
         assert_eq!(own.iter().map(|fd| fd.as_raw_fd()).collect::<Vec<_>>(), [kept, wake]);
         // SAFETY: no memory is passed.
         assert_eq!(unsafe { libc::fcntl(gone, libc::F_GETFD) }, -1, "closed in this thread's table");
@@ -43,7 +43,7 @@ fn a_private_table_has_only_what_was_kept() {
 #[test]
 fn a_descriptor_that_is_not_open_cannot_be_kept() {
     std::thread::spawn(|| {
-        let error = private_table(&[999_999]).unwrap_err().to_string();
+        let error = unshare_fd_table(&[999_999]).unwrap_err().to_string();
         assert!(error.contains("os error 9"), "{error}");
     })
     .join()

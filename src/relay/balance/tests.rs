@@ -12,8 +12,8 @@ use std::time::Instant;
 use super::*;
 use crate::config::{self, Config};
 
-pub(super) fn table(balance: Balance, members: usize, edit: impl FnOnce(&mut config::Pool)) -> Arc<Table> {
-    let mut pool = config::Pool::named("chat");
+pub(super) fn table(balance: Balance, members: usize, edit: impl FnOnce(&mut config::PoolConfig)) -> Arc<Table> {
+    let mut pool = config::PoolConfig::named("chat");
     pool.balance = balance;
     pool.backends = backends(members);
     edit(&mut pool);

@@ -19,7 +19,7 @@ pub struct Breaker(AtomicU64);
 
 /// What is worth a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum BreakerChange {
     Opened,
     Closed,
 }
@@ -102,13 +102,13 @@ impl Breaker {
     }
 
     /// A handshake that was admitted has succeeded, or failed.
-    pub fn report(&self, config: &config::Breaker, ok: bool, now: u64) -> Option<Change> {
+    pub fn report(&self, config: &config::Breaker, ok: bool, now: u64) -> Option<BreakerChange> {
         let percent = config.failures_percent?;
         let next = |packed| Some(State::unpack(packed).report(config, percent, ok, now).pack());
         let before = self.0.fetch_update(Relaxed, Relaxed, next).map(State::unpack).ok()?;
         match (before, before.report(config, percent, ok, now)) {
-            (State::Closed { .. } | State::HalfOpen { .. }, State::Open { .. }) => Some(Change::Opened),
-            (State::HalfOpen { .. }, State::Closed { .. }) => Some(Change::Closed),
+            (State::Closed { .. } | State::HalfOpen { .. }, State::Open { .. }) => Some(BreakerChange::Opened),
+            (State::HalfOpen { .. }, State::Closed { .. }) => Some(BreakerChange::Closed),
             _ => None,
         }
     }
@@ -218,7 +218,7 @@ mod tests {
     fn opened_at(now: u64) -> Breaker {
         let breaker = Breaker::default();
         let reports: Vec<_> = (0..4).map(|_| breaker.report(&config(), false, now)).collect();
-        assert_eq!(reports, [None, None, None, Some(Change::Opened)]);
+        assert_eq!(reports, [None, None, None, Some(BreakerChange::Opened)]);
         breaker
     }
 
@@ -229,7 +229,7 @@ mod tests {
             assert_eq!(breaker.report(&config(), ok, 100), None);
         }
         assert_eq!(breaker.admit(&config(), 100), Ok(Admitted::Freely));
-        assert_eq!(breaker.report(&config(), false, 200), Some(Change::Opened), "3 of 6");
+        assert_eq!(breaker.report(&config(), false, 200), Some(BreakerChange::Opened), "3 of 6");
         assert_eq!(breaker.admit(&config(), 200), Err(5000));
         assert_eq!(breaker.admit(&config(), 5199), Err(1));
         assert_eq!(breaker.report(&config(), false, 300), None, "it is open already");
@@ -241,7 +241,7 @@ mod tests {
         for now in [997, 998, 999, 1000, 1001, 1002] {
             assert_eq!(breaker.report(&config(), false, now), None, "at {now}");
         }
-        assert_eq!(breaker.report(&config(), false, 1003), Some(Change::Opened));
+        assert_eq!(breaker.report(&config(), false, 1003), Some(BreakerChange::Opened));
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(breaker.admit(&config(), 5002), Err(4998));
         assert_eq!(breaker.report(&config(), true, 5100), None);
         assert_eq!(breaker.admit(&config(), 5100), Err(4900));
-        assert_eq!(breaker.report(&config(), true, 5200), Some(Change::Closed));
+        assert_eq!(breaker.report(&config(), true, 5200), Some(BreakerChange::Closed));
         assert_eq!(breaker.admit(&config(), 5200), Ok(Admitted::Freely));
         for _ in 0..3 {
             assert_eq!(breaker.report(&config(), false, 5300), None, "the old failures are forgotten");
@@ -263,7 +263,7 @@ mod tests {
     fn one_probe_that_fails_opens_it_again() {
         let breaker = opened_at(0);
         assert_eq!(breaker.admit(&config(), 6000), Ok(Admitted::FirstProbe));
-        assert_eq!(breaker.report(&config(), false, 6500), Some(Change::Opened));
+        assert_eq!(breaker.report(&config(), false, 6500), Some(BreakerChange::Opened));
         assert_eq!(breaker.admit(&config(), 6500), Err(5000));
     }
 
@@ -303,7 +303,7 @@ mod tests {
         breaker.withdraw();
         breaker.withdraw();
         assert_eq!(breaker.admit(&config(), 5002), Ok(Admitted::Probe), "the one that succeeded still counts");
-        assert_eq!(breaker.report(&config(), true, 5003), Some(Change::Closed));
+        assert_eq!(breaker.report(&config(), true, 5003), Some(BreakerChange::Closed));
     }
 
     #[test]

@@ -184,7 +184,7 @@ mod tests {
 
     /// Ejected after 3 failures, for 5 to 20 seconds, and half of the pool stays.
     fn table(members: usize) -> Arc<Table> {
-        let mut pool = config::Pool::named("chat");
+        let mut pool = config::PoolConfig::named("chat");
         pool.eject.time_max = Duration::from_secs(20);
         let address = |number: usize| format!("10.0.0.1:{}", 1000 + number).parse::<config::Address>().unwrap();
         pool.backends.extend((0..members).map(|number| config::Backend::from(address(number))));

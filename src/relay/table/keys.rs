@@ -19,14 +19,14 @@ pub struct Keys {
     splits: AtomicU64,
 }
 
-type Shard = HashMap<u64, Vec<Seat>>;
+type Shard = HashMap<u64, Vec<Place>>;
 
 /// So many workers rarely wait for each other.
 const SHARDS: usize = 64;
 
 /// Sessions of a key at a backend.
 #[derive(Debug)]
-struct Seat {
+struct Place {
     backend: Arc<BackendState>,
     sessions: u32,
 }
@@ -47,16 +47,16 @@ impl Keys {
     /// A session of this key has ended there, or has never begun.
     pub fn leave(&self, key: u64, backend: &BackendState) {
         let mut shard = self.shard(key);
-        let Entry::Occupied(mut seats) = shard.entry(key) else { return debug_assert!(false, "it had not joined") };
-        let Some(at) = seats.get().iter().position(|seat| std::ptr::eq(&*seat.backend, backend)) else {
+        let Entry::Occupied(mut places) = shard.entry(key) else { return debug_assert!(false, "it had not joined") };
+        let Some(at) = places.get().iter().position(|place| std::ptr::eq(&*place.backend, backend)) else {
             return debug_assert!(false, "it had not joined there");
         };
-        seats.get_mut()[at].sessions -= 1;
-        if seats.get()[at].sessions == 0 {
-            seats.get_mut().swap_remove(at);
+        places.get_mut()[at].sessions -= 1;
+        if places.get()[at].sessions == 0 {
+            places.get_mut().swap_remove(at);
         }
-        if seats.get().is_empty() {
-            seats.remove();
+        if places.get().is_empty() {
+            places.remove();
         }
     }
 
@@ -85,20 +85,20 @@ impl Keys {
 impl Held<'_> {
     /// Where its sessions are, most of them first.
     pub fn backends(&self) -> Vec<Arc<BackendState>> {
-        let mut seats: Vec<&Seat> = self.shard.get(&self.key).into_iter().flatten().collect();
-        seats.sort_by_key(|seat| std::cmp::Reverse(seat.sessions));
-        seats.into_iter().map(|seat| seat.backend.clone()).collect()
+        let mut places: Vec<&Place> = self.shard.get(&self.key).into_iter().flatten().collect();
+        places.sort_by_key(|place| std::cmp::Reverse(place.sessions));
+        places.into_iter().map(|place| place.backend.clone()).collect()
     }
 
     /// One more has come to this backend.
     pub fn join(mut self, backend: &Arc<BackendState>) {
         // Nearly all keys are at one backend.
-        let seats = self.shard.entry(self.key).or_insert_with(|| Vec::with_capacity(1));
-        match seats.iter_mut().find(|seat| Arc::ptr_eq(&seat.backend, backend)) {
-            Some(seat) => seat.sessions += 1,
-            None => seats.push(Seat { backend: backend.clone(), sessions: 1 }),
+        let places = self.shard.entry(self.key).or_insert_with(|| Vec::with_capacity(1));
+        match places.iter_mut().find(|place| Arc::ptr_eq(&place.backend, backend)) {
+            Some(place) => place.sessions += 1,
+            None => places.push(Place { backend: backend.clone(), sessions: 1 }),
         }
-        if seats.len() > 1 {
+        if places.len() > 1 {
             self.keys.splits.fetch_add(1, Relaxed);
         }
     }

@@ -26,7 +26,7 @@ pub(super) struct Known<'a>(HashMap<&'a str, KnownPool<'a>>);
 pub(super) struct KnownPool<'a> {
     pub state: &'a Arc<PoolState>,
     /// `None`: only some that have left it are known.
-    pub config: Option<&'a Arc<config::Pool>>,
+    pub config: Option<&'a Arc<config::PoolConfig>>,
     backends: HashMap<&'a SockAddr, &'a Arc<Backend>>,
 }
 

@@ -55,7 +55,7 @@ pub struct Table {
 #[derive(Debug)]
 pub struct Pool {
     /// Without its backends, which are the members. Shared by all tables in which it is the same.
-    pub config: Arc<config::Pool>,
+    pub config: Arc<config::PoolConfig>,
     /// Those of the config first, then those that were found. Numbered by their place here.
     pub members: Vec<Member>,
     /// If clients come back by a cookie.
@@ -165,7 +165,7 @@ impl Table {
 
 impl Pool {
     fn build(
-        config: &config::Pool,
+        config: &config::PoolConfig,
         found: &[config::Backend],
         secret: &[u8; 32],
         known: Option<&KnownPool<'_>>,
@@ -194,7 +194,7 @@ impl Pool {
         let ring = is_hashed.then(|| Ring::build(members.iter().map(|member| (&*member.backend.name, member.weight))));
         let is_counted = config.balance == Balance::LeastConnections;
         let bounds = Bounds::new(if is_counted { members.len() } else { 0 });
-        let own = config::Pool { backends: Vec::new(), ..config.clone() };
+        let own = config::PoolConfig { backends: Vec::new(), ..config.clone() };
         let before = known.and_then(|known| known.config).filter(|before| ***before == own).cloned();
         Pool { config: before.unwrap_or_else(|| Arc::new(own)), members, sticky, ring, bounds, state }
     }
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     fn config(backends: &[&str]) -> Arc<Config> {
-        let mut pool = config::Pool::named("chat");
+        let mut pool = config::PoolConfig::named("chat");
         pool.slow_start = Some(Duration::from_secs(10));
         pool.backends = backends.iter().map(|address| address.parse::<Address>().unwrap().into()).collect();
         Arc::new(Config { pools: vec![pool], ..Config::default() })

@@ -29,7 +29,7 @@ struct Entry {
 }
 
 /// What routes look at.
-pub trait Asked {
+pub trait RequestView {
     /// In lower case, without port and without a dot at the end.
     fn host_name(&self) -> Cow<'_, str>;
     fn path(&self) -> &str;
@@ -101,7 +101,7 @@ impl Router {
 
     /// The first route that takes this request, and how many bytes of the path it has matched. `listener`: the number in
     /// the config of the one that the client came to; `None` if the config has lost it since.
-    pub fn find(&self, asked: &impl Asked, listener: Option<usize>) -> Option<(u32, usize)> {
+    pub fn find(&self, asked: &impl RequestView, listener: Option<usize>) -> Option<(u32, usize)> {
         let host = asked.host_name();
         let host = &*host;
         let exact = self.exact.get(host).into_iter();
@@ -119,7 +119,7 @@ impl Router {
 }
 
 impl Entry {
-    fn takes(&self, asked: &impl Asked, listener: Option<usize>) -> bool {
+    fn takes(&self, asked: &impl RequestView, listener: Option<usize>) -> bool {
         let Route { headers, subprotocol, listeners, .. } = &*self.route;
         (listeners.is_empty() || listener.is_some_and(|listener| self.listeners.contains(&listener)))
             && headers.iter().all(|HeaderMatch { name, value }| asked.has_header(name, value))
@@ -152,7 +152,7 @@ impl PathMatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Pool;
+    use crate::config::PoolConfig;
 
     struct Request {
         host: &'static str,
@@ -161,7 +161,7 @@ mod tests {
         subprotocol: &'static str,
     }
 
-    impl Asked for Request {
+    impl RequestView for Request {
         fn host_name(&self) -> Cow<'_, str> {
             self.host.into()
         }
@@ -184,7 +184,7 @@ mod tests {
     /// Routes in the order of their ranks, as the config's checks leave them.
     fn router(edits: Vec<fn(&mut Route)>, default: bool) -> Router {
         let mut config = Config {
-            pools: vec![Pool::named("chat")],
+            pools: vec![PoolConfig::named("chat")],
             listeners: vec!["127.0.0.1:1", "127.0.0.1:2"]
                 .into_iter()
                 .map(|address| address.parse::<crate::config::Address>().unwrap().into())

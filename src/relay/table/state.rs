@@ -53,7 +53,7 @@ pub struct PoolState {
     /// Requests that wait for their turn, over all workers.
     pub waiting: AtomicU32,
     /// Those of them who have failed at some backends and wait for the others.
-    pub picky: AtomicU32,
+    pub retrying: AtomicU32,
     /// The latest time at which a worker made a view of the pool. No worker's view may lag behind another's.
     pub seen: AtomicU64,
     /// Of its requests.
@@ -93,12 +93,12 @@ const QUIET_MS: u64 = 10_000;
 
 /// Keeps one kind of line from filling the log, whoever drives what it tells.
 #[derive(Debug, Default)]
-pub struct Throttle {
+pub struct LogThrottle {
     quiet_until: AtomicU64,
     left_out: AtomicU32,
 }
 
-impl Throttle {
+impl LogThrottle {
     /// `Some`: tell it now, and how many were left out since the last time.
     pub fn tell(&self, now: u64) -> Option<u32> {
         if !self.opens(now) {
@@ -129,7 +129,7 @@ pub enum Checked {
 
 /// EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL: this machine is at a limit, which says nothing about the backend that
 /// somebody wanted to connect to.
-pub fn is_lack(error: &io::Error) -> bool {
+pub fn is_local_exhaustion(error: &io::Error) -> bool {
     const LACKS: [i32; 4] = [24, 23, 12, 105];
     matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable)
         || error.raw_os_error().is_some_and(|errno| LACKS.contains(&errno))
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_throttle_tells_now_and_then_and_counts_the_rest() {
-        let throttle = Throttle::default();
+        let throttle = LogThrottle::default();
         assert_eq!([0, 1, QUIET_MS - 1].map(|now| throttle.tell(now)), [Some(0), None, None]);
         assert!(!throttle.opens(QUIET_MS - 1), "and does not count this");
         assert_eq!([QUIET_MS, QUIET_MS + 1].map(|now| throttle.tell(now)), [Some(2), None]);

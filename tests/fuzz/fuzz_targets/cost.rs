@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use ringway::config::{Address, Config, HeaderMatch, HostMatch, PathMatch, Pool, Route, ValueMatch};
+use ringway::config::{Address, Config, HeaderMatch, HostMatch, PathMatch, PoolConfig, Route, ValueMatch};
 use ringway::proto::http::{HeadKind, HeadLimits, head_end};
 use ringway::proto::upgrade::{Edit, Incoming, request};
 use ringway::relay::table::Table;
@@ -22,7 +22,7 @@ const PER_HEAD: Duration = Duration::from_millis(1);
 
 static TABLE: LazyLock<Arc<Table>> = LazyLock::new(|| {
     let address: Address = "127.0.0.1:9".parse().unwrap();
-    let pool = Pool { backends: vec![address.into()], ..Pool::named("p") };
+    let pool = PoolConfig { backends: vec![address.into()], ..PoolConfig::named("p") };
     let mut config = Config { pools: vec![pool], default_pool: Some(0), ..Config::default() };
     for number in 0..50 {
         let mut route = Route::catch_all(number.to_string(), 0, &config);

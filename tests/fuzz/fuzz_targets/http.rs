@@ -10,10 +10,12 @@ use ringway::proto::upgrade::{
     Answer, Edit, Head, Incoming, PlainRequest, answer, edit_head, plain_answer, request, rewrite,
 };
 
-const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, header_bytes_max: 4096, headers_max: 24, target_bytes_max: 256 };
+const LIMITS: HeadLimits =
+    HeadLimits { head_bytes_max: 4096, header_bytes_max: 4096, headers_max: 24, target_bytes_max: 256 };
 
 /// For heads that have been rebuilt, and may have grown.
-const GENEROUS: HeadLimits = HeadLimits { head_bytes_max: 8192, header_bytes_max: 8192, headers_max: 40, target_bytes_max: 256 };
+const GENEROUS: HeadLimits =
+    HeadLimits { head_bytes_max: 8192, header_bytes_max: 8192, headers_max: 40, target_bytes_max: 256 };
 
 const EDITS: [Edit<'static>; 4] = [
     Edit::Append { name: "X-Forwarded-For", value: Cow::Borrowed("192.0.2.1") },

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use ringway::config::{Address, Config, Plan, Pool};
+use ringway::config::{Address, Config, Plan, PoolConfig};
 use ringway::metrics::Metrics;
 use ringway::op::{Completion, Side};
 use ringway::relay::Relay;
@@ -23,7 +23,7 @@ fn config() -> Config {
     let mut config = Config::default();
     let backend = |port| Address::Inet(([127, 0, 0, 1], port).into());
     config.listeners = vec![backend(1).into()];
-    config.pools = vec![Pool { backends: vec![backend(2).into(), backend(3).into()], ..Pool::named("p") }];
+    config.pools = vec![PoolConfig { backends: vec![backend(2).into(), backend(3).into()], ..PoolConfig::named("p") }];
     config.default_pool = Some(0);
     config.limits.window_bytes = 1024;
     config.limits.message_bytes_max = Some(4096);

@@ -16,7 +16,7 @@ use ringway::relay::Relay;
 
 use crate::dice::Dice;
 
-pub use pool::Pool;
+pub use pool::BufferPool;
 pub use wire::Wire;
 
 /// How likely each kind of trouble is, of 1000, and how large things are.
@@ -56,7 +56,7 @@ pub struct Kernel {
     pub dice: Dice,
     pub temper: Temper,
     pub wires: Vec<Wire>,
-    pub pools: [Pool; 2],
+    pub pools: [BufferPool; 2],
     /// By [`ConnId::index`].
     pub sockets: Vec<Option<Socket>>,
     pub listeners: Vec<Listener>,
@@ -70,7 +70,7 @@ pub struct Kernel {
     pub activity: u64,
     /// Leases the relay has been told of and not given back.
     pub lent: usize,
-    /// NoBuffers in a row, without a buffer lent or come home between them.
+    /// NoBuffers in a row, without a buffer lent or come back between them.
     pub starving: usize,
     pub trace: bool,
 }
@@ -149,7 +149,7 @@ enum Order {
 }
 
 impl Kernel {
-    pub fn new(dice: Dice, temper: Temper, pools: [Pool; 2], trace: bool) -> Self {
+    pub fn new(dice: Dice, temper: Temper, pools: [BufferPool; 2], trace: bool) -> Self {
         Kernel {
             dice,
             temper,
@@ -267,7 +267,7 @@ impl Kernel {
     }
 }
 
-fn bytes_of<'a>(pools: &'a [Pool; 2], piece: &'a Piece) -> &'a [u8] {
+fn bytes_of<'a>(pools: &'a [BufferPool; 2], piece: &'a Piece) -> &'a [u8] {
     piece.bytes(|lease| pools[lease.group() as usize].bytes(lease))
 }
 

@@ -2,7 +2,7 @@
 
 use ringway::op::{Group, Lease};
 
-pub struct Pool {
+pub struct BufferPool {
     group: Group,
     size: usize,
     memory: Vec<u8>,
@@ -15,9 +15,9 @@ pub struct Pool {
 /// What a buffer holds that nobody may read.
 const POISON: u8 = 0xDD;
 
-impl Pool {
+impl BufferPool {
     pub fn new(group: Group, size: usize, count: usize) -> Self {
-        Pool {
+        BufferPool {
             group,
             size,
             memory: vec![POISON; size * count],

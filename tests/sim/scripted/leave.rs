@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ringway::config::Fate;
+use ringway::config::OnLoss;
 use ringway::relay::table::state::BackendState;
 
 use super::*;
@@ -14,11 +14,11 @@ fn backend_at(stage: &Stage, port: u16) -> Arc<BackendState> {
 
 #[test]
 fn both_sides_hear_why_and_only_those_of_that_backend() {
-    for (fate, code) in [(Fate::Restart, 1012), (Fate::GoingAway, 1001)] {
+    for (on_loss, code) in [(OnLoss::Restart, 1012), (OnLoss::GoingAway, 1001)] {
         let mut stage = Stage::new(config(2), 4);
         let sessions = [stage.open(), stage.open()];
         let leaves = backend_at(&stage, stage.port(sessions[0].1));
-        stage.move_away(&leaves, fate, ms(0));
+        stage.move_away(&leaves, on_loss, ms(0));
         let (client, backend) = sessions[0];
         assert_close(&mut stage, client, code);
         assert_close(&mut stage, backend, code);
@@ -38,7 +38,7 @@ fn both_sides_hear_why_and_only_those_of_that_backend() {
 fn those_who_are_kept_hear_nothing() {
     let mut stage = Stage::new(config(1), 4);
     let (client, backend) = stage.open();
-    stage.move_away(&backend_at(&stage, 1), Fate::Keep, ms(0));
+    stage.move_away(&backend_at(&stage, 1), OnLoss::Keep, ms(0));
     stage.pass(ms(20_000));
     assert_eq!((stage.out(client), stage.out(backend)), (vec![], vec![]));
     end(&mut stage, client);
@@ -52,7 +52,7 @@ fn a_frame_that_is_under_way_is_ended_first() {
     let message = s(TEXT, b"a message");
     stage.give(backend, &message[..5]);
     stage.out(client);
-    stage.move_away(&backend_at(&stage, 1), Fate::Restart, ms(0));
+    stage.move_away(&backend_at(&stage, 1), OnLoss::Restart, ms(0));
     assert_close(&mut stage, backend, 1012);
     assert_eq!(stage.out(client), b"", "inside the backend's frame");
     stage.give(backend, &[&message[5..], &s(TEXT, b"too late")].concat());
@@ -66,7 +66,7 @@ fn a_frame_that_is_under_way_is_ended_first() {
 fn they_are_told_one_after_the_other() {
     let mut stage = Stage::new(config(1), 64);
     let sessions: Vec<_> = (0..64).map(|_| stage.open()).collect();
-    stage.move_away(&backend_at(&stage, 1), Fate::Restart, ms(1000));
+    stage.move_away(&backend_at(&stage, 1), OnLoss::Restart, ms(1000));
     let told = |stage: &mut Stage| sessions.iter().filter(|(client, _)| !stage.out(*client).is_empty()).count();
     let mut steps = vec![told(&mut stage)];
     for _ in 0..10 {
@@ -85,15 +85,15 @@ fn who_is_leaving_is_told_once() {
     let mut stage = Stage::new(config(1), 4);
     let (client, backend) = stage.open();
     let leaves = backend_at(&stage, 1);
-    stage.move_away(&leaves, Fate::Restart, ms(1000));
+    stage.move_away(&leaves, OnLoss::Restart, ms(1000));
     for _ in 0..10 {
         stage.pass(ms(100));
-        stage.move_away(&leaves, Fate::GoingAway, ms(1000));
+        stage.move_away(&leaves, OnLoss::GoingAway, ms(1000));
     }
     stage.pass(ms(1));
     assert_close(&mut stage, client, 1012);
     assert_close(&mut stage, backend, 1012);
-    stage.move_away(&leaves, Fate::GoingAway, ms(0));
+    stage.move_away(&leaves, OnLoss::GoingAway, ms(0));
     assert_eq!(stage.out(client), b"");
     assert_ends(&mut stage, [client, backend]);
 }
@@ -101,13 +101,13 @@ fn who_is_leaving_is_told_once() {
 /// What a session was to hear from its backend's end is over when the relay itself ends, also if that was put off for long.
 #[test]
 fn field_c04_who_is_leaving_its_backend_leaves_with_the_relay() {
-    for fate in [Fate::Restart, Fate::GoingAway] {
+    for on_loss in [OnLoss::Restart, OnLoss::GoingAway] {
         for spread in [ms(60_000), ms(500)] {
             let mut config = config(1);
             config.timeouts.drain_spread = ms(1000);
             let mut stage = Stage::new(config, 8);
             let sessions = [stage.open(), stage.open(), stage.open()];
-            stage.move_away(&backend_at(&stage, 1), fate, spread);
+            stage.move_away(&backend_at(&stage, 1), on_loss, spread);
             stage.drain();
             stage.pass(ms(1000));
             for (client, backend) in sessions {
@@ -134,12 +134,12 @@ fn a_handshake_that_is_under_way_goes_on_and_leaves_then() {
         let (client, backend) = stage.request();
         let leaves = backend_at(&stage, 1);
         if !is_connected {
-            stage.move_away(&leaves, Fate::Restart, ms(1000));
+            stage.move_away(&leaves, OnLoss::Restart, ms(1000));
         }
         stage.connected(backend, Ok(()));
         stage.out(backend);
         if is_connected {
-            stage.move_away(&leaves, Fate::Restart, ms(1000));
+            stage.move_away(&leaves, OnLoss::Restart, ms(1000));
         }
         stage.pass(ms(2000));
         stage.give(backend, ANSWER);
@@ -157,7 +157,7 @@ fn a_handshake_that_has_gone_on_to_another_backend_stays_there() {
     let mut stage = Stage::new(config(2), 4);
     let (client, backend) = stage.request();
     let leaves = backend_at(&stage, stage.port(backend));
-    stage.move_away(&leaves, Fate::Restart, ms(0));
+    stage.move_away(&leaves, OnLoss::Restart, ms(0));
     stage.connected(backend, Err(libc::ECONNREFUSED));
     stage.connected(backend, Ok(()));
     stage.out(backend);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use ringway::config::{Address, Config, PlainHttp, Pool, Route};
+use ringway::config::{Address, Config, PlainHttp, PoolConfig, Route};
 
 use super::plain::asked;
 use super::queues::{answer, assert_turned_away, narrow, served, waiting};
@@ -11,9 +11,9 @@ use super::*;
 use crate::stage::{ANSWER, Accepting, REQUEST, config};
 
 /// As the stage's, but with other backends: on these ports, in this pool.
-fn pool_of(name: &str, ports: &[u16]) -> Pool {
+fn pool_of(name: &str, ports: &[u16]) -> PoolConfig {
     let backends = ports.iter().map(|port| Address::Inet(([127, 0, 0, 1], *port).into()).into()).collect();
-    Pool { backends, ..Pool::named(name) }
+    PoolConfig { backends, ..PoolConfig::named(name) }
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn those_who_wait_are_routed_anew() {
     let (open, _) = stage.open();
     let clients: Vec<_> = (0..3).map(|_| stage.request().0).collect();
     let mut wider = narrow(10);
-    wider.pools = vec![Pool { connections_max: Some(1), ..pool_of("other", &[7, 8]) }];
+    wider.pools = vec![PoolConfig { connections_max: Some(1), ..pool_of("other", &[7, 8]) }];
     wider.pools[0].admission.queue_max = 10;
     stage.reload(wider);
     assert_eq!(served(&stage, &clients), [true, true, false], "in the order in which they waited");

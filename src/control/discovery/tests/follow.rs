@@ -9,7 +9,7 @@ use hickory_resolver::proto::rr::RecordType;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::nameserver::Nameserver;
-use crate::config::{Config, Pool};
+use crate::config::{Config, PoolConfig};
 use crate::control::discovery::{Discoveries, LOOK};
 
 const NAME: &str = "chat.example.";
@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A pool that is found under [`NAME`], asked for as often as can be.
 fn config(server: &Nameserver) -> Config {
-    let mut pool = Pool::named("chat");
+    let mut pool = PoolConfig::named("chat");
     pool.discovery.dns = Some("chat.example:9000".into());
     pool.discovery.interval_min = Duration::from_millis(1);
     pool.discovery.interval_max = Duration::from_millis(1);
@@ -120,7 +120,7 @@ async fn field_a14_a_pool_whose_names_nobody_answers_delays_no_other() {
     server.addresses(NAME, 30, &["10.0.0.1"]);
     let (mut discoveries, mut news) = discoveries();
     let mut config = config(&server);
-    let mut bad = Pool::named("bad");
+    let mut bad = PoolConfig::named("bad");
     bad.discovery.srv = Some("_ws._tcp.bad.example.".into());
     config.pools.insert(0, bad);
     let alone = Config { pools: config.pools[..1].to_vec(), ..config.clone() };
@@ -143,7 +143,7 @@ async fn field_a14_a_pool_whose_names_nobody_answers_delays_no_other() {
 #[tokio::test]
 async fn without_sources_there_is_nothing_to_wait_for() {
     let (mut discoveries, _news) = discoveries();
-    let config = Config { pools: vec![Pool::named("chat")], ..Config::default() };
+    let config = Config { pools: vec![PoolConfig::named("chat")], ..Config::default() };
     discoveries.first(&Arc::new(config), HOUR).await;
     assert!(discoveries.found().is_empty());
 }
@@ -160,7 +160,7 @@ async fn sources_that_stay_are_not_asked_again_and_others_end() {
     while server.asked.try_recv().is_ok() {}
 
     // Another pool in front, and a file beside it: the question stays the same, and its answer at hand.
-    config.pools.insert(0, Pool::named("other"));
+    config.pools.insert(0, PoolConfig::named("other"));
     config.pools[1].discovery.file = Some(PathBuf::from("/nonexistent/ringway.toml"));
     discoveries.first(&Arc::new(config.clone()), HOUR).await;
     assert_eq!(listed(&discoveries), ["10.0.0.1:9000"]);
@@ -173,7 +173,7 @@ async fn sources_that_stay_are_not_asked_again_and_others_end() {
     assert_eq!(listed(&discoveries), ["10.0.0.1:9000"]);
     server.asked.recv().await.unwrap();
 
-    config.pools[1].discovery = Pool::named("chat").discovery;
+    config.pools[1].discovery = PoolConfig::named("chat").discovery;
     discoveries.follow(&Arc::new(config));
     assert!(discoveries.running.is_empty() && discoveries.found().is_empty());
 }
@@ -183,7 +183,7 @@ async fn sources_that_stay_are_not_asked_again_and_others_end() {
 async fn a_file_is_watched() {
     let path = std::env::temp_dir().join(format!("ringway-discovery-watched-{}.json", std::process::id()));
     std::fs::write(&path, r#"{"backends": ["10.0.0.1:1"]}"#).unwrap();
-    let mut pool = Pool::named("chat");
+    let mut pool = PoolConfig::named("chat");
     pool.discovery.file = Some(path.clone());
     let config = Arc::new(Config { pools: vec![pool], ..Config::default() });
     let (mut discoveries, mut news) = discoveries();

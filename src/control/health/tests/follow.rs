@@ -9,19 +9,19 @@ use tokio::net::UnixListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{SocketPath, health};
-use crate::config::{Address, Check, Config, Health, Pool};
-use crate::control::health::{Change, Checks, Subject, UNDER_WAY_MAX};
+use crate::config::{Address, Check, Config, Health, PoolConfig};
+use crate::control::health::{Checks, HealthChange, Subject, UNDER_WAY_MAX};
 use crate::relay::table::state::Checked;
 use crate::relay::table::{Found, Table};
 
-fn checks() -> (Checks, UnboundedReceiver<Change>) {
+fn checks() -> (Checks, UnboundedReceiver<HealthChange>) {
     let (changed, changes) = unbounded_channel();
     (Checks::new(changed), changes)
 }
 
 /// A pool of sockets, checked as often as can be.
 fn config(check: Check, paths: &[&SocketPath]) -> Config {
-    let mut pool = Pool::named("chat");
+    let mut pool = PoolConfig::named("chat");
     pool.health = Health { interval: Duration::from_millis(1), ..health(check) };
     pool.backends = paths.iter().map(|path| Address::Unix(path.0.clone()).into()).collect();
     Config { pools: vec![pool], ..Config::default() }
@@ -55,7 +55,7 @@ async fn settle() {
     }
 }
 
-async fn expect(changes: &mut UnboundedReceiver<Change>, table: &Table, checked: Checked) {
+async fn expect(changes: &mut UnboundedReceiver<HealthChange>, table: &Table, checked: Checked) {
     let change = changes.recv().await.unwrap();
     assert_eq!((&*change.pool, change.checked), ("chat", checked));
     assert!(Arc::ptr_eq(&change.state, &table.pools[0].members[0].state));

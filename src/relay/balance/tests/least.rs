@@ -65,15 +65,15 @@ fn limits_and_tried_ones_leave_it_exact_for_the_next() {
     });
     let pool = &table.pools[0];
     let mut workers: Vec<Balancer> = (0..2).map(|_| Balancer::new(pool)).collect();
-    let (mut dice, mut open, mut shaking) = (Dice::new(4), Vec::new(), Vec::new());
+    let (mut dice, mut open, mut handshaking) = (Dice::new(4), Vec::new(), Vec::new());
     for _ in 0..30_000 {
         match dice.below(10) {
             0..4 if !open.is_empty() => {
                 let number: u16 = open.swap_remove(dice.below(open.len()));
                 release(&pool.members[usize::from(number)].state, &pool.state, &table);
             }
-            4..6 if !shaking.is_empty() => {
-                let number: u16 = shaking.swap_remove(dice.below(shaking.len()));
+            4..6 if !handshaking.is_empty() => {
+                let number: u16 = handshaking.swap_remove(dice.below(handshaking.len()));
                 handshake_ended(&pool.members[usize::from(number)].state);
                 open.push(number);
             }
@@ -87,7 +87,7 @@ fn limits_and_tried_ones_leave_it_exact_for_the_next() {
                 match chosen {
                     Ok(number) => {
                         assert_eq!(Some(sessions(pool)[usize::from(number)] - 1), least);
-                        if is_handshake { &mut shaking } else { &mut open }.push(number);
+                        if is_handshake { &mut handshaking } else { &mut open }.push(number);
                     }
                     Err(why) => assert_eq!((why, least), (Unavailable::Full, None)),
                 }

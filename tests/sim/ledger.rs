@@ -11,7 +11,7 @@ use ringway::relay::table::{Member, Pool, Table};
 use crate::configs::{self, frame_limits};
 use crate::shadow::Limits;
 
-pub struct Books {
+pub struct Ledger {
     /// The newest.
     pub table: Arc<Table>,
     older: Vec<Weak<Table>>,
@@ -34,12 +34,12 @@ struct Use {
 /// How long somebody may wait for a backend that time alone has made usable.
 const NOTICED_MS: u64 = 12;
 
-impl Books {
-    pub fn new(table: Arc<Table>) -> Books {
+impl Ledger {
+    pub fn new(table: Arc<Table>) -> Ledger {
         let (older, used, backends, pools) = Default::default();
-        let mut books = Books { table, older, used, backends, pools, neglected_since: None };
-        books.enter_states();
-        books
+        let mut ledger = Ledger { table, older, used, backends, pools, neglected_since: None };
+        ledger.enter_states();
+        ledger
     }
 
     pub fn adopt(&mut self, table: Arc<Table>) {
@@ -160,7 +160,7 @@ fn somebody_is_neglected(pool: &Pool, now: u64) -> bool {
             && admission.backend_handshakes_max.is_none_or(|most| state.handshakes.load(Relaxed) < most)
     };
     // Who has been at a backend in vain, or has had no connection in time, waits for another one.
-    pool.state.waiting.load(Relaxed) > pool.state.picky.load(Relaxed)
+    pool.state.waiting.load(Relaxed) > pool.state.retrying.load(Relaxed)
         && admission.handshakes_per_second_max.is_none()
         && pool.members.iter().any(has_room)
 }

@@ -4,7 +4,7 @@ use crate::op::Group;
 
 /// One socket of a session.
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct Port {
     pub link: Link,
     pub receiving: Receiving,
     /// True exactly while a Send is in flight, or what it is to send is being copied.
@@ -58,9 +58,9 @@ pub(super) enum Receiving {
     Starved,
 }
 
-impl End {
+impl Port {
     pub fn absent() -> Self {
-        End {
+        Port {
             link: Link::Absent,
             receiving: Receiving::Idle,
             sending: false,

@@ -16,7 +16,7 @@ pub enum Place {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Diagnostic {
     pub place: Place,
     /// The option's path, `limits.window_bytes`. Empty if the file is no TOML there.
     pub option: String,
@@ -25,14 +25,14 @@ pub struct Fault {
 
 /// Everything that is wrong, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults {
+pub struct Diagnostics {
     /// The file as it was named on the command line, if one was.
     pub file: Option<String>,
-    pub list: Vec<Fault>,
+    pub list: Vec<Diagnostic>,
 }
 
 /// One line per fault: `ringway.toml:12:9: timeouts.head: 0 is not allowed; ...`.
-impl fmt::Display for Faults {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = self.file.as_deref().unwrap_or("command line");
         for (index, fault) in self.list.iter().enumerate() {
@@ -54,7 +54,7 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for Diagnostics {}
 
 /// What was given may be in it, line ends among them.
 fn one_line(text: &str) -> String {

@@ -10,9 +10,9 @@ use crate::relay::table::Found;
 const MEMBERS_MAX: usize = u16::MAX as usize;
 
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct Merge {
     /// Those that have sources.
-    pools: HashMap<String, Pool>,
+    pools: HashMap<String, MergedPool>,
     /// Where the relay listens itself.
     listeners: Vec<Address>,
     /// Not yet taken.
@@ -29,11 +29,11 @@ pub(super) struct LeftOut {
 }
 
 #[derive(Debug, Default)]
-struct Pool {
+struct MergedPool {
     /// Those of the config, which win over what is found.
     named: Vec<Backend>,
     /// In the order in which they win over each other.
-    findings: Vec<Finding>,
+    by_source: Vec<SourceBackends>,
     /// What replaced sources had found, until their successors have reported.
     inherited: Vec<Backend>,
     merged: Vec<Backend>,
@@ -42,7 +42,7 @@ struct Pool {
 }
 
 #[derive(Debug)]
-struct Finding {
+struct SourceBackends {
     source: Source,
     /// It has answered or failed at least once.
     reported: bool,
@@ -50,7 +50,7 @@ struct Finding {
     backends: Vec<Backend>,
 }
 
-impl Board {
+impl Merge {
     pub(super) fn follow(&mut self, config: &Config) {
         self.listeners = config.listeners.iter().map(|listener| listener.address.clone()).collect();
         let mut before = std::mem::take(&mut self.pools);
@@ -62,13 +62,13 @@ impl Board {
         }
     }
 
-    /// `None`: the source has failed. Returns whether that makes a difference to [`Board::found`].
+    /// `None`: the source has failed. Returns whether that makes a difference to [`Merge::found`].
     pub(super) fn report(&mut self, name: &str, source: &Source, backends: Option<Vec<Backend>>) -> bool {
         let Some(pool) = self.pools.get_mut(name) else { return false };
-        let Some(finding) = pool.findings.iter_mut().find(|finding| finding.source == *source) else { return false };
-        finding.reported = true;
+        let Some(entry) = pool.by_source.iter_mut().find(|entry| entry.source == *source) else { return false };
+        entry.reported = true;
         if let Some(backends) = backends {
-            finding.backends = backends;
+            entry.backends = backends;
         }
         let before = std::mem::take(&mut pool.merged);
         let left_out = pool.renew(&self.listeners);
@@ -88,7 +88,7 @@ impl Board {
     }
 
     pub(super) fn all_have_reported(&self) -> bool {
-        self.pools.values().flat_map(|pool| &pool.findings).all(|finding| finding.reported)
+        self.pools.values().flat_map(|pool| &pool.by_source).all(|entry| entry.reported)
     }
 
     pub(super) fn has_news(&self) -> bool {
@@ -105,21 +105,21 @@ impl Board {
     }
 }
 
-impl Pool {
-    fn followed_by(self, config: &config::Pool) -> Pool {
-        let Pool { findings: mut before, mut inherited, own, .. } = self;
-        let mut findings = Vec::new();
+impl MergedPool {
+    fn followed_by(self, config: &config::PoolConfig) -> MergedPool {
+        let MergedPool { by_source: mut before, mut inherited, own, .. } = self;
+        let mut by_source = Vec::new();
         for source in sources(&config.discovery) {
-            let known = before.iter().position(|finding| finding.source == source).map(|index| before.remove(index));
-            findings.push(known.unwrap_or(Finding { source, reported: false, backends: Vec::new() }));
+            let known = before.iter().position(|entry| entry.source == source).map(|index| before.remove(index));
+            by_source.push(known.unwrap_or(SourceBackends { source, reported: false, backends: Vec::new() }));
         }
-        inherited.extend(before.into_iter().flat_map(|finding| finding.backends));
-        Pool { named: config.backends.clone(), findings, inherited, merged: Vec::new(), own }
+        inherited.extend(before.into_iter().flat_map(|entry| entry.backends));
+        MergedPool { named: config.backends.clone(), by_source, inherited, merged: Vec::new(), own }
     }
 
     /// Merges again. Returns what is this relay itself now and was not before.
     fn renew(&mut self, listeners: &[Address]) -> Vec<Backend> {
-        if self.findings.iter().all(|finding| finding.reported) {
+        if self.by_source.iter().all(|entry| entry.reported) {
             self.inherited = Vec::new();
         }
         let (own, others): (Vec<Backend>, Vec<Backend>) =
@@ -132,7 +132,7 @@ impl Pool {
     /// Every address once, without those that the config names.
     fn by_address(&self) -> impl Iterator<Item = Backend> {
         let mut addresses: HashSet<&Address> = self.named.iter().map(|backend| &backend.address).collect();
-        let found = self.findings.iter().flat_map(|finding| &finding.backends).chain(&self.inherited);
+        let found = self.by_source.iter().flat_map(|entry| &entry.backends).chain(&self.inherited);
         found.filter(move |backend| addresses.insert(&backend.address)).cloned()
     }
 
@@ -178,11 +178,11 @@ mod tests {
     }
 
     fn config(dns: Option<&str>, srv: Option<&str>, named: &[Backend]) -> Config {
-        let mut pool = config::Pool::named("chat");
+        let mut pool = config::PoolConfig::named("chat");
         pool.discovery.dns = dns.map(Into::into);
         pool.discovery.srv = srv.map(Into::into);
         pool.backends = named.to_vec();
-        Config { pools: vec![config::Pool::named("static"), pool], ..Config::default() }
+        Config { pools: vec![config::PoolConfig::named("static"), pool], ..Config::default() }
     }
 
     fn dns(name: &str) -> Source {
@@ -193,28 +193,28 @@ mod tests {
         Source::Srv(name.into())
     }
 
-    fn ports(board: &Board) -> Vec<u16> {
+    fn ports(merge: &Merge) -> Vec<u16> {
         let port = |backend: &Backend| match backend.address {
             Address::Inet(address) => address.port(),
             Address::Unix(_) => 0,
         };
-        board.found().get("chat").map(|found| found.iter().map(port).collect()).unwrap_or_default()
+        merge.found().get("chat").map(|found| found.iter().map(port).collect()).unwrap_or_default()
     }
 
     #[test]
     fn sources_are_merged_in_one_order() {
-        let mut board = Board::default();
-        board.follow(&config(Some("a:1"), Some("b"), &[backend(9, "nine")]));
-        assert_eq!(board.found().keys().collect::<Vec<_>>(), ["chat"]);
-        assert!(board.report("chat", &srv("b"), Some(vec![backend(3, "x"), backend(2, "nine"), backend(9, "")])));
-        assert!(board.report("chat", &dns("a:1"), Some(vec![backend(3, "y"), backend(1, "x")])));
+        let mut merge = Merge::default();
+        merge.follow(&config(Some("a:1"), Some("b"), &[backend(9, "nine")]));
+        assert_eq!(merge.found().keys().collect::<Vec<_>>(), ["chat"]);
+        assert!(merge.report("chat", &srv("b"), Some(vec![backend(3, "x"), backend(2, "nine"), backend(9, "")])));
+        assert!(merge.report("chat", &dns("a:1"), Some(vec![backend(3, "y"), backend(1, "x")])));
         // DNS wins over SRV, the config over both; a name that is taken gives way to the address.
-        assert_eq!(names(&board), ["x", "10.0.0.1:2", "y"]);
-        assert_eq!(ports(&board), [1, 2, 3]);
+        assert_eq!(names(&merge), ["x", "10.0.0.1:2", "y"]);
+        assert_eq!(ports(&merge), [1, 2, 3]);
     }
 
-    fn names(board: &Board) -> Vec<String> {
-        board.found()["chat"].iter().map(|backend| backend.name.clone()).collect()
+    fn names(merge: &Merge) -> Vec<String> {
+        merge.found()["chat"].iter().map(|backend| backend.name.clone()).collect()
     }
 
     #[test]
@@ -225,12 +225,12 @@ mod tests {
         let expected = ["10.0.0.1:2-2", "10.0.0.1:2-3", "10.0.0.1:3-3", "10.0.0.1:4"];
         let reversed = found.iter().rev().cloned().collect();
         for found in [found.to_vec(), reversed] {
-            let mut board = Board::default();
-            board.follow(&config(Some("a:1"), None, &named));
-            board.report("chat", &dns("a:1"), Some(found));
-            assert_eq!(names(&board), expected);
+            let mut merge = Merge::default();
+            merge.follow(&config(Some("a:1"), None, &named));
+            merge.report("chat", &dns("a:1"), Some(found));
+            assert_eq!(names(&merge), expected);
             // And nothing has changed if it is found again.
-            assert!(!board.report("chat", &dns("a:1"), None));
+            assert!(!merge.report("chat", &dns("a:1"), None));
         }
     }
 
@@ -240,118 +240,118 @@ mod tests {
     }
 
     /// What is newly left out.
-    fn left_out(board: &mut Board) -> Vec<String> {
-        let left_out = board.take_left_out().into_iter();
+    fn left_out(merge: &mut Merge) -> Vec<String> {
+        let left_out = merge.take_left_out().into_iter();
         left_out.map(|LeftOut { pool, backend }| format!("{pool} {} {}", backend.name, backend.address)).collect()
     }
 
     #[test]
     fn the_relays_own_listeners_are_left_out() {
-        let mut board = Board::default();
+        let mut merge = Merge::default();
         let sources = config(Some("a:1"), Some("b"), &[backend(9, "nine")]);
-        board.follow(&listening(sources, &["127.0.0.1:5", "10.0.0.1:2", "0.0.0.0:80"]));
+        merge.follow(&listening(sources, &["127.0.0.1:5", "10.0.0.1:2", "0.0.0.0:80"]));
         let inet = |text: &str| Backend::from(text.parse::<Address>().unwrap());
         let found = vec![backend(1, "x"), backend(2, "y"), backend(5, ""), inet("127.0.0.2:80")];
-        assert!(board.report("chat", &dns("a:1"), Some(found.clone())));
-        assert_eq!(ports(&board), [1, 5], "everything else serves");
-        assert_eq!(left_out(&mut board), ["chat y 10.0.0.1:2", "chat 127.0.0.2:80 127.0.0.2:80"]);
+        assert!(merge.report("chat", &dns("a:1"), Some(found.clone())));
+        assert_eq!(ports(&merge), [1, 5], "everything else serves");
+        assert_eq!(left_out(&mut merge), ["chat y 10.0.0.1:2", "chat 127.0.0.2:80 127.0.0.2:80"]);
         // Once per change, not once per answer, and whoever else finds it.
-        assert!(!board.report("chat", &dns("a:1"), Some(found)));
-        assert!(board.report("chat", &srv("b"), Some(vec![backend(2, ""), backend(4, "y")])));
-        assert_eq!(left_out(&mut board), [""; 0]);
+        assert!(!merge.report("chat", &dns("a:1"), Some(found)));
+        assert!(merge.report("chat", &srv("b"), Some(vec![backend(2, ""), backend(4, "y")])));
+        assert_eq!(left_out(&mut merge), [""; 0]);
         // What is left out keeps no name from others.
-        assert_eq!(names(&board), ["x", "y", "10.0.0.1:5"]);
+        assert_eq!(names(&merge), ["x", "y", "10.0.0.1:5"]);
         // Gone and back.
-        assert!(board.report("chat", &dns("a:1"), Some(Vec::new())));
-        assert_eq!(left_out(&mut board), [""; 0]);
-        assert!(!board.report("chat", &dns("a:1"), Some(vec![inet("127.0.0.2:80")])));
-        assert_eq!(left_out(&mut board), ["chat 127.0.0.2:80 127.0.0.2:80"]);
+        assert!(merge.report("chat", &dns("a:1"), Some(Vec::new())));
+        assert_eq!(left_out(&mut merge), [""; 0]);
+        assert!(!merge.report("chat", &dns("a:1"), Some(vec![inet("127.0.0.2:80")])));
+        assert_eq!(left_out(&mut merge), ["chat 127.0.0.2:80 127.0.0.2:80"]);
     }
 
     #[test]
     fn listeners_that_come_and_go_with_a_config() {
-        let mut board = Board::default();
+        let mut merge = Merge::default();
         let config = |listeners: &[&str]| listening(config(Some("a:1"), None, &[]), listeners);
-        board.follow(&config(&["10.0.0.1:1"]));
-        board.report("chat", &dns("a:1"), Some(vec![backend(1, ""), backend(2, "")]));
-        assert_eq!((ports(&board), left_out(&mut board).len()), (vec![2], 1));
-        board.follow(&config(&["10.0.0.1:1"]));
-        assert_eq!((ports(&board), left_out(&mut board).len()), (vec![2], 0));
-        board.follow(&config(&["10.0.0.1:2"]));
-        assert_eq!((ports(&board), left_out(&mut board)), (vec![1], vec!["chat 10.0.0.1:2 10.0.0.1:2".into()]));
-        board.follow(&config(&[]));
-        assert_eq!((ports(&board), left_out(&mut board).len()), (vec![1, 2], 0));
+        merge.follow(&config(&["10.0.0.1:1"]));
+        merge.report("chat", &dns("a:1"), Some(vec![backend(1, ""), backend(2, "")]));
+        assert_eq!((ports(&merge), left_out(&mut merge).len()), (vec![2], 1));
+        merge.follow(&config(&["10.0.0.1:1"]));
+        assert_eq!((ports(&merge), left_out(&mut merge).len()), (vec![2], 0));
+        merge.follow(&config(&["10.0.0.1:2"]));
+        assert_eq!((ports(&merge), left_out(&mut merge)), (vec![1], vec!["chat 10.0.0.1:2 10.0.0.1:2".into()]));
+        merge.follow(&config(&[]));
+        assert_eq!((ports(&merge), left_out(&mut merge).len()), (vec![1, 2], 0));
     }
 
     #[test]
     fn only_differences_are_told() {
-        let mut board = Board::default();
-        board.follow(&config(Some("a:1"), Some("b"), &[]));
-        assert!(board.report("chat", &dns("a:1"), Some(vec![backend(1, ""), backend(2, "")])));
-        assert!(!board.report("chat", &dns("a:1"), Some(vec![backend(2, ""), backend(1, "")])));
-        assert!(!board.report("chat", &srv("b"), Some(vec![backend(1, "")])));
-        assert!(!board.report("chat", &dns("a:1"), None), "a failure keeps the last answer");
-        assert!(!board.report("chat", &dns("gone:1"), Some(vec![backend(7, "")])));
-        assert!(!board.report("gone", &dns("a:1"), Some(vec![backend(7, "")])));
-        assert!(board.report("chat", &dns("a:1"), Some(Vec::new())));
-        assert_eq!(ports(&board), [1]);
+        let mut merge = Merge::default();
+        merge.follow(&config(Some("a:1"), Some("b"), &[]));
+        assert!(merge.report("chat", &dns("a:1"), Some(vec![backend(1, ""), backend(2, "")])));
+        assert!(!merge.report("chat", &dns("a:1"), Some(vec![backend(2, ""), backend(1, "")])));
+        assert!(!merge.report("chat", &srv("b"), Some(vec![backend(1, "")])));
+        assert!(!merge.report("chat", &dns("a:1"), None), "a failure keeps the last answer");
+        assert!(!merge.report("chat", &dns("gone:1"), Some(vec![backend(7, "")])));
+        assert!(!merge.report("gone", &dns("a:1"), Some(vec![backend(7, "")])));
+        assert!(merge.report("chat", &dns("a:1"), Some(Vec::new())));
+        assert_eq!(ports(&merge), [1]);
     }
 
     #[test]
     fn a_weight_is_a_difference() {
-        let mut board = Board::default();
-        board.follow(&config(Some("a:1"), None, &[]));
-        assert!(board.report("chat", &dns("a:1"), Some(vec![backend(1, "")])));
-        assert!(board.report("chat", &dns("a:1"), Some(vec![Backend { weight: 7, ..backend(1, "") }])));
+        let mut merge = Merge::default();
+        merge.follow(&config(Some("a:1"), None, &[]));
+        assert!(merge.report("chat", &dns("a:1"), Some(vec![backend(1, "")])));
+        assert!(merge.report("chat", &dns("a:1"), Some(vec![Backend { weight: 7, ..backend(1, "") }])));
     }
 
     #[test]
     fn failing_counts_as_having_reported() {
-        let mut board = Board::default();
-        assert!(board.all_have_reported(), "where there is nothing to wait for");
-        board.follow(&config(Some("a:1"), Some("b"), &[]));
-        board.report("chat", &dns("a:1"), None);
-        assert!(!board.all_have_reported());
-        board.report("chat", &srv("b"), Some(Vec::new()));
-        assert!(board.all_have_reported());
+        let mut merge = Merge::default();
+        assert!(merge.all_have_reported(), "where there is nothing to wait for");
+        merge.follow(&config(Some("a:1"), Some("b"), &[]));
+        merge.report("chat", &dns("a:1"), None);
+        assert!(!merge.all_have_reported());
+        merge.report("chat", &srv("b"), Some(Vec::new()));
+        assert!(merge.all_have_reported());
     }
 
     #[test]
     fn what_stays_is_kept_and_what_goes_is_forgotten() {
-        let mut board = Board::default();
-        board.follow(&config(Some("a:1"), Some("b"), &[]));
-        board.report("chat", &dns("a:1"), Some(vec![backend(1, "")]));
-        board.report("chat", &srv("b"), Some(vec![backend(2, "")]));
-        board.follow(&config(Some("a:1"), None, &[backend(3, "")]));
-        assert_eq!(ports(&board), [1]);
-        assert!(board.all_have_reported());
-        board.follow(&config(None, None, &[]));
-        assert!(board.found().is_empty());
+        let mut merge = Merge::default();
+        merge.follow(&config(Some("a:1"), Some("b"), &[]));
+        merge.report("chat", &dns("a:1"), Some(vec![backend(1, "")]));
+        merge.report("chat", &srv("b"), Some(vec![backend(2, "")]));
+        merge.follow(&config(Some("a:1"), None, &[backend(3, "")]));
+        assert_eq!(ports(&merge), [1]);
+        assert!(merge.all_have_reported());
+        merge.follow(&config(None, None, &[]));
+        assert!(merge.found().is_empty());
     }
 
     #[test]
     fn a_new_source_takes_over_when_it_has_reported() {
         for (answer, expected) in [(Some(vec![backend(5, "")]), &[5][..]), (None, &[])] {
-            let mut board = Board::default();
-            board.follow(&config(Some("a:1"), None, &[]));
-            board.report("chat", &dns("a:1"), Some(vec![backend(1, "")]));
-            board.follow(&config(Some("other:1"), None, &[]));
-            assert_eq!(ports(&board), [1]);
-            assert!(!board.all_have_reported());
-            assert!(board.report("chat", &dns("other:1"), answer));
-            assert_eq!(ports(&board), expected);
+            let mut merge = Merge::default();
+            merge.follow(&config(Some("a:1"), None, &[]));
+            merge.report("chat", &dns("a:1"), Some(vec![backend(1, "")]));
+            merge.follow(&config(Some("other:1"), None, &[]));
+            assert_eq!(ports(&merge), [1]);
+            assert!(!merge.all_have_reported());
+            assert!(merge.report("chat", &dns("other:1"), answer));
+            assert_eq!(ports(&merge), expected);
         }
     }
 
     #[test]
     fn a_pool_never_outgrows_its_numbers() {
-        let mut board = Board::default();
-        board.follow(&config(Some("a:1"), None, &[backend(1, ""), backend(2, "")]));
+        let mut merge = Merge::default();
+        merge.follow(&config(Some("a:1"), None, &[backend(1, ""), backend(2, "")]));
         let many = |count: u32| {
             let address = |n: u32| Address::Inet((std::net::Ipv4Addr::from_bits(n), 80).into());
             (0..count).map(|n| Backend::from(address(n))).collect::<Vec<_>>()
         };
-        board.report("chat", &dns("a:1"), Some(many(70_000)));
-        assert_eq!(board.found()["chat"], many(65_533));
+        merge.report("chat", &dns("a:1"), Some(many(70_000)));
+        assert_eq!(merge.found()["chat"], many(65_533));
     }
 }
