@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use ringway::config::{Address, Backend, Balance, Config, PoolConfig};
 use ringway::relay::balance::{Ask, Balancer, handshake_ended, release};
-use ringway::relay::table::Table;
-use ringway::relay::table::hash::nth;
+use ringway::table::Table;
+use ringway::table::hash::nth;
 
 /// Sessions per backend, and how many of all end and begin between two measurements.
 const SESSIONS: usize = 20;

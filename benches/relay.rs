@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ringway::config::{Address, Balance, Config, HostMatch, PathMatch, PoolConfig, Route};
 use ringway::op::ConnId;
-use ringway::relay::table::Found;
+use ringway::table::Found;
 use stage::{Stage, config};
 
 fn main() {

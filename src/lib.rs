@@ -13,24 +13,43 @@
 //! |---|---|
 //! | data | [`worker`]: one thread per CPU, its loop around [`io`] (the kernel) and [`relay`] (the state), which reads bytes with [`proto`] |
 //! | control | [`control`]: signals, reload, discovery, health checks, logs, the demo, on an async runtime of its own |
-//! | both | [`config`], [`metrics`], [`op`] (the seam between `relay` and `io`), [`relay::table`] (routes, pools and backends: built by the control plane, used by all workers) |
+//! | both | [`table`] (routes, pools and backends: built by the control plane, used by all workers), [`config`], [`metrics`], [`op`] (the seam between `relay` and `io`) |
 //!
 //! Import rule (arrow = may import):
 //!
 //! ```text
-//! main -> control, config                             control -> config, metrics, worker, relay::table
-//! worker -> relay, io, config, metrics, op
-//! relay -> proto, op, config, metrics                  io -> op, config
+//! main -> control, worker, config                      control -> worker, table, config, metrics
+//! worker -> relay, io, table, config, metrics, op
+//! relay -> table, proto, op, config, metrics           io -> op, config
+//! table -> config, proto
 //! config -> proto, for what a file and the wire write alike
 //! proto, op and metrics import nothing of ours. relay and io never import each other.
 //! ```
 
-pub mod config;
+// The thread of a core, and the loop in it.
+pub mod worker;
+
+// The kernel.
+pub mod io;
+
+// What the kernel and the state say to each other.
+pub mod op;
+
+// The state of all sessions of a worker.
+pub mod relay;
+
+// Bytes.
+pub mod proto;
+
+// Routes, pools and backends, of which every worker reads the same.
+pub mod table;
+
+// Everything that may wait.
 #[cfg(feature = "control")]
 pub mod control;
-pub mod io;
+
+// The options.
+pub mod config;
+
+// What is counted.
 pub mod metrics;
-pub mod op;
-pub mod proto;
-pub mod relay;
-pub mod worker;

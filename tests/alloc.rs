@@ -8,7 +8,7 @@ mod stage;
 use allocation_counter::measure;
 use ringway::config::{Address, Config};
 use ringway::op::ConnId;
-use ringway::relay::table::Found;
+use ringway::table::Found;
 use stage::{Stage, config};
 
 const WARM_UP: u32 = 200;

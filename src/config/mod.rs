@@ -33,6 +33,7 @@ pub use pool::{
     PoolConfig, SameSite, Secure, Sessions, Sticky, StickyValue, Unresolved,
 };
 pub use route::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, Paths, PlainHttp, Route, ValueMatch};
+pub use units::millis;
 #[cfg(feature = "control")]
 pub(crate) use units::parse_time;
 

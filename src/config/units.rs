@@ -58,6 +58,11 @@ pub(super) fn print_size(bytes: u64) -> String {
     }
 }
 
+/// As the data plane counts time.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The leading digits, the letters behind them, and what follows.
 fn number_and_unit(text: &str) -> Option<(u64, &str, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -20,7 +20,7 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::metrics::Totals;
-use crate::relay::table::Table;
+use crate::table::Table;
 use crate::worker::{self, Command, StartError, Workers};
 use demo::Demo;
 use logs::Level;

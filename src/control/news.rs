@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
-use crate::relay::table::state::Checked;
-use crate::relay::table::{Member, Pool, Table};
+use crate::table::state::Checked;
+use crate::table::{Member, Pool, Table};
 
 pub(super) struct News {
     /// Pools without a backend that is up, and since when.

@@ -20,9 +20,9 @@ use super::signals::{self, Signal, Signals};
 use super::{ControlError, Phase};
 use crate::config::{Config, Diagnostics, OnLoss};
 use crate::control::logs::Level;
-use crate::relay::Leave;
-use crate::relay::table::state::Checked;
-use crate::relay::table::{Member, Pool, Table};
+use crate::table::state::Checked;
+use crate::table::{Member, Pool, Table};
+use crate::worker::Leave;
 use crate::worker::{Command, ListenError, ListenerChange, Workers};
 
 /// How long workers may take beyond what they were given. They never should: this bounds the wait for one that hangs.

@@ -12,7 +12,8 @@
 //! | memory | mappings |
 //! | cgroup | the control groups' limit on memory |
 //! | passing | descriptors on their way to a worker |
-//! | socket | listeners, connecting sockets, options |
+//! | listen | listeners, in step with the configuration |
+//! | socket | connecting sockets, options |
 //! | thread | CPU, private file descriptor table, wake-up, limits |
 //! | probe | what the kernel can do; refusals with their likely cause and cure |
 #![allow(unsafe_code)]
@@ -20,6 +21,7 @@
 mod buffers;
 mod cgroup;
 mod entry;
+mod listen;
 mod memory;
 mod passing;
 mod probe;
@@ -32,10 +34,11 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
+pub use listen::{ListenError, ListenerChange, Listeners};
 pub use passing::{FdReceiver, FdSender, fd_channel};
 pub use probe::{Features, SetupError, kernel, probe};
 pub use ring::Ring;
-pub use socket::{ListenError, ListenerChange, Listeners};
+
 pub use thread::{Waker, cpus, pin, unshare_fd_table};
 
 use crate::config::{Config, Plan};

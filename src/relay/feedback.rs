@@ -2,9 +2,10 @@
 
 use super::policy::Routed;
 use super::session::Session;
-use super::shared::{Context, millis};
-use super::table::breaker::BreakerChange;
-use super::table::eject;
+use super::shared::Context;
+use crate::config::millis;
+use crate::table::breaker::BreakerChange;
+use crate::table::eject;
 
 /// Whose failure it is that a handshake has met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

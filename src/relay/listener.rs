@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use super::session::Session;
 use super::shared::Context;
-use super::table::state::LogThrottle;
 use super::{Relay, Slots};
 use crate::op::{Accepted, Op};
+use crate::table::state::LogThrottle;
 
 /// How long accepting pauses when the kernel has run out of something (EMFILE, ENFILE, ENOMEM, ENOBUFS).
 const RETRY_MS: u64 = 200;

@@ -3,28 +3,41 @@
 //! The files in data-path order: [`listener`] admits, [`handshake`] reads both heads, [`route`] finds the pool, [`balance`]
 //! picks the backend, [`feedback`] is what it has shown, [`respond`] relays an answer other than 101 and [`plain`] the body of a request that is no upgrade,
 //! [`pipe`] moves frames, [`close`] ends. [`session`], with two of [`port`], is what they all change; [`policy`] is what holds
-//! for it, [`waiting`] is for those whose turn has not come, and [`table`] is what the control plane hands over: routes,
+//! for it, [`waiting`] is for those whose turn has not come, and [`crate::table`] is what the control plane hands over: routes,
 //! pools and backends.
 #![forbid(unsafe_code)]
 
-pub mod balance;
-mod close;
-mod feedback;
-mod handshake;
-mod hops;
 mod listener;
-mod pipe;
-mod plain;
-mod policy;
-mod port;
-mod respond;
+
+mod handshake;
+
+mod hops;
+
 mod route;
+
+pub mod balance;
+
+mod feedback;
+
+mod respond;
+
+mod plain;
+
+mod pipe;
+
+mod close;
+
 mod session;
-mod shared;
-mod sticky;
-pub mod table;
-mod timers;
+
+mod port;
+
+mod policy;
+
 mod waiting;
+
+mod shared;
+
+mod timers;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,15 +45,16 @@ use std::time::{Duration, Instant};
 
 pub use listener::ListenerId;
 
+use crate::config::millis;
+use crate::table::Table;
+use crate::table::state::BackendState;
 use close::{Notice, name};
 use handshake::Handshake;
 use listener::{Line, Listeners};
 use policy::Current;
 use port::{Link, Receiving};
 use session::{Session, State};
-use shared::{Context, Shared, millis};
-use table::Table;
-use table::state::BackendState;
+use shared::{Context, Shared};
 
 use crate::config::{OnLoss, Plan};
 use crate::metrics::Metrics;

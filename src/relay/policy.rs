@@ -8,13 +8,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::balance::{self, Balancer};
 use super::listener::ListenerId;
-use super::shared::{BULK_WEIGHT, millis};
-use super::table::state::PoolState;
-use super::table::{Backend, Pool, Table};
+use super::shared::BULK_WEIGHT;
+use crate::config::millis;
 use crate::config::{self, Balance, CloseCodes, Config, HashKeep, Limits, Route, Timeouts};
 use crate::op::Side;
 use crate::proto::frame::FrameLimits;
 use crate::proto::http::HeadLimits;
+use crate::table::state::PoolState;
+use crate::table::{Backend, Pool, Table};
 
 /// One per route; its sessions share it, those of several tables too if nothing of it has changed. It holds parts of a table
 /// and never a whole one, which is as large as all its backends and routes: sessions last much longer than tables.

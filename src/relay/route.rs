@@ -16,15 +16,16 @@ use super::plain;
 use super::policy::{PoolView, Routed, Waiting};
 use super::port::{Link, Port};
 use super::session::{Session, State};
-use super::shared::{Context, millis};
-use super::table::breaker::Admitted;
-use super::table::state::{BackendState, is_local_exhaustion};
-use super::table::{Pool, router::RequestView};
+use super::shared::Context;
 use super::waiting::ADMIT_MS;
+use crate::config::millis;
 use crate::config::{self, Balance, HashKeep, HashKey, HeaderEdits, PlainHttp, ValueMatch};
 use crate::op::{Op, Side};
 use crate::proto::http::{Body, Fault};
 use crate::proto::upgrade::{Edit, Head, Incoming, ambiguity, normal_form, rewrite};
+use crate::table::breaker::Admitted;
+use crate::table::state::{BackendState, is_local_exhaustion};
+use crate::table::{Pool, router::RequestView};
 
 /// Why a handshake cannot go to a backend now.
 enum Denial {

@@ -26,8 +26,8 @@ use super::policy::{Policy, Waits};
 use super::port::{Link, Port, Receiving};
 use super::respond::Response;
 use super::shared::Context;
-use super::table::Backend;
 use crate::op::{ConnId, Group, InFlight, Op, Side};
+use crate::table::Backend;
 
 /// Small: an idle connection has one, and nothing else in user space.
 #[derive(Debug)]

@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::policy::Current;
 use super::session::Session;
-use super::table::state::LogThrottle;
 use super::timers::Timers;
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;
 use crate::op::{ConnId, Group, Lease, Op, Piece};
+use crate::table::state::LogThrottle;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -101,10 +100,6 @@ impl Shared {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Loans {

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use ringway::op::ConnId;
-use ringway::relay::table::state::{BackendState, Checked, PoolState};
-use ringway::relay::table::{Member, Pool, Table};
+use ringway::table::state::{BackendState, Checked, PoolState};
+use ringway::table::{Member, Pool, Table};
 
 use crate::configs::{self, frame_limits};
 use crate::shadow::Limits;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ringway::config::OnLoss;
 use ringway::relay::Leave;
-use ringway::relay::table::state::Checked;
-use ringway::relay::table::{Found, Table};
+use ringway::table::state::Checked;
+use ringway::table::{Found, Table};
 
 use crate::configs;
 use crate::world::World;

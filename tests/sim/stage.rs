@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use ringway::config::{Address, Config, OnLoss, Plan, PoolConfig};
 use ringway::metrics::Metrics;
 use ringway::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece, ReceiveEnd};
-use ringway::relay::table::state::BackendState;
-use ringway::relay::table::{Found, Table};
 use ringway::relay::{Leave, Relay};
+use ringway::table::state::BackendState;
+use ringway::table::{Found, Table};
 
 pub struct Stage {
     pub relay: Relay,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ringway::metrics::Metrics;
 use ringway::op::{Completion, ConnId, Op, Side};
 use ringway::relay::Relay;
-use ringway::relay::table::Table;
+use ringway::table::Table;
 
 use crate::configs::{COOKIE, PAGE, PATHS};
 use crate::dice::Dice;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Source, sources};
 use crate::config::{self, Address, Backend, Config};
-use crate::relay::table::Found;
+use crate::table::Found;
 
 /// The table numbers the members of a pool with 16 bits.
 const MEMBERS_MAX: usize = u16::MAX as usize;

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use super::task::{Task, random};
 use crate::config::{Backend, Config, Discovery, Named};
-use crate::relay::table::Found;
+use crate::table::Found;
 use merge::{LeftOut, Merge};
 
 /// DNS queries under way at a time: each holds a socket.

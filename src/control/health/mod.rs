@@ -17,8 +17,8 @@ use tracing::{info, warn};
 
 use super::task::{Task, random};
 use crate::config::{self, Check};
-use crate::relay::table::state::{BackendState, Checked, LogThrottle, PoolState};
-use crate::relay::table::{Backend, Member, Pool, Table};
+use crate::table::state::{BackendState, Checked, LogThrottle, PoolState};
+use crate::table::{Backend, Member, Pool, Table};
 use probe::Failed;
 use state::{FlapThrottle, Judge};
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::config::{Check, Health};
-use crate::relay::table::state::is_local_exhaustion;
+use crate::table::state::is_local_exhaustion;
 
 const USER_AGENT: &str = "ringway-health";
 const HEAD_BYTES_MAX: usize = 16 << 10;

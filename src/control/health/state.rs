@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::control::task::share;
-use crate::relay::table::state::Checked;
+use crate::table::state::Checked;
 
 /// Backends whose checks start together get this much time each to spread over.
 const START_EACH: Duration = Duration::from_millis(1);

@@ -46,7 +46,7 @@ impl Alias {
 
     /// Two different ones if there are two.
     pub fn pick_two(&self, random: u64) -> Option<(u16, u16)> {
-        let again = crate::relay::table::hash::nth(random, 1);
+        let again = crate::table::hash::nth(random, 1);
         let (one, other) = (self.pick(random)?, self.pick(again)?);
         if one != other {
             return Some((one, other));

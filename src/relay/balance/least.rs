@@ -1,14 +1,14 @@
 //! Least connections: the least loaded member over all workers, without looking at all of them. See
-//! [`bounds`](crate::relay::table::bounds).
+//! [`bounds`](crate::table::bounds).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::view::{View, scale};
 use super::{Ask, handshakes_max, reserve};
-use crate::relay::table::Pool;
-use crate::relay::table::bounds::{Bound, GROUP, Load};
-use crate::relay::table::state::BackendState;
+use crate::table::Pool;
+use crate::table::bounds::{Bound, GROUP, Load};
+use crate::table::state::BackendState;
 
 #[derive(Debug, Default)]
 pub(super) struct Least {

@@ -13,17 +13,17 @@ mod view;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::table::bounds::{GROUP, Load, WEIGHT_UNIT};
-use super::table::hash::nth;
-use super::table::state::{BackendState, PoolState};
-use super::table::{Member, Pool, Table};
 use crate::config::{Balance, HashKeep};
+use crate::table::bounds::{GROUP, Load, WEIGHT_UNIT};
+use crate::table::hash::nth;
+use crate::table::state::{BackendState, PoolState};
+use crate::table::{Member, Pool, Table};
 use alias::Alias;
 use least::{Least, Search};
 use stride::Stride;
 use view::{Class, View};
 
-pub use super::table::hash::hash_bytes;
+pub use crate::table::hash::hash_bytes;
 
 /// Chooses the backends of one pool for one worker.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use crate::relay::table::bounds::{Load, WEIGHT_UNIT};
-use crate::relay::table::state::Checked;
-use crate::relay::table::{Member, Pool};
+use crate::table::bounds::{Load, WEIGHT_UNIT};
+use crate::table::state::Checked;
+use crate::table::{Member, Pool};
 
 #[derive(Debug, Default)]
 pub(super) struct View {

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use ringway::config::{Address, Config, HeaderMatch, HostMatch, PathMatch, PoolConfig, Route, ValueMatch};
 use ringway::proto::http::{HeadKind, HeadLimits, head_end};
 use ringway::proto::upgrade::{Edit, Incoming, request};
-use ringway::relay::table::Table;
+use ringway::table::Table;
 
 /// The defaults, so that everything that a stranger can send is among it.
 const LIMITS: HeadLimits =

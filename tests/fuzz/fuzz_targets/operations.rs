@@ -13,7 +13,7 @@ use ringway::config::{Address, Config, Plan, PoolConfig};
 use ringway::metrics::Metrics;
 use ringway::op::{Completion, Side};
 use ringway::relay::Relay;
-use ringway::relay::table::Table;
+use ringway::table::Table;
 
 use kernel::Kernel;
 

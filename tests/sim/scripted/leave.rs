@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ringway::config::OnLoss;
-use ringway::relay::table::state::BackendState;
+use ringway::table::state::BackendState;
 
 use super::*;
 use crate::stage::{ANSWER, config};

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use ringway::config::{Balance, Config, HashKeep, HashKey};
-use ringway::relay::table::state::Checked;
+use ringway::table::state::Checked;
 
 use super::plain::asked;
 use super::*;

@@ -11,8 +11,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::{SocketPath, health};
 use crate::config::{Address, Check, Config, Health, PoolConfig};
 use crate::control::health::{Checks, HealthChange, Subject, UNDER_WAY_MAX};
-use crate::relay::table::state::Checked;
-use crate::relay::table::{Found, Table};
+use crate::table::state::Checked;
+use crate::table::{Found, Table};
 
 fn checks() -> (Checks, UnboundedReceiver<HealthChange>) {
     let (changed, changes) = unbounded_channel();

@@ -1,7 +1,7 @@
 //! The same key goes to the same member, but for those whose member is gone or has more than its share.
 
 use super::*;
-use crate::relay::table::state::Checked;
+use crate::table::state::Checked;
 
 const KEYS: u64 = 5000;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::relay::table::state::Checked;
+use crate::table::state::Checked;
 
 /// Sessions and the next one by effective weight, as the balancer should see them, by comparing all.
 fn least(view: &View, pool: &Pool) -> Load {

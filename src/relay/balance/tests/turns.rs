@@ -1,7 +1,7 @@
 //! Round robin, random and power of two: who gets how many.
 
 use super::*;
-use crate::relay::table::state::Checked;
+use crate::table::state::Checked;
 
 #[test]
 fn equals_take_turns_from_a_random_one_on() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::relay::table::state::Checked;
+use crate::table::state::Checked;
 
 /// Who gets any of the next sessions, which all end at once.
 fn chosen(table: &Table, now: u64) -> Vec<u16> {

@@ -13,7 +13,7 @@ use crate::config::{self, SameSite, Secure, StickyValue};
 /// Of one pool in one table. Values depend on the secret and the backends' names only, so that they stay good from table to
 /// table and, with a secret of the config's, from process to process.
 #[derive(Debug)]
-pub(super) struct Sticky {
+pub struct Sticky {
     cookie: String,
     /// What stands behind the value.
     attributes: String,

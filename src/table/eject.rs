@@ -178,7 +178,7 @@ fn span(time: Duration, time_max: Duration, ejections: u32, random: u64) -> u64 
 mod tests {
     use super::*;
     use crate::config::{self, Config};
-    use crate::relay::table::Table;
+    use crate::table::Table;
     use std::sync::Arc;
     use std::time::Instant;
 

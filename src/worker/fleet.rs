@@ -1,4 +1,4 @@
-//! One core: its thread, and the loop that carries values between the kernel and the relay.
+//! All workers of the process: started, told of what is new, watched, and joined.
 //!
 //! Starting is a handshake, so that what cannot work is told before anything has begun:
 //!
@@ -12,12 +12,9 @@
 //!         <------------------------ ready, accept
 //! ```
 
-mod error;
-mod stall;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -25,52 +22,26 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::error::{StartError, WorkerError};
+use super::stall::{Look, Watchdog};
+use super::{Command, Message, Worker};
 use crate::config::{Address, Config, Plan};
-use crate::io::{self, FdReceiver, FdSender, Features, Listeners, Ring, SetupError, Waker};
+use crate::io::{
+    self, FdReceiver, FdSender, Features, ListenError, ListenerChange, Listeners, Ring, SetupError, Waker,
+};
 use crate::metrics::{Metrics, Totals};
-use crate::op::{Completion, Op};
-use crate::relay::table::Table;
-use crate::relay::{Leave, ListenerId, Relay};
-
-pub use crate::io::{ListenError, ListenerChange, probe};
-pub use error::{StartError, WorkerError};
-use stall::{Look, Stops, Watchdog};
-
-/// What the control plane may ask of the workers.
-#[derive(Clone, Debug)]
-pub enum Command {
-    /// The sessions of one backend are to leave it.
-    Leave(Leave),
-    /// Accept no more, end every session politely, then end.
-    Drain,
-    /// End at once.
-    Stop,
-    #[cfg(test)]
-    Panic,
-}
-
-/// What a worker finds in its mailbox.
-enum Message {
-    Command(Command),
-    /// The newest table, and all listeners of its config.
-    Adopt {
-        table: Arc<Table>,
-        listeners: Vec<ListenerId>,
-        /// Those of them whose descriptors have been passed.
-        new: Vec<ListenerId>,
-    },
-}
+use crate::table::Table;
 
 /// All workers of the process.
 pub struct Workers {
-    workers: Vec<Worker>,
+    workers: Vec<Handle>,
     /// Tells the owner about workers that have ended. It has the process's file descriptors, which workers do not.
     exit_watcher: JoinHandle<()>,
     listeners: Listeners,
 }
 
-/// One of them, as the control plane knows it.
-struct Worker {
+/// One worker, as the control plane knows it.
+struct Handle {
     thread: JoinHandle<Result<(), std::io::Error>>,
     mailbox: Sender<Message>,
     waker: Waker,
@@ -81,7 +52,7 @@ struct Worker {
 
 impl Workers {
     /// Binds every listener and starts one pinned thread per worker. On return all of them serve; on an error nothing is
-    /// left behind. `features` is what [`probe`] has found, `exited` is called with its number when a worker has ended, of its own or by a panic.
+    /// left behind. `features` is what [`probe`](super::probe) has found, `exited` is called with its number when a worker has ended, of its own or by a panic.
     pub fn start(
         table: &Arc<Table>,
         features: Features,
@@ -247,7 +218,7 @@ impl Placement {
 }
 
 /// Tells all workers of the newest table, and passes them the listeners they have not got yet.
-fn adopt(workers: &[Worker], table: &Arc<Table>, listeners: &mut Listeners) -> Result<(), std::io::Error> {
+fn adopt(workers: &[Handle], table: &Arc<Table>, listeners: &mut Listeners) -> Result<(), std::io::Error> {
     for (index, worker) in workers.iter().enumerate() {
         let (new, descriptors): (Vec<_>, Vec<_>) = listeners.new_for(index).into_iter().unzip();
         worker.fd_sender.send(&descriptors)?;
@@ -257,7 +228,7 @@ fn adopt(workers: &[Worker], table: &Arc<Table>, listeners: &mut Listeners) -> R
     Ok(())
 }
 
-impl Worker {
+impl Handle {
     fn deliver(&self, message: Message) {
         let _ = self.mailbox.send(message); // one that has ended needs none
         self.waker.wake();
@@ -267,7 +238,7 @@ impl Worker {
 /// Workers that have been spawned and do not serve yet. Dropping it ends them.
 #[derive(Default)]
 struct Launch {
-    workers: Vec<Worker>,
+    workers: Vec<Handle>,
     gates: Vec<Gate>,
 }
 
@@ -295,11 +266,16 @@ impl Launch {
             let (engine, told) = engine.map_or_else(|error| (None, Err(error)), |engine| (Some(engine), Ok(())));
             let _ = is_ready.send(told);
             match (engine, may_go.recv()) {
-                (Some((ring, receiver)), Ok(())) => core.serve(ring, &messages, &receiver, &is_ready),
+                (Some((ring, fds)), Ok(())) => {
+                    let Core { index, table, plan, metrics, ended, .. } = core;
+                    let _exit = ExitGuard { index, ended };
+                    let worker = Worker { index, table, plan, metrics, ring, messages, fds };
+                    worker.run(|| drop(is_ready.send(Ok(())))) // who does not wait for it needs no answer
+                }
                 _ => Ok(()), // it or another worker could not start
             }
         })?;
-        self.workers.push(Worker { thread, mailbox, waker, fd_sender, metrics, watchdog: Watchdog::default() });
+        self.workers.push(Handle { thread, mailbox, waker, fd_sender, metrics, watchdog: Watchdog::default() });
         self.gates.push(Gate { ready, go, _passed: passed });
         Ok(())
     }
@@ -307,8 +283,8 @@ impl Launch {
     /// Waits until all are ready, and lets them go.
     fn go(
         mut self,
-        all_ready: impl FnOnce(&[Worker]) -> Result<(), std::io::Error>,
-    ) -> Result<Vec<Worker>, StartError> {
+        all_ready: impl FnOnce(&[Handle]) -> Result<(), std::io::Error>,
+    ) -> Result<Vec<Handle>, StartError> {
         for gate in &self.gates {
             gate.ready.recv().map_err(|_| std::io::Error::other("a worker panicked while it started"))??;
         }
@@ -360,153 +336,16 @@ impl Core {
         let (wake, passed) = (next(), next());
         Ok((Ring::new(&self.table.config, &self.plan, self.features, wake)?, FdReceiver::new(passed)))
     }
-
-    fn serve(
-        self,
-        mut ring: Ring,
-        messages: &Receiver<Message>,
-        fds: &FdReceiver,
-        serves: &Sender<Result<(), SetupError>>,
-    ) -> Result<(), std::io::Error> {
-        let Core { index, table, plan, metrics, ended, .. } = self;
-        let _end = End { index, ended };
-        let seed = std::hash::RandomState::new().build_hasher().finish();
-        let mut relay = Relay::new(table, plan, metrics.clone(), seed);
-        let mut ops: Vec<Op> = Vec::with_capacity(256);
-        let mut stops = Stops::new(Instant::now());
-        apply(messages, fds, &mut relay, &mut ring, Instant::now(), &mut ops);
-        let _ = serves.send(Ok(())); // who does not wait for it needs no answer
-        loop {
-            ring.push(ops.drain(..)); // 1. what the relay wants, in one batch
-            if relay.is_drained() {
-                break;
-            }
-            let due = stops.due(relay.poll_timeout());
-            ring.submit_and_wait(due)?; // 2. the only system call
-            let mut now = Instant::now();
-            let mut woken = handle(&mut ring, &mut relay, now, &mut ops).woken; // 3. what the kernel answered, a bounded batch
-            if stops.has_stopped(due, now) {
-                (now, woken) = catch_up(&mut ring, &mut relay, &mut ops, woken)?;
-            }
-            if woken {
-                apply(messages, fds, &mut relay, &mut ring, now, &mut ops);
-            }
-            match stops.may_expire(now) {
-                true => relay.handle_timeout(now, &mut ops), // 4. deadlines last: progress above may have met them
-                false => relay.flush(now, &mut ops),
-            }
-            metrics.turns.add(1);
-            publish(&metrics, &ring);
-        }
-        publish(&metrics, &ring);
-        account(index, &metrics, ring.leases());
-        Ok(())
-    }
-}
-
-/// What one batch of completions was.
-struct Batch {
-    is_empty: bool,
-    woken: bool,
-}
-
-fn handle(ring: &mut Ring, relay: &mut Relay, now: Instant, ops: &mut Vec<Op>) -> Batch {
-    let mut batch = Batch { is_empty: true, woken: false };
-    while let Some(completion) = ring.next() {
-        batch.is_empty = false;
-        batch.woken |= matches!(completion, Completion::Woken);
-        relay.handle(completion, now, ops);
-    }
-    batch
-}
-
-/// Takes in all that has come while the worker did not run: the kernel hands it over in small batches.
-fn catch_up(
-    ring: &mut Ring,
-    relay: &mut Relay,
-    ops: &mut Vec<Op>,
-    mut woken: bool,
-) -> Result<(Instant, bool), std::io::Error> {
-    const BATCHES_MAX: usize = 10_000;
-    let mut now = Instant::now();
-    for _ in 0..BATCHES_MAX {
-        relay.flush(now, ops);
-        ring.push(ops.drain(..));
-        ring.submit_and_wait(Some(now))?;
-        now = Instant::now();
-        let batch = handle(ring, relay, now, ops);
-        woken |= batch.woken;
-        if batch.is_empty {
-            break;
-        }
-    }
-    Ok((now, woken))
-}
-
-fn apply(
-    messages: &Receiver<Message>,
-    fds: &FdReceiver,
-    relay: &mut Relay,
-    ring: &mut Ring,
-    now: Instant,
-    ops: &mut Vec<Op>,
-) {
-    while let Ok(message) = messages.try_recv() {
-        match message {
-            Message::Command(Command::Leave(leave)) => relay.move_away(&leave, now, ops),
-            Message::Command(Command::Drain) => relay.drain(now, ops),
-            Message::Command(Command::Stop) => relay.stop(now, ops),
-            #[cfg(test)]
-            Message::Command(Command::Panic) => panic!("as the test wants it"),
-            Message::Adopt { table, listeners, new } => {
-                // What the engine has been told before must be done before a slot is used again.
-                ring.push(ops.drain(..));
-                let slots = relay.adopt(table, &listeners, now, ops);
-                install_listeners(&new, &slots, fds, ring);
-            }
-        }
-    }
-}
-
-/// Gives the engine the listeners that are new, and closes those that the relay does not want, being about to end.
-fn install_listeners(new: &[ListenerId], slots: &[(ListenerId, u16)], fds: &FdReceiver, ring: &mut Ring) {
-    let descriptors = match fds.receive(new.len()) {
-        Ok(descriptors) => descriptors,
-        Err(error) => {
-            tracing::error!(%error, "a worker has not got its new listeners; the others serve them");
-            return;
-        }
-    };
-    for (id, descriptor) in new.iter().zip(descriptors) {
-        if let Some((_, slot)) = slots.iter().find(|(known, _)| known == id) {
-            ring.listen(*slot, descriptor);
-        }
-    }
-}
-
-fn publish(metrics: &Metrics, ring: &Ring) {
-    let (leases, known) = (ring.leases() as u64, metrics.leases.get());
-    metrics.leases.add(leases.wrapping_sub(known));
-}
-
-/// A worker that has ended has every buffer home, or there is a leak.
-fn account(worker: usize, metrics: &Metrics, leases: usize) {
-    let (opened, ended) = (metrics.opened.get(), metrics.ended.get());
-    tracing::debug!(worker, opened, ended, leases, "worker stopped");
-    debug_assert_eq!(leases, 0, "worker {worker} has lost buffers");
-    if leases > 0 {
-        tracing::error!(worker, leases, "buffers lost");
-    }
 }
 
 /// Reports the end of a worker's thread, by a panic too. Not by calling `exited` itself: that may write to a descriptor,
 /// say of a runtime's wake-up, whose number means another file in the worker's own table.
-struct End {
+struct ExitGuard {
     index: usize,
     ended: Sender<usize>,
 }
 
-impl Drop for End {
+impl Drop for ExitGuard {
     fn drop(&mut self) {
         let _ = self.ended.send(self.index);
     }

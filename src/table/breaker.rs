@@ -9,9 +9,8 @@
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
-use crate::config;
+use crate::config::{self, millis};
 
 /// The state, packed: two bits say which, the others hold its numbers.
 #[derive(Debug, Default)]
@@ -196,12 +195,10 @@ fn probes(config: &config::Breaker) -> u64 {
     u64::from(config.probes).clamp(1, PROBES_MAX)
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Opens at half of at least 4 within a second, for 5 seconds; 2 probes.

@@ -2,6 +2,7 @@
 //! never changed. A reload or a discovery builds the next one; what is counted about a pool or a backend lives in
 //! [`state`] and goes on from table to table, which is what `known` is for; [`eject`], [`breaker`] and [`rate`] say how it
 //! changes. [`router`] finds the route of a request; [`ring`], [`bounds`], [`keys`] and [`hash`] are what balancing looks up.
+#![forbid(unsafe_code)]
 
 pub mod bounds;
 pub mod breaker;
@@ -13,6 +14,7 @@ pub mod rate;
 pub mod ring;
 pub mod router;
 pub mod state;
+mod sticky;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,14 +23,13 @@ use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
-use super::shared::millis;
-use super::sticky::Sticky;
-use crate::config::{self, Address, Balance, Config};
+use crate::config::{self, Address, Balance, Config, millis};
 use bounds::Bounds;
 use known::{Known, KnownPool, Left};
 use ring::Ring;
 use router::Router;
 use state::{BackendState, Checked, PoolState, Refusals};
+use sticky::Sticky;
 
 /// Backends that discovery has found, by their pool's name.
 pub type Found = HashMap<String, Vec<config::Backend>>;
@@ -59,7 +60,7 @@ pub struct Pool {
     /// Those of the config first, then those that were found. Numbered by their place here.
     pub members: Vec<Member>,
     /// If clients come back by a cookie.
-    pub(super) sticky: Option<Sticky>,
+    pub sticky: Option<Sticky>,
     /// With `ip-hash` and `consistent-hash`.
     pub ring: Option<Ring>,
     /// With `least-connections`; otherwise of no groups.
