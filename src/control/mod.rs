@@ -9,6 +9,7 @@ mod news;
 mod reload;
 mod signals;
 mod supervisor;
+mod tables;
 mod task;
 
 use std::fmt;

@@ -1,7 +1,6 @@
 //! What the control plane does while the relay runs: it obeys signals, and builds the next table when the configuration,
 //! discovery or a drained backend asks for it.
 
-use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::Builder;
@@ -10,19 +9,18 @@ use std::time::{Duration, Instant as Clock};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::discovery::Discoveries;
 use super::health::{Checks, HealthChange};
 use super::news::{News, tell_difference};
 use super::reload::{Source, Stamp, keep_addresses, keep_what_is_fixed};
 use super::signals::{self, Signal, Signals};
+use super::tables::Tables;
 use super::{ControlError, Phase};
-use crate::config::{Config, Diagnostics, OnLoss};
+use crate::config::{Config, Diagnostics};
 use crate::control::logs::Level;
-use crate::table::state::Checked;
-use crate::table::{Member, Pool, Table};
-use crate::worker::Leave;
+use crate::table::Table;
 use crate::worker::{Command, ListenError, ListenerChange, Workers};
 
 /// How long workers may take beyond what they were given. They never should: this bounds the wait for one that hangs.
@@ -44,9 +42,7 @@ pub(super) struct Supervisor<'a> {
     source: Source,
     level: Level,
     workers: &'a mut Workers,
-    table: Arc<Table>,
-    /// Tables before it that may still have sessions.
-    older: Vec<Arc<Table>>,
+    tables: Tables,
     /// When the workers were last given a table.
     adopted: Instant,
     discoveries: Discoveries,
@@ -98,8 +94,7 @@ impl<'a> Supervisor<'a> {
             source,
             level,
             workers,
-            table,
-            older: Vec::new(),
+            tables: Tables::new(table),
             adopted: Instant::now(),
             discoveries: finding.discoveries,
             found: finding.found,
@@ -141,14 +136,16 @@ impl<'a> Supervisor<'a> {
                 }
                 Some(()) = self.found.recv() => self.refresh(),
                 Some(change) = self.checked.recv() => {
-                    self.leave_if_down(&change);
-                    self.news.checked(&self.table, &change.pool);
+                    if let Some(leave) = self.tables.lost(&change) {
+                        self.workers.send(Command::Leave(leave));
+                    }
+                    self.news.checked(self.tables.newest(), &change.pool);
                 }
                 _ = watch.tick() => {
-                    self.free_older();
+                    self.tables.free_older();
                     self.look_at_file();
                     self.workers.look_after();
-                    self.news.tell(&self.table);
+                    self.news.tell(self.tables.newest());
                 }
                 exited = exits.recv() => match exited {
                     Some(worker) if self.phase == Phase::Serving => {
@@ -194,7 +191,7 @@ impl<'a> Supervisor<'a> {
             Phase::Serving => None,
             Phase::Draining => {
                 self.workers.send(Command::Drain);
-                Some(Instant::now() + self.table.config.timeouts.drain + GRACE)
+                Some(Instant::now() + self.tables.newest().config.timeouts.drain + GRACE)
             }
             Phase::Stopping => {
                 self.workers.send(Command::Stop);
@@ -204,7 +201,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn look_at_file(&mut self) {
-        if self.table.config.config_watch == crate::config::Watch::Off || self.phase != Phase::Serving {
+        if self.tables.newest().config.config_watch == crate::config::Watch::Off || self.phase != Phase::Serving {
             return;
         }
         // While it is being replaced it may not be there.
@@ -253,8 +250,8 @@ impl<'a> Supervisor<'a> {
             return;
         }
         let asked = self.asked;
-        let fixed = keep_what_is_fixed(&self.table.config, &mut config);
-        let kept = keep_addresses(&self.table.config, &mut config);
+        let fixed = keep_what_is_fixed(&self.tables.newest().config, &mut config);
+        let kept = keep_addresses(&self.tables.newest().config, &mut config);
         let change = match self.prepare(&config).await {
             Ok(change) => change,
             Err(error) => return refuse(&error),
@@ -277,14 +274,17 @@ impl<'a> Supervisor<'a> {
             warn!("{option} has changed; that takes effect at the next start");
         }
         self.level.set(config.log_level);
-        let before = self.replace(config);
-        if let Err(error) = self.workers.adopt(&self.table, change) {
+        let before = self.tables.replace(config, &self.discoveries.found());
+        self.adopted = Instant::now();
+        if let Err(error) = self.workers.adopt(self.tables.newest(), change) {
             error!(%error, "a worker could not be told of the new configuration");
         }
-        self.checks.follow(&self.table);
-        self.leave_drained(&before);
-        let (routes, pools) = (self.table.router.len(), self.table.pools.len());
-        let backends: usize = self.table.pools.iter().map(|pool| pool.members.len()).sum();
+        self.checks.follow(self.tables.newest());
+        for leave in self.tables.drained_since(&before) {
+            self.workers.send(Command::Leave(leave));
+        }
+        let (routes, pools) = (self.tables.newest().router.len(), self.tables.newest().pools.len());
+        let backends: usize = self.tables.newest().pools.iter().map(|pool| pool.members.len()).sum();
         info!(routes, pools, backends, ms = asked.elapsed().as_millis() as u64, "reloaded");
     }
 
@@ -299,27 +299,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Builds the next table. Returns the one before.
-    fn replace(&mut self, config: Arc<Config>) -> Arc<Table> {
-        let next = self.table.next(config, &self.discoveries.found(), Clock::now());
-        let before = std::mem::replace(&mut self.table, next);
-        self.free_older();
-        self.older.push(before.clone());
-        self.adopted = Instant::now();
-        before
-    }
-
-    /// Frees the tables whose last session has ended: here, as it takes a while, and workers have none.
-    fn free_older(&mut self) {
-        self.older.retain(|table| {
-            let is_used = Arc::strong_count(table) > 1;
-            if !is_used {
-                debug!(generation = table.generation, "table freed");
-            }
-            is_used
-        });
-    }
-
     /// Discovery has found other backends.
     fn refresh(&mut self) {
         while self.found.try_recv().is_ok() {}
@@ -327,48 +306,17 @@ impl<'a> Supervisor<'a> {
         if !self.discoveries.has_news() {
             return;
         }
-        let before = self.replace(self.table.config.clone());
-        if let Err(error) = self.workers.update(&self.table) {
+        let before = self.tables.replace(self.tables.newest().config.clone(), &self.discoveries.found());
+        self.adopted = Instant::now();
+        if let Err(error) = self.workers.update(self.tables.newest()) {
             error!(%error, "a worker could not be told of other backends");
         }
-        self.checks.follow(&self.table);
-        self.leave_drained(&before);
-        for (old, new) in before.pools.iter().zip(&self.table.pools) {
+        self.checks.follow(self.tables.newest());
+        for leave in self.tables.drained_since(&before) {
+            self.workers.send(Command::Leave(leave));
+        }
+        for (old, new) in before.pools.iter().zip(&self.tables.newest().pools) {
             tell_difference(old, new);
-        }
-    }
-
-    /// Backends that are drained now and were not before.
-    fn leave_drained(&self, before: &Table) {
-        for pool in &self.table.pools {
-            let drained = pool.members.iter().filter(|member| member.drain);
-            if pool.config.sessions.on_drain == OnLoss::Keep {
-                continue;
-            }
-            let old = before.pool(&pool.config.name).into_iter().flat_map(|old| &old.members);
-            let known: HashSet<_> = old.filter(|old| old.drain).map(|old| Arc::as_ptr(&old.state)).collect();
-            for member in drained.filter(|member| !known.contains(&Arc::as_ptr(&member.state))) {
-                self.leave(pool, member, pool.config.sessions.on_drain);
-            }
-        }
-    }
-
-    fn leave_if_down(&self, change: &HealthChange) {
-        let Some(pool) = self.table.pool(&change.pool).filter(|_| change.checked == Checked::Down) else { return };
-        if let Some(member) = pool.members.iter().find(|member| Arc::ptr_eq(&member.state, &change.state)) {
-            self.leave(pool, member, pool.config.sessions.on_down);
-        }
-    }
-
-    fn leave(&self, pool: &Pool, member: &Member, on_loss: OnLoss) {
-        if on_loss != OnLoss::Keep {
-            let spread = pool.config.sessions.close_spread;
-            info!(
-                pool = pool.config.name,
-                backend = &*member.backend.name,
-                "its sessions are told to leave, over {spread:?}"
-            );
-            self.workers.send(Command::Leave(Leave { backend: member.state.clone(), on_loss, spread }));
         }
     }
 }
