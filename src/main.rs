@@ -30,7 +30,7 @@ const AFTER_HELP: &str = "\
 Signals: SIGTERM and SIGQUIT drain (Close 1001 to everyone); a second one, or SIGINT, stops at once; SIGHUP reads the
 configuration again and ends no session.
 Exit codes: 0 stopped as asked, 1 refused or failed, 2 wrong usage.
-Every option of the file is described in ringway.example.toml; -T prints them as they are in effect.";
+--options and --example describe every option of the file; -T prints them as they are in effect.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -51,6 +51,12 @@ struct RunArgs {
     /// As -t, and print the effective configuration as a file
     #[arg(short = 'T', long)]
     test_print: bool,
+    /// Print every option, its default and its meaning, as Markdown: docs/options.md
+    #[arg(long)]
+    options: bool,
+    /// Print a file with every option at its default: ringway.example.toml
+    #[arg(long)]
+    example: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -80,6 +86,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> Result<ExitCode, String> {
+    if args.options {
+        return print(&config::options());
+    }
+    if args.example {
+        return print(&config::example());
+    }
     let source = Source::new(args.config, args.flags);
     let name = source.name();
     let config = source.load().map_err(|faults| faults.to_string())?;

@@ -100,8 +100,8 @@ impl Draft {
         let mut backends = Vec::new();
         for (number, target) in targets.iter().enumerate() {
             self.places.insert(format!("{prefix}[{number}]"), Place::Flag("--backend"));
-            let model = Backend::from(Address::Unix("".into()));
-            let named = Named { target: target.to_string(), name: None, model, fault: String::new() };
+            let named =
+                Named { target: target.to_string(), name: None, model: Backend::default(), fault: String::new() };
             match self.pools[index].pool.discovery.resolve(target, named) {
                 Ok(found) => backends.extend(found.into_iter().map(|value| Numbered { number, value })),
                 Err(message) => self.fault(Place::Flag("--backend"), "backend", message),

@@ -1,8 +1,6 @@
 //! `-T`: the effective configuration as a file that, read back, gives the same [`Config`].
 
-use std::collections::BTreeSet;
-
-use super::settings::{BACKEND, GLOBAL, POOL, ROUTE, Setting, quote};
+use super::options::{BACKEND, GLOBAL, POOL, ROUTE, Setting, quote};
 use super::{Backend, Config, HeaderEdits, HeaderMatch, ListenerConfig, PathMatch, PoolConfig, Rights, Route};
 
 pub(super) fn print(config: &Config) -> String {
@@ -13,14 +11,14 @@ pub(super) fn print(config: &Config) -> String {
         );
     }
     // Root keys must come before the first table.
-    options(&mut lines, GLOBAL, config, |option| !option.path.contains('.'));
+    options(&mut lines, &GLOBAL, config, |option| !option.path.contains('.'));
     if let Some(pool) = config.default_pool.map(|pool| &config.pools[pool]) {
         lines.push(format!("default_pool = {}", quote(&pool.name)));
     }
     config.listeners.iter().for_each(|of| listener(&mut lines, of));
     config.pools.iter().for_each(|of| pool(&mut lines, of));
     config.routes.iter().for_each(|of| route(&mut lines, of, config));
-    sections(&mut lines, "", GLOBAL, config, |_| true);
+    sections(&mut lines, "", &GLOBAL, config, |_| true);
     lines.push(String::new());
     lines.join("\n")
 }
@@ -40,14 +38,14 @@ fn listener(lines: &mut Vec<String>, listener: &ListenerConfig) {
 
 fn pool(lines: &mut Vec<String>, pool: &PoolConfig) {
     lines.push(format!("\n[[pools]]\nname = {}", quote(&pool.name)));
-    options(lines, POOL, pool, |option| !option.path.contains('.'));
+    options(lines, &POOL, pool, |option| !option.path.contains('.'));
     let mut backends: Vec<String> = pool.backends.iter().map(backend).collect();
     backends.extend(pool.discovery.names.iter().map(|named| {
         let name = named.name.as_ref().unwrap_or(&named.target);
         written(&named.target, name, &named.model)
     }));
     lines.push(format!("backends = [{}]", backends.join(", ")));
-    sections(lines, "pools.", POOL, pool, |_| true);
+    sections(lines, "pools.", &POOL, pool, |_| true);
 }
 
 /// As short as it can be said.
@@ -56,12 +54,12 @@ fn backend(backend: &Backend) -> String {
 }
 
 fn written(address: &str, name: &str, backend: &Backend) -> String {
-    let usual = Backend::from(backend.address.clone());
+    let usual = Backend::default();
     let mut pairs = Vec::new();
     if name != address {
         pairs.push(format!("name = {}", quote(name)));
     }
-    options(&mut pairs, BACKEND, backend, |option| option.read(backend) != option.read(&usual));
+    options(&mut pairs, &BACKEND, backend, |option| option.read(backend) != option.read(&usual));
     if pairs.is_empty() {
         return quote(address);
     }
@@ -88,12 +86,12 @@ fn route(lines: &mut Vec<String>, route: &Route, config: &Config) {
         let pair = |HeaderMatch { name, value }: &HeaderMatch| (name.clone(), value.to_string());
         lines.push(format!("headers = {}", table(&route.headers.iter().map(pair).collect::<Vec<_>>())));
     }
-    options(lines, ROUTE, route, |option| !option.path.contains('.'));
+    options(lines, &ROUTE, route, |option| !option.path.contains('.'));
     lines.push(format!("pool = {}", quote(&config.pools[route.pool].name)));
     edits(lines, "request_headers", &route.request_headers);
     edits(lines, "response_headers", &route.response_headers);
     let usual = Route::catch_all("", route.pool, config);
-    sections(lines, "routes.", ROUTE, route, |option| option.read(route) != option.read(&usual));
+    sections(lines, "routes.", &ROUTE, route, |option| option.read(route) != option.read(&usual));
 }
 
 fn edits(lines: &mut Vec<String>, section: &str, edits: &HeaderEdits) {
@@ -125,8 +123,7 @@ fn options<T>(lines: &mut Vec<String>, options: &[Setting<T>], owner: &T, wanted
     for option in options.iter().filter(|option| wanted(option)) {
         let value = option.read(owner);
         if option.is_written(&value) {
-            let key = option.path.rsplit('.').next().unwrap_or_default();
-            lines.push(format!("{key} = {}", option.print(&value)));
+            lines.push(format!("{} = {}", option.place().1, option.print(&value)));
         }
     }
 }
@@ -139,14 +136,12 @@ fn sections<T>(
     owner: &T,
     wanted: impl Fn(&Setting<T>) -> bool,
 ) {
-    let mut told = BTreeSet::new();
-    for (section, _) in all.iter().filter_map(|option| option.path.split_once('.')) {
-        let of_section = |option: &Setting<T>| {
-            option.path.split_once('.').is_some_and(|(other, _)| other == section) && wanted(option)
-        };
-        if told.insert(section) && all.iter().any(of_section) {
+    // Those of one section stand together.
+    for of_section in all.chunk_by(|one, next| one.place().0 == next.place().0) {
+        let section = of_section[0].place().0;
+        if !section.is_empty() && of_section.iter().any(&wanted) {
             lines.push(format!("\n[{prefix}{section}]"));
-            options(lines, all, owner, of_section);
+            options(lines, of_section, owner, &wanted);
         }
     }
 }

@@ -1,69 +1,264 @@
 //! A pool of backends: who they are, how one is chosen, and what happens when they are not well.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::options::Kind::{Count, Flag, Seconds, Statuses, Text, Words};
+use super::options::{
+    Balance, Check, Grammar, HashKeep, Kind, OnLoss, SameSite, Secure, StickyValue, Unresolved, WAIT, WAIT_OR_ZERO,
+    options,
+};
 use super::{Address, Target, text};
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct PoolConfig {
-    pub name: String,
-    /// Those that the file names. Discovery adds to them.
-    pub backends: Vec<Backend>,
-    pub balance: Balance,
-    /// What `consistent-hash` hashes.
-    pub hash: HashKey,
-    /// With `consistent-hash`: no backend takes more than this many percent of the average load. `None`: no bound. Those who
-    /// join the open sessions of their key are not turned away by it.
-    pub hash_load_percent_max: Option<u32>,
-    /// With `consistent-hash` of anything but the address: what the open sessions of a key are to newcomers with that key.
-    pub hash_keep: HashKeep,
-    /// Sessions of one backend, unless the backend says otherwise. `None`: no limit.
-    pub connections_max: Option<u32>,
-    /// A backend that has come up gets its full share only after this time. `None`: at once.
-    pub slow_start: Option<Duration>,
-    pub sticky: Sticky,
-    pub admission: Admission,
-    pub health: Health,
-    pub eject: Ejection,
-    pub breaker: Breaker,
-    pub sessions: Sessions,
-    pub discovery: Discovery,
+/// More than one relay can have.
+const CONNECTIONS: Kind = Count(1..=1 << 30);
+const MILLION: RangeInclusive<u64> = 1..=1_000_000;
+const PERCENT: Kind = Count(0..=100);
+const STATUS: Kind = Count(100..=599);
+/// So that no interval becomes zero.
+const JITTER: Kind = Count(0..=90);
+/// In a row.
+const CHECKS: Kind = Count(1..=1000);
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Backend {
-    /// Stable, unique in its pool: the value of cookies, and what logs call it. The address unless it is given.
-    pub name: String,
-    pub address: Address,
-    /// Share of new sessions, 1 to 256.
-    pub weight: u32,
-    /// Sessions at a time. `None`: as the pool says.
-    pub connections_max: Option<u32>,
-    /// `None`: as the pool says.
-    pub slow_start: Option<Duration>,
-    /// Used only when no other backend of the pool is usable.
-    pub backup: bool,
-    /// Gets no new sessions.
-    pub drain: bool,
+const HASH: Kind =
+    Text(Grammar { what: "what is hashed", such_as: "header:X-Room", check: |text| text.parse::<HashKey>().map(drop) });
+
+options! {
+    /// Backends, which are plain WebSocket servers, and how they are used.
+    pub struct PoolConfig {
+        /// How the backend of a session is chosen: `"round-robin"`, `"least-connections"`, `"power-of-two"` (the less
+        /// loaded of two random ones), `"random"`, `"ip-hash"` (by the client's address) or `"consistent-hash"` (by
+        /// `hash`).
+        balance: Balance = Balance::RoundRobin, Words(Balance::WORDS);
+        /// What consistent-hash looks at: `"client-ip"`, `"path"` (in its normal form, without the query), `"path:N"`
+        /// (its segment of this number, from 1), `"header:NAME"`, `"cookie:NAME"` or `"query:NAME"`. A request without
+        /// it goes by the client's address.
+        hash: HashKey = HashKey::ClientIp, HASH;
+        /// With consistent-hash no backend takes more than this many percent of the average load, but of those who join
+        /// the open sessions of their key. `"off"`: no bound.
+        hash_load_percent_max: Option<u32> = Some(125), Count(101..=10_000), off;
+        /// With consistent-hash of anything but the address, where newcomers go whose key has open sessions at another
+        /// backend than the one the hash leads to: `"on"` (to those sessions, until their backend is drained, down or
+        /// ejected), `"off"` (where the hash leads), `"home"` (where the hash leads, without a bound on the load, and
+        /// those sessions are told to come there too, with 1012 over `sessions.close_spread`).
+        hash_keep: HashKeep = HashKeep::On, Words(HashKeep::WORDS);
+        /// Sessions of one backend at a time, unless the backend says otherwise. `"off"`: no limit.
+        connections_max: Option<u32> = None, CONNECTIONS, off;
+        /// A backend that has come up gets its full share only after this time. `"off"`: at once.
+        slow_start: Option<Duration> = None, WAIT, off;
+    }
+    fields {
+        pub name: String = String::new(),
+        /// Those that the file names. Discovery adds to them.
+        pub backends: Vec<Backend> = Vec::new(),
+        pub sticky: Sticky = Sticky::default(),
+        pub admission: Admission = Admission::default(),
+        pub health: Health = Health::default(),
+        pub eject: Ejection = Ejection::default(),
+        pub breaker: Breaker = Breaker::default(),
+        pub sessions: Sessions = Sessions::default(),
+        pub discovery: Discovery = Discovery::default(),
+    }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Balance {
-    /// Smooth and weighted.
-    #[default]
-    RoundRobin,
-    /// Weighted, counted over all workers.
-    LeastConnections,
-    /// The less loaded of two random ones.
-    PowerOfTwo,
-    Random,
-    /// The same client address goes to the same backend.
-    IpHash,
-    /// The same key goes to the same backend, within the bound on its load.
-    ConsistentHash,
+options! {
+    /// A backend of a pool, in the longer form.
+    pub struct Backend {
+        /// Share of new sessions against that of others.
+        weight: u32 = 1, Count(1..=256);
+        /// Sessions at a time. `"pool"`: as the pool says.
+        connections_max: Option<u32> = None, CONNECTIONS, pool;
+        /// Its slow start. `"pool"`: as the pool says.
+        slow_start: Option<Duration> = None, WAIT, pool;
+        /// Used only when no other backend of the pool is usable.
+        backup: bool = false, Flag;
+        /// Gets no new sessions.
+        drain: bool = false, Flag;
+    }
+    fields {
+        /// Stable, unique in its pool: the value of cookies, and what logs call it. The address unless it is given.
+        pub name: String = String::new(),
+        /// Nowhere by default: for what is not yet looked up.
+        pub address: Address = Address::Unix(PathBuf::new()),
+    }
+}
+
+const COOKIE: Kind = Text(Grammar { what: "a cookie's name", such_as: "backend", check: text::cookie_name });
+const COOKIE_PATH: Kind = Text(Grammar { what: "a path", such_as: "/chat", check: text::cookie_path });
+const COOKIE_DOMAIN: Kind = Text(Grammar { what: "a domain", such_as: "example.com", check: text::dns_name });
+const SECRET: Kind =
+    Text(Grammar { what: "a random text", such_as: "the output of `openssl rand -hex 32`", check: text::secret });
+
+options! {
+    /// A cookie that brings a client back to its backend, set with the 101.
+    pub struct Sticky {
+        /// The cookie's name. `"off"`: no cookie.
+        cookie: Option<String> = None, COOKIE, off;
+        /// `"opaque"`: signed (an HMAC of the backend's name), and tells nobody anything. `"name"`: the backend's name.
+        value: StickyValue = StickyValue::Opaque, Words(StickyValue::WORDS);
+        /// The cookie's SameSite. `"none"` needs `secure = "always"`.
+        same_site: SameSite = SameSite::Lax, Words(SameSite::WORDS);
+        /// Whether the cookie has Secure. `"auto"`: if the client has come over TLS. `"always"`: for a relay behind a
+        /// TLS terminator.
+        secure: Secure = Secure::Auto, Words(Secure::WORDS);
+        /// The cookie's Path. Of two pools that set one cookie for the same hosts each has to have another.
+        path: String = "/".into(), COOKIE_PATH;
+        /// The cookie's Domain, for hosts below it too. `"off"`: the very host.
+        domain: Option<String> = None, COOKIE_DOMAIN, off;
+        /// Signs opaque values; at least 16 characters, and shown by -T. `"auto"`: a random one at each start, after
+        /// which old cookies mean nothing.
+        secret: Option<String> = None, SECRET, auto;
+    }
+}
+
+options! {
+    /// How many handshakes the pool and its backends take. Plain HTTP on routes that forward it is none:
+    /// `connections_max` bounds it, and it waits in the same queue.
+    pub struct Admission {
+        /// Handshakes of the pool, over all workers. `"off"`: no limit.
+        handshakes_per_second_max: Option<u32> = None, Count(MILLION), off;
+        /// So many handshakes may come at once. `"auto"`: as many as in one second.
+        handshakes_burst: Option<u32> = None, Count(MILLION), auto;
+        /// Handshakes under way with one backend, over all workers. `"off"`: no limit.
+        backend_handshakes_max: Option<u32> = None, Count(MILLION), off;
+        /// Handshakes and plain HTTP requests of one worker that wait for their turn. 0: none does. More: 503.
+        queue_max: u32 = 0, Count(0..=1_000_000);
+        /// How long one waits for its turn. Longer: 503.
+        queue_timeout: Duration = seconds(5), WAIT;
+        /// What those who hear 503 are told in Retry-After, give or take a half.
+        retry_after: Duration = seconds(5), Seconds(1..=86_400);
+        /// Backends that one request is tried at until one accepts the connection. The last try is a backup's, if there
+        /// is one: primaries may all have died just now.
+        tries_max: u32 = 3, Count(1..=100);
+    }
+}
+
+const PATH: Kind = Text(Grammar { what: "a path", such_as: "/health", check: text::target });
+const HOST: Kind = Text(Grammar { what: "a host", such_as: "chat.example.com", check: text::authority });
+
+options! {
+    /// Active checks of every backend.
+    pub struct Health {
+        /// `"off"`, `"tcp"` (a connection can be made), `"http"` (a GET is answered with a good status), `"websocket"`
+        /// (a handshake succeeds) or `"ping"` (and then a ping is answered).
+        check: Check = Check::Off, Words(Check::WORDS);
+        /// From one check to the next.
+        interval: Duration = seconds(5), WAIT;
+        /// Each interval is up to this many percent longer or shorter.
+        jitter_percent: u32 = 20, JITTER;
+        /// One check may take so long. No more than `interval`.
+        timeout: Duration = seconds(2), WAIT;
+        /// Good checks in a row until a backend that is down is up.
+        rise: u32 = 2, CHECKS;
+        /// Bad checks in a row until a backend is down.
+        fall: u32 = 3, CHECKS;
+        /// What `"http"`, `"websocket"` and `"ping"` ask for.
+        path: String = "/".into(), PATH;
+        /// The Host of `"http"`, `"websocket"` and `"ping"`. `"auto"`: the backend's address.
+        host: Option<String> = None, HOST, auto;
+        /// With `"http"`: the lowest status that is good.
+        status_min: u32 = 200, STATUS;
+        /// With `"http"`: the highest status that is good.
+        status_max: u32 = 399, STATUS;
+    }
+}
+
+options! {
+    /// Outlier detection: what sessions meet at a backend takes it out for a while.
+    pub struct Ejection {
+        /// So many failures in a row: no connection, no answer, or one of `statuses`. `"off"`: never.
+        failures: Option<u32> = Some(3), Count(MILLION), off;
+        /// What an answer to a handshake says about the backend, whoever asked. Any other 5xx, a wrong answer, and a
+        /// connection that is closed instead of an answer may be the fault of the request: these count by clients.
+        statuses: Vec<u16> = vec![502, 503, 504], Statuses;
+        /// So many different clients (IPv6: networks of 64 bits) must have met one of these within a minute...
+        clients_min: u32 = 5, Count(1..=64);
+        /// ...and so many percent of all clients that the backend has answered or failed in that minute.
+        clients_percent: u32 = 50, Count(1..=100);
+        /// How long a backend is out the first time, give or take a tenth; doubled each time in a row, which one good
+        /// answer ends. No more than `time_max`.
+        time: Duration = seconds(5), WAIT;
+        /// The longest of these times.
+        time_max: Duration = seconds(300), WAIT;
+        /// So many percent of the pool are never ejected.
+        available_percent_min: u32 = 50, PERCENT;
+        /// A session that the backend ends without a Close within this time is a failure that counts by clients.
+        /// `"off"`: it is none.
+        early_close: Option<Duration> = None, WAIT, off;
+    }
+}
+
+options! {
+    /// Circuit breaker: sends no handshakes to a pool that fails as a whole.
+    pub struct Breaker {
+        /// Opens the circuit when so many percent of the handshakes of a window have failed. `"off"`: never.
+        failures_percent: Option<u32> = None, Count(1..=100), off;
+        /// In a window of fewer handshakes it does not open.
+        handshakes_min: u32 = 20, Count(MILLION);
+        /// How long handshakes are counted together.
+        window: Duration = seconds(10), WAIT;
+        /// How long it stays open; then it is half open.
+        open: Duration = seconds(10), WAIT;
+        /// Handshakes that half open lets through. If all succeed it closes; if one fails it opens again.
+        probes: u32 = 3, Count(1..=1000);
+    }
+}
+
+options! {
+    /// What happens to the live sessions of a backend.
+    pub struct Sessions {
+        /// When active checks find it down: `"keep"` them, `"restart"` (Close 1012) or `"going-away"` (Close 1001).
+        on_down: OnLoss = OnLoss::Keep, Words(OnLoss::WORDS);
+        /// When it is drained: as above.
+        on_drain: OnLoss = OnLoss::Keep, Words(OnLoss::WORDS);
+        /// The Closes of both are spread over this time, so that clients do not all come back at once. 0: all at once.
+        close_spread: Duration = seconds(10), WAIT_OR_ZERO;
+    }
+}
+
+const DNS: Kind =
+    Text(Grammar { what: "a name and a port", such_as: "chat.example.com:9000", check: text::name_and_port });
+const SRV: Kind =
+    Text(Grammar { what: "a service's name", such_as: "_ws._tcp.chat.example.com", check: text::service });
+const FILE: Kind = Text(Grammar { what: "a file's path", such_as: "/run/ringway/backends.toml", check: text::file });
+
+options! {
+    /// Where backends come from that are not listed above.
+    pub struct Discovery {
+        /// The A and AAAA records of a name, and the port. With a dot behind it the name is whole, and no search domain
+        /// of /etc/resolv.conf is tried: `"chat.svc.cluster.local.:9000"`.
+        dns: Option<String> = None, DNS, off;
+        /// SRV records of a name, which may end with a dot too.
+        srv: Option<String> = None, SRV, off;
+        /// A TOML or JSON file that something else writes.
+        file: Option<PathBuf> = None, FILE, off;
+        /// DNS is asked again when its TTL is over, but no sooner than this. No more than `interval_max`.
+        interval_min: Duration = seconds(5), WAIT;
+        /// DNS is asked again no later than this, also after a failure.
+        interval_max: Duration = seconds(60), WAIT;
+        /// Each wait until DNS is asked again is up to this many percent longer.
+        jitter_percent: u32 = 10, PERCENT;
+        /// How long the last answer stays when DNS says that there is no such name, or no such records. No answer, or
+        /// SERVFAIL, says nothing of the kind. 0: it goes at once.
+        empty_after: Duration = seconds(60), WAIT_OR_ZERO;
+        /// A backend of the file's whose name cannot be resolved: `"retry"` (a warning; the pool does without it, and
+        /// it is looked up again, after `interval_min` and then ever more rarely, until it can be; at a reload its last
+        /// addresses stay), `"refuse"` (the configuration is refused).
+        unresolved: Unresolved = Unresolved::Retry, Words(Unresolved::WORDS);
+    }
+    fields {
+        /// Backends of the file's that are looked up again.
+        pub names: Vec<Named> = Vec::new(),
+        /// What the file's other names were resolved to: should that fail at a reload, these addresses stay.
+        pub resolved: Vec<(String, Vec<Address>)> = Vec::new(),
+    }
 }
 
 /// What `consistent-hash` looks at. A request without it is balanced by the client's address.
@@ -76,207 +271,6 @@ pub enum HashKey {
     Query(String),
     /// The whole path, or its segment of this number, from 1.
     Path(Option<usize>),
-}
-
-/// Where newcomers go whose key has open sessions at a backend that is not the one the hash leads to, as that was away when
-/// they came, or is new.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HashKeep {
-    /// To the open sessions, until their backend is drained, down or ejected.
-    #[default]
-    On,
-    /// Where the hash leads, whoever is elsewhere.
-    Off,
-    /// Where the hash leads, and the sessions that are elsewhere are told to come there.
-    Home,
-}
-
-/// A cookie that brings a client back to its backend.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sticky {
-    /// The cookie's name. `None`: no stickiness.
-    pub cookie: Option<String>,
-    pub value: StickyValue,
-    pub same_site: SameSite,
-    pub secure: Secure,
-    /// For which paths and hosts the client brings it back. `domain`: `None` for the very host.
-    pub path: String,
-    pub domain: Option<String>,
-    /// Signs opaque values. `None`: a random one at each start, after which old cookies mean nothing.
-    pub secret: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StickyValue {
-    /// An HMAC of the backend's name: tells nobody anything, and nobody can make one up.
-    #[default]
-    Opaque,
-    /// The backend's name.
-    Name,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SameSite {
-    #[default]
-    Lax,
-    Strict,
-    /// Needs `Secure` with today's browsers.
-    None,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Secure {
-    /// When the client has come over TLS.
-    #[default]
-    Auto,
-    /// For a relay behind a TLS terminator.
-    Always,
-}
-
-/// How many handshakes a pool and its backends take, and what happens to the others. Plain HTTP is none.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Admission {
-    /// Of the pool, over all workers. `None`: no limit.
-    pub handshakes_per_second_max: Option<u32>,
-    /// So many may come at once. `None`: as many as in one second.
-    pub handshakes_burst: Option<u32>,
-    /// Handshakes under way with one backend, over all workers. `None`: no limit.
-    pub backend_handshakes_max: Option<u32>,
-    /// Handshakes and plain HTTP requests of one worker that wait for their turn. 0: none, they hear 503 at once.
-    pub queue_max: u32,
-    /// How long one waits; then 503.
-    pub queue_timeout: Duration,
-    /// What a refused client is told in Retry-After, give or take a half.
-    pub retry_after: Duration,
-    /// Backends that one request is tried at until one accepts the connection. The last of them is a backup, if there is
-    /// one.
-    pub tries_max: u32,
-}
-
-/// Active checks of every backend.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Health {
-    pub check: Check,
-    /// From one check to the next.
-    pub interval: Duration,
-    /// Each interval is up to this many percent longer or shorter.
-    pub jitter_percent: u32,
-    pub timeout: Duration,
-    /// Good checks in a row until a backend that is down is up.
-    pub rise: u32,
-    /// Bad ones in a row until it is down.
-    pub fall: u32,
-    /// The target of `http`, `websocket` and `ping`.
-    pub path: String,
-    /// Their Host. `None`: the backend's address.
-    pub host: Option<String>,
-    /// With `http`: the lowest and the highest status that is good.
-    pub status_min: u32,
-    pub status_max: u32,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Check {
-    #[default]
-    Off,
-    /// A connection can be made.
-    Tcp,
-    /// A GET is answered with a good status.
-    Http,
-    /// A WebSocket handshake succeeds.
-    Websocket,
-    /// A WebSocket handshake succeeds, and a ping is answered.
-    Ping,
-}
-
-/// Passive health: what sessions meet at a backend takes it out for a while (outlier detection).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ejection {
-    /// So many failures in a row. `None`: never.
-    pub failures: Option<u32>,
-    /// Answers to a handshake that count at once, as no connection and silence do. Any other 5xx counts as hang-ups and
-    /// wrong answers do: by clients.
-    pub statuses: Vec<u16>,
-    /// So many different clients at least must have met these...
-    pub clients_min: u32,
-    /// ...and so many percent of those seen.
-    pub clients_percent: u32,
-    /// For how long the first time, give or take a tenth; then doubled each time.
-    pub time: Duration,
-    pub time_max: Duration,
-    /// So much of the pool is never ejected, in percent.
-    pub available_percent_min: u32,
-    /// A session that the backend ends without a Close within this time is a failure. `None`: it is none.
-    pub early_close: Option<Duration>,
-}
-
-/// Stops sending handshakes to a pool that fails as a whole.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Breaker {
-    /// Opens when so many percent of a window's handshakes failed. `None`: never.
-    pub failures_percent: Option<u32>,
-    /// In windows of fewer handshakes it does not open.
-    pub handshakes_min: u32,
-    pub window: Duration,
-    /// How long it is open; then half open.
-    pub open: Duration,
-    /// Handshakes that half open lets through. If all succeed it closes, if one fails it opens again.
-    pub probes: u32,
-}
-
-/// What happens to the live sessions of a backend.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sessions {
-    /// When active checks have found it down.
-    pub on_down: OnLoss,
-    /// When it is drained.
-    pub on_drain: OnLoss,
-    /// Their Closes are spread over this time. Zero: all at once.
-    pub close_spread: Duration,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnLoss {
-    #[default]
-    Keep,
-    /// Close 1012: come back, another backend will serve you.
-    Restart,
-    /// Close 1001.
-    GoingAway,
-}
-
-/// Where backends come from that the file does not name.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Discovery {
-    /// A and AAAA records of a name, and the port.
-    pub dns: Option<String>,
-    /// SRV records: `_ws._tcp.chat.example`.
-    pub srv: Option<String>,
-    /// A TOML or JSON file that something else writes.
-    pub file: Option<PathBuf>,
-    /// DNS is asked again when its TTL is over, but no sooner than this.
-    pub interval_min: Duration,
-    /// And no later than this, also after a failure.
-    pub interval_max: Duration,
-    /// Each of these waits is up to this many percent longer.
-    pub jitter_percent: u32,
-    /// How long the last answer stays when DNS says that there is nothing.
-    pub empty_after: Duration,
-    /// What a backend of the file's is whose name cannot be resolved.
-    pub unresolved: Unresolved,
-    /// Those of them that are looked up again.
-    pub names: Vec<Named>,
-    /// What the file's other names were resolved to: should that fail at a reload, these addresses stay.
-    pub resolved: Vec<(String, Vec<Address>)>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unresolved {
-    /// The pool does without it until its name can be resolved.
-    #[default]
-    Retry,
-    /// A fault of the configuration.
-    Refuse,
 }
 
 /// Backends of the file's behind a name: one for each of its addresses.
@@ -295,77 +289,7 @@ pub struct Named {
 impl PoolConfig {
     /// Defaults everywhere, no backend.
     pub fn named(name: impl Into<String>) -> Self {
-        let seconds = Duration::from_secs;
-        PoolConfig {
-            name: name.into(),
-            backends: Vec::new(),
-            balance: Balance::default(),
-            hash: HashKey::default(),
-            hash_load_percent_max: Some(125),
-            hash_keep: HashKeep::default(),
-            connections_max: None,
-            slow_start: None,
-            sticky: Sticky {
-                cookie: None,
-                value: StickyValue::default(),
-                same_site: SameSite::default(),
-                secure: Secure::default(),
-                path: "/".into(),
-                domain: None,
-                secret: None,
-            },
-            admission: Admission {
-                handshakes_per_second_max: None,
-                handshakes_burst: None,
-                backend_handshakes_max: None,
-                queue_max: 0,
-                queue_timeout: seconds(5),
-                retry_after: seconds(5),
-                tries_max: 3,
-            },
-            health: Health {
-                check: Check::default(),
-                interval: seconds(5),
-                jitter_percent: 20,
-                timeout: seconds(2),
-                rise: 2,
-                fall: 3,
-                path: "/".into(),
-                host: None,
-                status_min: 200,
-                status_max: 399,
-            },
-            eject: Ejection {
-                failures: Some(3),
-                statuses: vec![502, 503, 504],
-                clients_min: 5,
-                clients_percent: 50,
-                time: seconds(5),
-                time_max: seconds(300),
-                available_percent_min: 50,
-                early_close: None,
-            },
-            breaker: Breaker {
-                failures_percent: None,
-                handshakes_min: 20,
-                window: seconds(10),
-                open: seconds(10),
-                probes: 3,
-            },
-            sessions: Sessions { on_down: OnLoss::Keep, on_drain: OnLoss::Keep, close_spread: seconds(10) },
-            discovery: Discovery {
-                dns: None,
-                srv: None,
-                file: None,
-                interval_min: seconds(5),
-                interval_max: seconds(60),
-                jitter_percent: 10,
-                empty_after: seconds(60),
-                unresolved: Unresolved::default(),
-                names: Vec::new(),
-                resolved: Vec::new(),
-            },
-        }
+        PoolConfig { name: name.into(), ..PoolConfig::default() }
     }
 }
 
@@ -396,15 +320,7 @@ impl Named {
 
 impl From<Address> for Backend {
     fn from(address: Address) -> Self {
-        Backend {
-            name: address.to_string(),
-            address,
-            weight: 1,
-            connections_max: None,
-            slow_start: None,
-            backup: false,
-            drain: false,
-        }
+        Backend { name: address.to_string(), address, ..Backend::default() }
     }
 }
 
@@ -445,8 +361,8 @@ impl FromStr for HashKey {
 }
 
 impl Discovery {
-    /// The backends at this target, whose name is looked up: may block on DNS. None are if it cannot be resolved, and is to be
-    /// looked up again.
+    /// The backends at this target, whose name is looked up: may block on DNS. None are if it cannot be resolved, and
+    /// is to be looked up again.
     pub(super) fn resolve(&mut self, target: &Target, named: Named) -> Result<Vec<Backend>, String> {
         if self.names.iter().any(|other| other.target == named.target) {
             return Err(format!("{} is listed twice", named.target));

@@ -3,36 +3,48 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::options::Kind::{Text, Words};
+use super::options::{Grammar, Kind, Paths, PlainHttp, options};
 use super::{CloseCodes, Forward, Limits, Timeouts, text};
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Route {
-    /// For logs.
-    pub name: String,
-    /// Names of listeners. Empty: all.
-    pub listeners: Vec<String>,
-    /// One of them. Never empty.
-    pub hosts: Vec<HostMatch>,
-    pub path: PathMatch,
-    /// What becomes of paths that a backend may read as others. `None`: strict where such a path could get around the
-    /// path of a route for the same hosts.
-    pub paths: Option<Paths>,
-    /// All of them must be there.
-    pub headers: Vec<HeaderMatch>,
-    /// One that the client must have offered.
-    pub subprotocol: Option<String>,
-    /// An index into the config's pools.
-    pub pool: usize,
-    /// In place of the part of the path that was matched.
-    pub rewrite: Option<String>,
-    pub plain_http: PlainHttp,
-    pub request_headers: HeaderEdits,
-    pub response_headers: HeaderEdits,
-    /// The config's own, but for what the route says otherwise. Only what concerns one routed request is looked at.
-    pub limits: Limits,
-    pub timeouts: Timeouts,
-    pub close_codes: CloseCodes,
-    pub forward: Forward,
+const SUBPROTOCOL: Kind = Text(Grammar { what: "a subprotocol", such_as: "chat.v2", check: text::subprotocol });
+const REWRITE: Kind = Text(Grammar { what: "a path", such_as: "/chat", check: text::path });
+
+options! {
+    /// Which requests go where.
+    pub struct Route {
+        /// A subprotocol that the client has to have offered. Left out: any or none.
+        subprotocol: Option<String> = None, SUBPROTOCOL;
+        /// What becomes of paths that a backend may read as others, with dot segments, encoded slashes or two slashes
+        /// at the beginning. `"strict"`: 400. `"as-is"`: they go on as they came. `"auto"`: strict if a route for the
+        /// same hosts has a path condition, which such a path could get around.
+        paths: Option<Paths> = None, Words(Paths::WORDS), auto;
+        /// Takes the place of the part of the path that was matched. Left out: the path stays.
+        rewrite: Option<String> = None, REWRITE;
+        /// What becomes of requests that are no upgrades. `"refuse"`: 426. `"forward"`: one request per connection goes
+        /// on to the pool.
+        plain_http: PlainHttp = PlainHttp::Refuse, Words(PlainHttp::WORDS);
+    }
+    fields {
+        /// For logs.
+        pub name: String = String::new(),
+        /// Names of listeners. Empty: all.
+        pub listeners: Vec<String> = Vec::new(),
+        /// One of them. Never empty.
+        pub hosts: Vec<HostMatch> = vec![HostMatch::Any],
+        pub path: PathMatch = PathMatch::Any,
+        /// All of them must be there.
+        pub headers: Vec<HeaderMatch> = Vec::new(),
+        /// An index into the config's pools.
+        pub pool: usize = usize::MAX,
+        pub request_headers: HeaderEdits = HeaderEdits::default(),
+        pub response_headers: HeaderEdits = HeaderEdits::default(),
+        /// The config's own, but for what the route says otherwise. Only what concerns one routed request is looked at.
+        pub limits: Limits = Limits::default(),
+        pub timeouts: Timeouts = Timeouts::default(),
+        pub close_codes: CloseCodes = CloseCodes::default(),
+        pub forward: Forward = Forward::default(),
+    }
 }
 
 /// Held against the name in the Host header, without the port and in lower case.
@@ -71,27 +83,6 @@ pub enum ValueMatch {
     Exact(String),
     Prefix(String),
     Suffix(String),
-}
-
-/// What becomes of paths that a backend may read as others: with encoded slashes, dot segments or two slashes at the
-/// beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Paths {
-    /// 400.
-    #[default]
-    Strict,
-    /// They go on.
-    AsIs,
-}
-
-/// What becomes of requests that are no upgrades.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PlainHttp {
-    /// 426.
-    #[default]
-    Refuse,
-    /// One request per connection goes on to the pool.
-    Forward,
 }
 
 /// In this order: removed, set (in place of what was there), added (beside it).
@@ -208,26 +199,17 @@ impl Route {
     pub fn catch_all(name: impl Into<String>, pool: usize, config: &super::Config) -> Self {
         Route {
             name: name.into(),
-            listeners: Vec::new(),
-            hosts: vec![HostMatch::Any],
-            path: PathMatch::Any,
-            paths: None,
-            headers: Vec::new(),
-            subprotocol: None,
             pool,
-            rewrite: None,
-            plain_http: PlainHttp::Refuse,
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             close_codes: config.close_codes,
             forward: config.forward.clone(),
+            ..Route::default()
         }
     }
 
-    /// Sorts routes: the smaller is the more specific. Host first (of several the most specific one), then path, then the
-    /// number of other conditions; the file's order decides the rest.
+    /// Sorts routes: the smaller is the more specific. Host first (of several the most specific one), then path, then
+    /// the number of other conditions; the file's order decides the rest.
     pub fn rank(&self) -> impl Ord + use<> {
         let host = |host: &HostMatch| match host {
             HostMatch::Exact(_) => (0, 0),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::Findings;
 use crate::config::draft::Draft;
-use crate::config::settings::{GLOBAL, POOL, ROUTE, Setting, Value};
+use crate::config::options::{GLOBAL, POOL, ROUTE, Setting, Value};
 
 /// The smaller first.
 type Order = (&'static str, &'static str);
@@ -31,9 +31,9 @@ pub(super) fn check(draft: &Draft, found: &mut Findings) {
     // A value that was refused left its default behind, which nobody compared with anything.
     let refused: HashSet<&str> = draft.faults.iter().map(|fault| fault.option.as_str()).collect();
     let mut checker = Checker { draft, refused, found };
-    checker.orders(GLOBAL, &GLOBAL_ORDERS, &draft.config, |path| path.into());
+    checker.orders(&GLOBAL, &GLOBAL_ORDERS, &draft.config, |path| path.into());
     for pool in &draft.pools {
-        checker.orders(POOL, &POOL_ORDERS, &pool.pool, |path| format!("pools[{}].{path}", pool.number));
+        checker.orders(&POOL, &POOL_ORDERS, &pool.pool, |path| format!("pools[{}].{path}", pool.number));
     }
     for route in &draft.routes {
         // What a route does not say is said for all.
@@ -41,7 +41,7 @@ pub(super) fn check(draft: &Draft, found: &mut Findings) {
         let is_own = |path: &str| draft.places.contains_key(&own(path));
         let orders = ROUTE_ORDERS.iter().copied().filter(|(low, high)| is_own(low) || is_own(high));
         let name = |path: &str| if is_own(path) { own(path) } else { path.into() };
-        checker.orders(ROUTE, &orders.collect::<Vec<_>>(), &route.route, name);
+        checker.orders(&ROUTE, &orders.collect::<Vec<_>>(), &route.route, name);
     }
 }
 

@@ -16,17 +16,11 @@ use toml::de::{DeTable, DeValue};
 use super::address::Address;
 use super::diagnostic::Place;
 use super::draft::{Draft, Numbered};
-use super::settings::{GLOBAL, Setting, describe};
+use super::options::{GLOBAL, Key, LISTENER_KEYS, ROOT_KEYS, Setting, describe, join};
 use super::{Account, Config, ListenerConfig, Rights};
 pub(super) use lines::Lines;
-#[cfg(test)]
-pub(super) use {pool::BACKEND_KEYS, pool::POOL_KEYS, route::EDIT_KEYS, route::ROUTE_KEYS};
 
 type Value<'a> = Spanned<DeValue<'a>>;
-
-/// The keys of the root table that are no [`GLOBAL`] options.
-const ROOT_KEYS: &[&str] = &["default_pool", "listeners", "pools", "routes"];
-pub(super) const LISTENER_KEYS: &[&str] = &["name", "address", "mode", "owner", "group"];
 
 pub(super) fn read(text: &str) -> Draft {
     let mut reader = Reader { lines: Lines::new(text), draft: Draft::default() };
@@ -73,7 +67,7 @@ struct Element<'v> {
 impl Reader<'_> {
     fn root(&mut self, table: &DeTable<'_>) {
         let mut config = Config::default();
-        self.options("", table, GLOBAL, ROOT_KEYS, &mut config);
+        self.options("", table, &GLOBAL, ROOT_KEYS, &mut config);
         self.draft.config = config;
         if let Some(value) = table.get("default_pool") {
             self.draft.default_pool = self.string("default_pool", value).map(str::to_owned);
@@ -92,40 +86,32 @@ impl Reader<'_> {
 
     /// Reads what `table` says of the options of `owner`, sections included. Its keys `others` are left to the caller, all
     /// the rest is unknown.
-    fn options<T>(
-        &mut self,
-        path: &str,
-        table: &DeTable<'_>,
-        options: &[Setting<T>],
-        others: &[&'static str],
-        owner: &mut T,
-    ) {
+    fn options<T>(&mut self, path: &str, table: &DeTable<'_>, options: &[Setting<T>], others: &[Key], owner: &mut T) {
         for (key, value) in table {
             let name = key.get_ref().as_ref();
-            if others.contains(&name) {
+            if others.iter().any(|key| key.name == name) {
                 continue;
             }
             let full = join(path, name);
-            if options.iter().any(|option| option.path.split_once('.').is_some_and(|(section, _)| section == name)) {
+            if options.iter().any(|option| option.place().0 == name) {
                 self.section(&full, name, value, options, owner);
             } else if let Some(option) = options.iter().find(|option| option.path == name) {
                 self.option(&full, value, option, owner);
             } else {
                 let sections = options.iter().map(|option| option.path.split('.').next().unwrap_or_default());
-                self.unknown(&full, key.span(), sections.chain(others.iter().copied()));
+                self.unknown(&full, key.span(), sections.chain(others.iter().map(|key| key.name)));
             }
         }
     }
 
     fn section<T>(&mut self, path: &str, name: &str, value: &Value<'_>, options: &[Setting<T>], owner: &mut T) {
         let Some(table) = self.table(path, value) else { return };
-        let inside =
-            || options.iter().filter_map(|option| Some((option, option.path.strip_prefix(name)?.strip_prefix('.')?)));
+        let inside = || options.iter().map(|option| (option, option.place())).filter(|(_, (of, _))| *of == name);
         for (key, value) in table {
             let full = join(path, key.get_ref());
-            match inside().find(|(_, name)| name == key.get_ref()) {
+            match inside().find(|(_, (_, name))| name == key.get_ref()) {
                 Some((option, _)) => self.option(&full, value, option, owner),
-                None => self.unknown(&full, key.span(), inside().map(|(_, name)| name)),
+                None => self.unknown(&full, key.span(), inside().map(|(_, (_, name))| name)),
             }
         }
     }
@@ -243,10 +229,10 @@ impl Reader<'_> {
         None
     }
 
-    fn only_keys(&mut self, path: &str, table: &DeTable<'_>, keys: &[&str]) {
+    fn only_keys(&mut self, path: &str, table: &DeTable<'_>, keys: &[Key]) {
         for (key, _) in table {
-            if !keys.contains(&key.get_ref().as_ref()) {
-                self.unknown(&join(path, key.get_ref()), key.span(), keys.iter().copied());
+            if !keys.iter().any(|known| known.name == key.get_ref()) {
+                self.unknown(&join(path, key.get_ref()), key.span(), keys.iter().map(|key| key.name));
             }
         }
     }
@@ -273,10 +259,6 @@ impl Reader<'_> {
     fn place(&self, span: Range<usize>) -> Place {
         self.lines.place(span.start)
     }
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.into() } else { format!("{path}.{name}") }
 }
 
 /// As for chmod, in octal digits.

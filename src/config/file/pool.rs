@@ -3,14 +3,10 @@
 use toml::de::DeValue;
 
 use super::{Element, Reader, Value};
-use crate::config::address::{Address, Target};
+use crate::config::address::Target;
 use crate::config::draft::{DraftPool, Numbered};
-use crate::config::settings::{BACKEND, POOL, describe};
+use crate::config::options::{BACKEND, BACKEND_KEYS, POOL, POOL_KEYS, describe};
 use crate::config::{Backend, Discovery, Named, PoolConfig};
-
-/// Those that are no options of the tables in `settings`.
-pub(in crate::config) const POOL_KEYS: &[&str] = &["name", "backends"];
-pub(in crate::config) const BACKEND_KEYS: &[&str] = &["address", "name"];
 
 impl Reader<'_> {
     pub(super) fn pool(&mut self, element: Element<'_>) {
@@ -19,7 +15,7 @@ impl Reader<'_> {
             self.fault(span.clone(), &format!("{path}.name"), "is missing; write name = \"chat\"");
         }
         let mut pool = PoolConfig::named(self.name(&path, table).unwrap_or_default());
-        self.options(&path, table, POOL, POOL_KEYS, &mut pool);
+        self.options(&path, table, &POOL, POOL_KEYS, &mut pool);
         let backends_path = format!("{path}.backends");
         // One that was given, but not understood, is on as well.
         let discovery_path = format!("{path}.discovery");
@@ -60,11 +56,11 @@ impl Reader<'_> {
     /// Several if a name has several addresses, none if there is a fault, or if the name is to be looked up again.
     fn backend(&mut self, path: &str, value: &Value<'_>, discovery: &mut Discovery) -> Vec<Backend> {
         // The address and the name are others for each.
-        let mut model = Backend::from(Address::Unix("".into()));
+        let mut model = Backend::default();
         let (name, path, value) = match value.get_ref() {
             DeValue::String(_) => (None, path.to_owned(), value),
             DeValue::Table(table) => {
-                self.options(path, table, BACKEND, BACKEND_KEYS, &mut model);
+                self.options(path, table, &BACKEND, BACKEND_KEYS, &mut model);
                 let name = self.name(path, table);
                 let address_path = format!("{path}.address");
                 let Some(address) = table.get("address") else {

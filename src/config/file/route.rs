@@ -4,23 +4,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Element, Reader, Value, describe, join};
 use crate::config::draft::DraftRoute;
-use crate::config::settings::ROUTE;
+use crate::config::options::{EDIT_KEYS, ROUTE, ROUTE_KEYS};
 use crate::config::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, Route, text};
-
-/// Those that are no options of the tables in `settings`.
-pub(in crate::config) const ROUTE_KEYS: &[&str] = &[
-    "name",
-    "listeners",
-    "host",
-    "path",
-    "path_segments",
-    "path_prefix",
-    "headers",
-    "pool",
-    "request_headers",
-    "response_headers",
-];
-pub(in crate::config) const EDIT_KEYS: &[&str] = &["remove", "set", "add"];
 
 /// How the path's condition is written: the key, and what its value has to be.
 type PathKey = (&'static str, fn(String) -> PathMatch, fn(&str) -> Result<(), String>);
@@ -35,7 +20,7 @@ impl Reader<'_> {
         let Element { number, path, span, table } = element;
         let name = self.name(&path, table).unwrap_or_else(|| path.clone());
         let mut route = Route::catch_all(name, usize::MAX, &self.draft.config);
-        self.options(&path, table, ROUTE, ROUTE_KEYS, &mut route);
+        self.options(&path, table, &ROUTE, ROUTE_KEYS, &mut route);
         if let Some(value) = table.get("host") {
             route.hosts = self.hosts(&format!("{path}.host"), value);
         }

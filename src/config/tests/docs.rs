@@ -1,11 +1,24 @@
-//! The example file and the README tell every option.
+//! The documents are what the program prints, and tell every option.
 
 use super::*;
-use crate::config::file::{BACKEND_KEYS, EDIT_KEYS, POOL_KEYS, ROUTE_KEYS};
-use crate::config::settings::{BACKEND, GLOBAL, POOL, ROUTE, Setting};
+use crate::config::options::{BACKEND, BACKEND_KEYS, EDIT_KEYS, GLOBAL, POOL, POOL_KEYS, ROUTE, ROUTE_KEYS};
 
 const EXAMPLE: &str = include_str!("../../../ringway.example.toml");
+const OPTIONS: &str = include_str!("../../../docs/options.md");
 const README: &str = include_str!("../../../README.md");
+
+#[test]
+fn the_documents_are_what_the_program_prints() {
+    // The first line that differs says more than both texts would.
+    for (file, text, printed, flag) in [
+        ("docs/options.md", OPTIONS, super::super::options(), "--options"),
+        ("ringway.example.toml", EXAMPLE, example(), "--example"),
+    ] {
+        let differs = text.lines().zip(printed.lines()).find(|(old, new)| old != new);
+        assert_eq!(differs, None, "cargo run -- {flag} > {file}");
+        assert_eq!(text.len(), printed.len(), "cargo run -- {flag} > {file}");
+    }
+}
 
 /// The example with its commented options in effect: they begin with a `#` and no blank.
 fn uncommented() -> String {
@@ -28,7 +41,7 @@ fn the_example_shows_every_option_at_its_default() {
     };
     assert_eq!(config, defaults);
     let given = file::read(EXAMPLE).places;
-    let global = GLOBAL.iter().map(|setting| setting.path.to_owned());
+    let global = GLOBAL.iter().map(|setting| setting.path.clone());
     let pool = POOL.iter().map(|setting| format!("pools[0].{}", setting.path));
     for path in global.chain(pool) {
         assert!(given.contains_key(&path), "{path} is missing from ringway.example.toml");
@@ -49,13 +62,13 @@ fn the_example_is_good_with_its_comments_in_effect() {
         let suffix = format!(".{key}");
         given.keys().any(|path| path.starts_with(list) && path.split_once("].").is_some() && path.ends_with(&suffix))
     };
-    let backend = BACKEND.iter().map(|setting| setting.path).chain(BACKEND_KEYS.iter().copied());
+    let backend = BACKEND.iter().map(|setting| setting.path.as_str()).chain(BACKEND_KEYS.iter().map(|key| key.name));
     let missing: Vec<&str> = backend
         .filter(|key| !is_given("pools[1].backends[0]", key))
-        .chain(ROUTE.iter().map(|setting| setting.path).filter(|key| !is_given("routes[0]", key)))
+        .chain(ROUTE.iter().map(|setting| setting.path.as_str()).filter(|key| !is_given("routes[0]", key)))
         .collect();
     assert!(missing.is_empty(), "{missing:?} are missing from ringway.example.toml");
-    for key in POOL_KEYS.iter().chain(ROUTE_KEYS).chain(EDIT_KEYS) {
+    for key in POOL_KEYS.iter().chain(ROUTE_KEYS).chain(EDIT_KEYS).map(|key| key.name) {
         assert!(
             text.lines().any(|line| line.starts_with(&format!("{key} = ")) || line == format!("[routes.{key}]")),
             "{key} is missing from ringway.example.toml"
@@ -67,62 +80,30 @@ fn the_example_is_good_with_its_comments_in_effect() {
     assert_eq!(accepted(&print(&config), &[]), config);
 }
 
-fn rows<'s, T>(prefix: &'s str, settings: &'s [Setting<T>], owner: &'s T) -> impl Iterator<Item = String> + 's {
-    settings.iter().map(move |setting| {
-        let value = setting.read(owner);
-        let default = match setting.is_written(&value) {
-            true => format!("`{}`", setting.print(&value).trim_matches('"')),
-            false => "none".into(),
-        };
-        format!("| `{prefix}{}` | {default} | ", setting.path)
-    })
-}
-
 #[test]
-fn the_readme_tells_every_option_and_its_default() {
-    let config = Config::default();
-    let route = Route::catch_all("", 0, &config);
-    let own = ROUTE.iter().position(|setting| setting.path.contains('.')).unwrap();
-    let backend = address("127.0.0.1:9000").into();
-    let pool = PoolConfig::named("");
-    let mut expected: Vec<String> = rows("", GLOBAL, &config)
-        .chain(rows("pools.", POOL, &pool))
-        .chain(rows("pools.backends.", BACKEND, &backend))
-        .chain(rows("routes.", &ROUTE[..own], &route))
-        .collect();
-    let others = [
-        ("", &["default_pool"][..]),
-        ("listeners.", file::LISTENER_KEYS),
-        ("pools.", POOL_KEYS),
-        ("pools.backends.", BACKEND_KEYS),
-        ("routes.", ROUTE_KEYS),
-        ("routes.", &["limits", "timeouts", "close_codes", "forward"]),
-    ];
-    for (prefix, keys) in others {
-        expected.extend(keys.iter().map(|key| format!("| `{prefix}{key}` | ")));
-    }
-    for row in &expected {
-        assert!(README.lines().any(|line| line.starts_with(row)), "README.md has no row {row}");
-    }
-    // And no others.
-    let options = README.split("## Options").nth(1).unwrap().split("\n## ").next().unwrap();
-    let known = |line: &str| expected.iter().any(|row| line.starts_with(row));
-    let strange: Vec<&str> = options.lines().filter(|line| line.starts_with("| `") && !known(line)).collect();
-    assert!(strange.is_empty(), "README.md tells options that there are not: {strange:#?}");
-}
-
-#[test]
-fn the_readme_tells_in_what_a_route_may_differ() {
-    for (section, setting) in ROUTE.iter().filter_map(|setting| setting.path.split_once('.')) {
-        let start = format!("| `routes.{section}` | ");
-        let row = README.lines().find(|line| line.starts_with(&start)).unwrap_or_default();
-        assert!(row.contains(&format!("`{setting}`")), "README.md's row of routes.{section} lacks {setting}");
+fn what_the_documents_write_as_a_file_is_one() {
+    for text in [README, OPTIONS] {
+        let blocks: Vec<&str> =
+            text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+        let config = accepted(&blocks.concat(), &[]);
+        assert_eq!((config.pools.len(), config.routes.len()), (1, 1));
     }
 }
 
 #[test]
-fn what_the_readme_writes_as_a_file_is_one() {
-    let blocks: Vec<&str> = README.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
-    let config = accepted(&blocks.concat(), &[]);
-    assert_eq!((config.pools.len(), config.routes.len()), (1, 1));
+fn every_option_has_a_row() {
+    let paths = |prefix: &'static str, names: Vec<String>| names.into_iter().map(move |name| format!("{prefix}{name}"));
+    let global = paths("", GLOBAL.iter().map(|setting| setting.path.clone()).collect());
+    let pool = paths("pools.", POOL.iter().map(|setting| setting.path.clone()).collect());
+    let backend = paths("pools.backends.", BACKEND.iter().map(|setting| setting.path.clone()).collect());
+    for path in global.chain(pool).chain(backend) {
+        assert_eq!(OPTIONS.matches(&format!("| `{path}` | ")).count(), 1, "{path}");
+    }
+    // Those of a route that are for all as well are named, not told again.
+    for setting in ROUTE.iter() {
+        let (section, name) = setting.place();
+        let heading = if section.is_empty() { "[[routes]]".into() } else { format!("[routes.{section}]") };
+        let told = OPTIONS.split(&format!("\n## {heading}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+        assert!(told.contains(&format!("`{name}`")) || told.contains(&format!("`routes.{name}`")), "{}", setting.path);
+    }
 }

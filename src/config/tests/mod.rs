@@ -4,8 +4,10 @@ mod docs;
 mod pools;
 mod routes;
 
+use std::time::Duration;
+
 use super::*;
-use settings::{BACKEND, GLOBAL, ROUTE, change_all};
+use options::{BACKEND, GLOBAL, ROUTE, change_all};
 
 const MACHINE: [usize; 4] = [0, 1, 2, 3];
 const POOL: &str = "[[pools]]\nname = \"chat\"\nbackends = [\"10.0.0.5:9000\"]\n";
@@ -349,7 +351,7 @@ fn the_effective_config_reads_back_as_the_same() {
     let mut config = accepted(POOL, &[]);
     assert_eq!(accepted(&print(&config), &[]), config);
     // And with every option changed.
-    change_all(GLOBAL, &mut config);
+    change_all(&GLOBAL, &mut config);
     config.listeners = vec![
         ListenerConfig {
             name: "ü \"a\"".into(),
@@ -364,17 +366,17 @@ fn the_effective_config_reads_back_as_the_same() {
         address("[::1]:0").into(),
     ];
     let mut backend = Backend { name: "b\n".into(), ..address("unix:/c").into() };
-    change_all(BACKEND, &mut backend);
+    change_all(&BACKEND, &mut backend);
     let mut pool =
         PoolConfig { backends: vec![backend, address("10.0.0.5:9000").into()], ..PoolConfig::named("ü\n\"") };
-    change_all(settings::POOL, &mut pool);
+    change_all(&options::POOL, &mut pool);
     pool.sticky.value = StickyValue::Opaque;
     config.pools.insert(0, pool);
     config.default_pool = Some(1);
     assert_eq!(accepted(&print(&config), &[]), config);
     // Every route has a look of its own.
     let mut route = Route::catch_all("ö\"", 0, &config);
-    change_all(ROUTE, &mut route);
+    change_all(&ROUTE, &mut route);
     route.listeners = vec!["[::1]:0".into(), "ü \"a\"".into()];
     route.hosts = vec![HostMatch::Exact("chat.example.com".into())];
     route.path = PathMatch::Exact("/a\"".into());

@@ -36,7 +36,7 @@ impl Value {
 }
 
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(in crate::config) enum Kind {
     Count(RangeInclusive<u64>),
     Bytes(RangeInclusive<u64>),
     Time(RangeInclusive<Duration>),
@@ -55,12 +55,12 @@ pub(super) enum Kind {
 }
 
 #[derive(Debug)]
-pub(super) struct Grammar {
+pub(in crate::config) struct Grammar {
     /// For the end of a fault: `a path`.
-    pub(super) what: &'static str,
+    pub(in crate::config) what: &'static str,
     /// One that is allowed, and no default.
-    pub(super) such_as: &'static str,
-    pub(super) check: fn(&str) -> Result<(), String>,
+    pub(in crate::config) such_as: &'static str,
+    pub(in crate::config) check: fn(&str) -> Result<(), String>,
 }
 
 const DNS_PORT: u16 = 53;
@@ -141,8 +141,34 @@ impl Kind {
         }
     }
 
+    /// What may stand there, for people.
+    pub(super) fn allowed(&self) -> String {
+        let range = |range: &RangeInclusive<u64>, print: fn(u64) -> String| {
+            format!("{} to {}", print(*range.start()), print(*range.end()))
+        };
+        match self {
+            Kind::Count(counts) => range(counts, |n| n.to_string()),
+            Kind::Bytes(bytes) => range(bytes, |n| format!("\"{}\"", units::print_size(n))),
+            Kind::Time(times) => {
+                let print = |time| format!("\"{}\"", units::print_time(time));
+                format!("{} to {}", print(*times.start()), print(*times.end()))
+            }
+            Kind::Seconds(seconds) => {
+                let print = |n| format!("\"{}\"", units::print_time(Duration::from_secs(n)));
+                format!("{}, in whole seconds", range(seconds, print))
+            }
+            Kind::Words(words) => match words {
+                [others @ .., last] if !others.is_empty() => {
+                    format!("\"{}\" or \"{last}\"", others.join("\", \""))
+                }
+                _ => self.expected(),
+            },
+            _ => self.expected(),
+        }
+    }
+
     /// What to write instead, for the end of a fault.
-    fn expected(&self) -> String {
+    pub(super) fn expected(&self) -> String {
         match self {
             Kind::Count(_) => "a whole number".into(),
             Kind::Bytes(_) => "a size such as \"64KiB\"".into(),

@@ -1,18 +1,15 @@
-//! The fields behind the options, and the words of those that are one of a few.
+//! The fields behind the options.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::Value;
-use crate::config::{
-    Balance, Check, ForwardMode, HashKeep, HashKey, LogLevel, OnLoss, Paths, PlainHttp, SameSite, Secure, StickyValue,
-    Unresolved, Watch,
-};
+use crate::config::HashKey;
 
-/// A field as a [`Value`]. The tables pair fields with kinds that fit them, and `parse` gives only
+/// A field as a [`Value`]. Declarations pair fields with kinds that fit them, and `parse` gives only
 /// values that fit the kind; so a mismatch here is our own fault.
-pub(super) trait Field {
+pub(in crate::config) trait Field {
     fn read(&self) -> Value;
     fn write(&mut self, value: Value);
 }
@@ -132,60 +129,3 @@ impl<T: Field + Default> Field for Option<T> {
         });
     }
 }
-
-macro_rules! word_field {
-    ($type:ident { $($word:literal = $variant:ident),* $(,)? }) => {
-        impl $type {
-            pub(in crate::config) const WORDS: &'static [&'static str] = &[$($word),*];
-
-            pub fn word(self) -> &'static str {
-                match self {
-                    $($type::$variant => $word,)*
-                }
-            }
-        }
-
-        impl std::str::FromStr for $type {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                match text {
-                    $($word => Ok($type::$variant),)*
-                    _ => Err(format!("\"{text}\" is not known; write one of: {}", Self::WORDS.join(", "))),
-                }
-            }
-        }
-
-        impl Field for $type {
-            fn read(&self) -> Value {
-                Value::Word(self.word())
-            }
-
-            fn write(&mut self, value: Value) {
-                let Value::Word(word) = value else { panic!("{value:?} for a word") };
-                *self = word.parse().expect("a word of the option's own list");
-            }
-        }
-    };
-}
-
-word_field!(LogLevel { "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug, "trace" = Trace });
-word_field!(ForwardMode { "append" = Append, "replace" = Replace, "off" = Off });
-word_field!(Watch { "off" = Off, "on" = On });
-word_field!(Balance {
-    "round-robin" = RoundRobin,
-    "least-connections" = LeastConnections,
-    "power-of-two" = PowerOfTwo,
-    "random" = Random,
-    "ip-hash" = IpHash,
-    "consistent-hash" = ConsistentHash,
-});
-word_field!(HashKeep { "on" = On, "off" = Off, "home" = Home });
-word_field!(StickyValue { "opaque" = Opaque, "name" = Name });
-word_field!(SameSite { "lax" = Lax, "strict" = Strict, "none" = None });
-word_field!(Secure { "auto" = Auto, "always" = Always });
-word_field!(Check { "off" = Off, "tcp" = Tcp, "http" = Http, "websocket" = Websocket, "ping" = Ping });
-word_field!(OnLoss { "keep" = Keep, "restart" = Restart, "going-away" = GoingAway });
-word_field!(Unresolved { "retry" = Retry, "refuse" = Refuse });
-word_field!(Paths { "strict" = Strict, "as-is" = AsIs });
-word_field!(PlainHttp { "refuse" = Refuse, "forward" = Forward });
