@@ -10,6 +10,7 @@ mod effective;
 mod file;
 mod flags;
 mod global;
+mod hints;
 mod options;
 mod pool;
 mod route;

@@ -7,6 +7,7 @@ mod lines;
 mod pool;
 mod route;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use nix::unistd::{Group, User};
@@ -16,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 use super::address::Address;
 use super::diagnostic::Place;
 use super::draft::{Draft, Numbered};
+use super::hints;
 use super::options::{GLOBAL, Key, LISTENER_KEYS, ROOT_KEYS, Setting, describe, join};
 use super::{Account, Config, ListenerConfig, Rights};
 pub(super) use lines::Lines;
@@ -99,7 +101,7 @@ impl Reader<'_> {
                 self.option(&full, value, option, owner);
             } else {
                 let sections = options.iter().map(|option| option.path.split('.').next().unwrap_or_default());
-                self.unknown(&full, key.span(), sections.chain(others.iter().map(|key| key.name)));
+                self.unknown(path, key, sections.chain(others.iter().map(|key| key.name)));
             }
         }
     }
@@ -111,7 +113,7 @@ impl Reader<'_> {
             let full = join(path, key.get_ref());
             match inside().find(|(_, (_, name))| name == key.get_ref()) {
                 Some((option, _)) => self.option(&full, value, option, owner),
-                None => self.unknown(&full, key.span(), inside().map(|(_, (_, name))| name)),
+                None => self.unknown(path, key, inside().map(|(_, (_, name))| name)),
             }
         }
     }
@@ -232,12 +234,13 @@ impl Reader<'_> {
     fn only_keys(&mut self, path: &str, table: &DeTable<'_>, keys: &[Key]) {
         for (key, _) in table {
             if !keys.iter().any(|known| known.name == key.get_ref()) {
-                self.unknown(&join(path, key.get_ref()), key.span(), keys.iter().map(|key| key.name));
+                self.unknown(path, key, keys.iter().map(|key| key.name));
             }
         }
     }
 
-    fn unknown<'k>(&mut self, path: &str, key: Range<usize>, known: impl Iterator<Item = &'k str>) {
+    /// A key of the table of `path`.
+    fn unknown<'k>(&mut self, path: &str, key: &Spanned<Cow<'_, str>>, known: impl Iterator<Item = &'k str>) {
         // Behind a broken header a good key is in the wrong table.
         if self.draft.broken {
             return;
@@ -248,7 +251,9 @@ impl Reader<'_> {
                 keys.push(key);
             }
         }
-        self.fault(key, path, format!("is not known here; known are {}", keys.join(", ")));
+        let hint = hints::of_key(key.get_ref(), &keys);
+        let message = format!("is not known here{hint}; known are {}", keys.join(", "));
+        self.fault(key.span(), &join(path, key.get_ref()), message);
     }
 
     fn fault(&mut self, span: Range<usize>, path: &str, message: impl Into<String>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::units;
+use crate::config::{hints, units};
 use crate::proto::close;
 
 /// A value of any option.
@@ -94,7 +94,7 @@ impl Kind {
             let or = absent.map(|word| format!(" or \"{word}\"")).unwrap_or_default();
             match wrong {
                 Wrong::Form(what) => format!("{what} is not allowed; write {}{or}", self.expected()),
-                Wrong::Word(what) => format!("{what} is not known; write {}{or}", self.expected()),
+                Wrong::Word(what, hint) => format!("{what} is not known{hint}; write {}{or}", self.expected()),
                 Wrong::Range(text) if absent.is_some() => format!("{text},{or}"),
                 Wrong::Range(text) | Wrong::Text(text) => text,
             }
@@ -113,7 +113,7 @@ impl Kind {
             (Kind::Seconds(range), DeValue::String(text)) => seconds(text, range),
             (Kind::Words(words), DeValue::String(text)) => match words.iter().find(|word| *word == text) {
                 Some(word) => Ok(Value::Word(word)),
-                None => Err(Wrong::Word(describe(value))),
+                None => Err(Wrong::Word(describe(value), hints::of_word(text, words))),
             },
             (Kind::CloseCode, DeValue::Integer(_)) => {
                 let code = number(value, &(0..=u64::from(u16::MAX)), |n| n.to_string())?;
@@ -208,8 +208,8 @@ impl Kind {
 enum Wrong {
     /// This value is of no form that the option takes.
     Form(String),
-    /// This one is none of the option's words.
-    Word(String),
+    /// This one is none of the option's words; and what may have been meant.
+    Word(String, String),
     /// The whole message, up to the word for none.
     Range(String),
     /// The whole message.

@@ -154,12 +154,52 @@ fn unknown_keys() {
         &format!("listen = \"127.0.0.1:80\"\n[tcp]\nnodelay = true\n{tables}"),
         &[],
         &[
-            "f:1:1: listen: is not known here; known are workers, cpus, log_level, config_watch, nameservers, limits, timeouts, close_codes, forward, tcp, buffers, default_pool, listeners, pools, routes",
+            "f:1:1: listen: is not known here (nginx's listen is listeners.address here); known are workers, cpus, log_level, config_watch, nameservers, limits, timeouts, close_codes, forward, tcp, buffers, default_pool, listeners, pools, routes",
             "f:3:1: tcp.nodelay: is not known here; known are backlog, keepalive, keepalive_interval, keepalive_probes, user_timeout, notsent_bytes_max, send_buffer_bytes, receive_buffer_bytes",
             "f:6:1: listeners[0].tls: is not known here; known are name, address, mode, owner, group",
             "f:10:1: pools[0].weight: is not known here; known are balance, hash, hash_load_percent_max, hash_keep, connections_max, slow_start, sticky, admission, health, eject, breaker, sessions, discovery, name, backends",
         ],
     );
+}
+
+#[test]
+fn words_with_a_slip_and_words_of_other_programs() {
+    let told = |lines: &str, hint: &str| {
+        let found = read(&format!("{lines}\n{POOL}"), &[]).unwrap_err();
+        assert!(found.lines().count() == 1 && found.contains(hint), "{lines}: {found}");
+    };
+    told("worker = 2", "worker: is not known here (did you mean workers?); known are workers, ");
+    told("limits.head_bytes_min = 1", "limits.head_bytes_min: is not known here (did you mean head_bytes_max?); known");
+    told("log_level = \"wran\"", "\"wran\" is not known (did you mean \"warn\"?); write \"error\" or ");
+    told("log_level = \"WARN\"", "(did you mean \"warn\"?)");
+    told("log_level = \"warning\"", "\"warning\" is not known (HAProxy's warning is \"warn\" here); write ");
+    for (key, ours) in [
+        (
+            "maxconn",
+            "(HAProxy's maxconn is pools.connections_max for a backend, limits.sessions_max for a worker here)",
+        ),
+        ("server", "(HAProxy's server is a line of pools.backends here)"),
+        ("upstream", "(nginx's upstream is [[pools]] here)"),
+        ("client_max_body_size", "(nginx's client_max_body_size is limits.request_body_bytes_max here)"),
+        ("keepalive_timeout", "(nginx's keepalive_timeout is timeouts.idle for open sessions, "),
+        ("proxy_read_timeout", "(nginx's proxy_read_timeout is timeouts.answer for handshakes, timeouts.idle for "),
+        ("\"timeout tunnel\"", "(HAProxy's timeout_tunnel is timeouts.idle here)"),
+        ("lb_policy", "(Envoy's lb_policy is pools.balance here)"),
+    ] {
+        told(&format!("{key} = 1"), ours);
+        told(&format!("[limits]\n{key} = 1"), ours);
+    }
+    for (word, ours) in [
+        ("roundrobin", "(HAProxy's roundrobin is \"round-robin\" here)"),
+        ("leastconn", "(HAProxy's leastconn is \"least-connections\" here)"),
+        ("least_conn", "(nginx's least_conn is \"least-connections\" here)"),
+        ("source", "(HAProxy's source is \"ip-hash\" here)"),
+        ("LEAST_REQUEST", "(Envoy's least_request is \"least-connections\" here)"),
+        ("ROUND_ROBIN", "(did you mean \"round-robin\"?)"),
+    ] {
+        let found = read(&format!("{POOL}balance = \"{word}\""), &[]).unwrap_err();
+        assert!(found.contains(&format!("\"{word}\" is not known {ours}; write \"round-robin\" or ")), "{found}");
+    }
 }
 
 #[test]
