@@ -3,10 +3,11 @@
 //! Routes are held against requests that the handshake has accepted, so what no accepted request can have is refused here:
 //! such a condition could never be met.
 
-use std::net::Ipv6Addr;
-
-use crate::proto::http::is_token;
-use crate::proto::upgrade::{self, LABEL_BYTES_MAX, NAME_BYTES_MAX};
+use crate::proto::text::{
+    LABEL_BYTES_MAX, NAME_BYTES_MAX, PathFault, ambiguity, bad_escape, is_folded, is_hop_by_hop, is_token,
+};
+pub(super) use crate::proto::text::{is_cookie_value, is_host};
+use crate::proto::upgrade;
 
 type Checked = Result<(), String>;
 
@@ -28,11 +29,6 @@ pub(super) fn cookie_name(text: &str) -> Checked {
     if is_token(text.as_bytes()) { Ok(()) } else { wrong(text, "is no cookie's name; it has to be an HTTP token") }
 }
 
-/// RFC 6265, 4.1.1: visible ASCII without quotes, commas, semicolons and backslashes.
-pub(super) fn is_cookie_value(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_graphic() && !b"\",;\\".contains(&b))
-}
-
 /// RFC 6265, 4.1.1: a path-value has no semicolon, which would end it.
 pub(super) fn cookie_path(text: &str) -> Checked {
     path(text)?;
@@ -48,30 +44,14 @@ pub(super) fn header_name(text: &str) -> Checked {
 
 /// The name of a header that a request is asked for.
 pub(super) fn request_header_name(text: &str) -> Checked {
-    /// Taken out of every request, or written anew, before routes and pools look at it (proto/upgrade/lines.rs).
-    const NOT_SEEN: [&str; 13] = [
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
     header_name(text)?;
-    if NOT_SEEN.contains(&text.to_ascii_lowercase().as_str()) {
+    if is_hop_by_hop(text) {
         return wrong(
             text,
             "is for Ringway alone and never among the headers looked at; for Host there is routes.host",
         );
     }
-    match upgrade::is_folded(text) {
+    match is_folded(text) {
         true => wrong(
             text,
             "has a character other than letters, digits and hyphens; such headers are dropped before anyone can look at them",
@@ -103,7 +83,8 @@ pub(super) fn path(text: &str) -> Checked {
     if !text.starts_with('/') {
         return wrong(text, "is no path; it has to begin with /");
     }
-    if text.starts_with("//") {
+    let ambiguity = ambiguity(text);
+    if ambiguity == Some(PathFault::TwoSlashes) {
         return wrong(text, "begins with two slashes; no request may");
     }
     if text.contains(['?', '#']) {
@@ -112,17 +93,11 @@ pub(super) fn path(text: &str) -> Checked {
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
         return wrong(text, "has a character that no path may have; write it percent-encoded");
     }
-    for escape in text.split('%').skip(1) {
-        let digits = escape.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
-        match digits.map(str::to_ascii_lowercase).as_deref() {
-            None => return wrong(text, "has a broken percent-encoding"),
-            Some("00" | "2f" | "5c") => return wrong(text, "has an encoded NUL, slash or backslash; no request may"),
-            Some(_) => (),
-        }
-    }
-    match text.split('/').any(upgrade::is_dot_segment) {
-        true => wrong(text, "has a segment of dots; no request may"),
-        false => Ok(()),
+    match bad_escape(text).or(ambiguity) {
+        None => Ok(()),
+        Some(PathFault::BrokenEscape) => wrong(text, "has a broken percent-encoding"),
+        Some(PathFault::DotSegment) => wrong(text, "has a segment of dots; no request may"),
+        Some(_) => wrong(text, "has an encoded NUL, slash or backslash; no request may"),
     }
 }
 
@@ -173,28 +148,9 @@ pub(super) fn target(text: &str) -> Checked {
     }
 }
 
-/// A name, an IPv4 address or an IPv6 address in brackets; no port.
-pub(super) fn is_host(text: &str) -> bool {
-    match text.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
-        None => text.split('.').all(is_label),
-    }
-}
-
-fn is_label(label: &str) -> bool {
-    !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'~'))
-}
-
 /// The value of a Host header.
 pub(super) fn authority(text: &str) -> Checked {
-    let host = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => {
-            let digits = port.bytes().all(|b| b.is_ascii_digit());
-            if digits && port.parse::<u16>().is_ok() { host } else { "" }
-        }
-        _ => text,
-    };
-    match is_host(host) {
+    match upgrade::is_authority(text) {
         true => Ok(()),
         false => wrong(text, "is no host; write it as chat.example.com or chat.example.com:8080"),
     }
@@ -322,13 +278,14 @@ mod tests {
         for text in ["a", "chat.example.com", "10.0.0.1", "[::1]", "a_b-c"] {
             assert!(is_host(text), "{text}");
         }
+        assert!(!is_host(&"a".repeat(64)), "no request may have it");
         for text in ["", ".", "a.", ".a", "a..b", "a:80", "::1", "[a]", "[::1", "*", "ä", "a b"] {
             assert!(!is_host(text), "{text}");
         }
         tells(
             authority,
-            &["a", "a.b:80", "[::1]", "[::1]:80"],
-            &["", "a:", "a:x", "a:70000", "::1", "a b", "a\r\n", ":80", "a:+8"],
+            &["a", "a.", "a.b:80", "[::1]", "[::1]:80"],
+            &["", "a:", "a:x", "a:0", "a:080", "a:70000", "::1", "a b", "a\r\n", ":80", "a:+8"],
         );
         tells(
             name_and_port,

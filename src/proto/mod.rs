@@ -4,4 +4,5 @@
 pub mod close;
 pub mod frame;
 pub mod http;
+pub mod text;
 pub mod upgrade;

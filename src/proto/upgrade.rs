@@ -25,11 +25,10 @@ mod target;
 
 pub use edit::{Edit, edit_head};
 pub use head::Head;
-pub use lines::is_folded;
 pub use plain::PlainRequest;
 pub use request::{Incoming, Request, request};
 pub use response::{Agreement, Answer, Wrong, answer, plain_answer};
-pub use target::{LABEL_BYTES_MAX, NAME_BYTES_MAX, ambiguity, is_dot_segment, normal_form, raw_len, rewrite};
+pub use target::{ambiguity, is_authority, normal_form, raw_len, rewrite};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -6,6 +6,7 @@ use super::{Element, Reader, Value, describe, join};
 use crate::config::draft::DraftRoute;
 use crate::config::options::{EDIT_KEYS, ROUTE, ROUTE_KEYS};
 use crate::config::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, Route, text};
+use crate::proto::text::is_of_the_handshake;
 
 /// How the path's condition is written: the key, and what its value has to be.
 type PathKey = (&'static str, fn(String) -> PathMatch, fn(&str) -> Result<(), String>);
@@ -181,14 +182,12 @@ impl Reader<'_> {
 
 /// Headers that Ringway answers for itself: an edit would break the handshake, or speak for another option.
 fn editable(name: &str) -> Result<(), String> {
-    const HANDSHAKE: [&str; 5] = ["host", "connection", "upgrade", "content-length", "transfer-encoding"];
     const FORWARD: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
     text::header_name(name)?;
-    let lower = name.to_ascii_lowercase();
-    if HANDSHAKE.contains(&lower.as_str()) || lower.starts_with("sec-websocket-") {
+    if is_of_the_handshake(name) {
         return Err("may not be edited; it belongs to the handshake".into());
     }
-    if FORWARD.contains(&lower.as_str()) {
+    if FORWARD.iter().any(|other| other.eq_ignore_ascii_case(name)) {
         return Err("may not be edited; [routes.forward] is for it".into());
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::proto::http::trim;
+use crate::proto::text;
 
 /// What is done to one header. Edits of the same header are applied in their order; they say nothing about any other.
 ///
@@ -62,7 +63,10 @@ fn line(whole: &[u8]) -> Option<Line<'_>> {
 
 /// Writes header lines as the edits leave them: what they do not touch in its place and spelling.
 pub(super) fn write_edited<'l>(lines: impl Iterator<Item = Line<'l>> + Clone, edits: &[Edit<'_>], head: &mut Vec<u8>) {
-    debug_assert!(!edits.iter().any(|edit| is_protected(edit.name())), "an edit that no route may have: {edits:?}");
+    debug_assert!(
+        !edits.iter().any(|edit| text::is_of_the_handshake(edit.name())),
+        "an edit that no route may have: {edits:?}"
+    );
     let named = |name: &str| lines.clone().find(|line| line.name.eq_ignore_ascii_case(name));
     for line in lines.clone() {
         let is_first = || named(line.name).is_some_and(|first| std::ptr::eq(first.whole, line.whole));
@@ -117,13 +121,6 @@ fn write_line<'v>(name: &str, values: impl IntoIterator<Item = &'v [u8]>, head: 
         head.extend_from_slice(value);
     }
     head.extend_from_slice(b"\r\n");
-}
-
-/// Headers that say where a message goes, what it opens or where it ends. The config's check refuses to edit them.
-fn is_protected(name: &str) -> bool {
-    const PROTECTED: [&str; 5] = ["Connection", "Content-Length", "Host", "Transfer-Encoding", "Upgrade"];
-    PROTECTED.iter().any(|other| other.eq_ignore_ascii_case(name))
-        || name.get(..14).is_some_and(|start| start.eq_ignore_ascii_case("Sec-WebSocket-"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::proto::http::{Connection, Fields};
+use crate::proto::text;
 
 use super::edit::Line;
 use super::extensions;
@@ -58,30 +59,6 @@ impl Lines {
     }
 }
 
-/// Hop-by-hop (RFC 9110, 7.6.1), or written anew, or of no use behind us.
-const NOT_FORWARDED: [&str; 13] = [
-    "Connection",
-    "Content-Length", // 0 in an upgrade, as was checked; else written anew
-    "Expect",         // a 100 is ours to send, and before a 101 nobody waits for one
-    "Host",
-    "HTTP2-Settings", // RFC 9113, 3.1: belongs to Upgrade: h2c
-    "Keep-Alive",
-    "Proxy-Authenticate",
-    "Proxy-Authorization",
-    "Proxy-Connection",
-    "TE",
-    "Trailer",
-    "Transfer-Encoding",
-    "Upgrade",
-];
-
-/// Backends that read headers as CGI variables (RFC 3875, 4.1.18) or as properties fold every character that these cannot
-/// have into `_`, the hyphen too: `X_Forwarded_For`, and with some of them `X.Forwarded.For` or `X~Forwarded~For`, could not
-/// be told from `X-Forwarded-For`. So a name that goes on has letters, digits and hyphens.
-pub fn is_folded(name: &str) -> bool {
-    !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
 fn is_forwarded(name: &str, connection: &Connection<'_>) -> bool {
-    !is_folded(name) && !NOT_FORWARDED.iter().any(|other| other.eq_ignore_ascii_case(name)) && !connection.lists(name)
+    !text::is_folded(name) && !text::is_hop_by_hop(name) && !connection.lists(name)
 }

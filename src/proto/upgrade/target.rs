@@ -3,9 +3,9 @@
 //! guards paths refuses.
 
 use std::borrow::Cow;
-use std::net::Ipv6Addr;
 
 use crate::proto::http::Fault;
+use crate::proto::text::{self, PathFault};
 
 /// The target in origin-form (RFC 9112, 3.2.1), which is how it is forwarded.
 pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Fault> {
@@ -58,36 +58,28 @@ pub fn rewrite(target: &str, matched: usize, replacement: &str, strict: bool) ->
     Ok(rewritten)
 }
 
-/// Escapes that no two readers agree on, whatever the path is for.
 fn check_escapes(target: &str) -> Result<(), Fault> {
-    let path = target.split('?').next().unwrap_or_default();
-    for escape in path.split('%').skip(1) {
-        match escape.as_bytes().get(..2) {
-            Some(b"00") => return Err(Fault::request(400, "has an encoded NUL in its path")),
-            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => {}
-            _ => return Err(Fault::request(400, "has a broken percent-encoding in its path")),
-        }
-    }
-    Ok(())
+    text::bad_escape(path_of(target)).map_or(Ok(()), |fault| Err(refusal(fault)))
 }
 
-/// What of this target's path a backend may read as another path than the one that routes see: slashes that are encoded
-/// or stand twice at the beginning, and dot segments.
+/// What of this target's path a backend may read as another path than the one that routes see.
 pub fn ambiguity(target: &str) -> Option<Fault> {
-    let path = target.split('?').next().unwrap_or_default();
-    let is_slash = |escape: &str| {
-        escape.get(..2).is_some_and(|digits| ["2f", "5c"].iter().any(|slash| slash.eq_ignore_ascii_case(digits)))
+    text::ambiguity(path_of(target)).map(refusal)
+}
+
+fn path_of(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
+}
+
+fn refusal(fault: PathFault) -> Fault {
+    let what = match fault {
+        PathFault::BrokenEscape => "has a broken percent-encoding in its path",
+        PathFault::EncodedNul => "has an encoded NUL in its path",
+        PathFault::TwoSlashes => "has a path that starts with two slashes",
+        PathFault::EncodedSlash => "has an encoded slash or backslash in its path",
+        PathFault::DotSegment => "has a dot segment in its path",
     };
-    let what = if path.starts_with("//") {
-        "has a path that starts with two slashes"
-    } else if path.split('%').skip(1).any(is_slash) {
-        "has an encoded slash or backslash in its path"
-    } else if path.split('/').any(is_dot_segment) {
-        "has a dot segment in its path"
-    } else {
-        return None;
-    };
-    Some(Fault::request(400, what))
+    Fault::request(400, what)
 }
 
 /// A path as those backends read it that read the most into it: escapes of unreserved characters decoded and the digits
@@ -144,21 +136,6 @@ fn unescaped(escape: &str) -> Cow<'_, str> {
     }
 }
 
-/// `.` and `..`, also percent-encoded, and also with parameters behind them: some servers drop `;x` first.
-pub fn is_dot_segment(segment: &str) -> bool {
-    let mut name = segment.split(';').next().unwrap_or_default();
-    let mut dots = 0;
-    while let Some(rest) = [".", "%2e", "%2E"].iter().find_map(|dot| name.strip_prefix(dot)) {
-        name = rest;
-        dots += 1;
-    }
-    name.is_empty() && (1..=2).contains(&dots)
-}
-
-/// RFC 1035, 2.3.4: 63 octets of a label, 255 of a name, which are two more on the wire than in a text.
-pub const LABEL_BYTES_MAX: usize = 63;
-pub const NAME_BYTES_MAX: usize = 253;
-
 /// A checked Host header (RFC 9110, 7.2): a name or an address, and a port.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Host<'a> {
@@ -168,29 +145,15 @@ pub(super) struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// Narrower than RFC 3986, 3.2: no userinfo, no percent-encoding, no punctuation that no host name has, and no more
-    /// than DNS allows.
+    /// Narrower than RFC 3986, 3.2: no userinfo, and of hosts only what [`text::is_host`] takes, with a dot at the end or not.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let text = str::from_utf8(value).ok()?;
         let name_end = match text.strip_prefix('[') {
-            Some(rest) => {
-                let end = rest.find(']')?;
-                rest[..end].parse::<Ipv6Addr>().ok()?;
-                end + 2
-            }
+            Some(rest) => rest.find(']')? + 2,
             None => text.find(':').unwrap_or(text.len()),
         };
         let (name, port) = text.split_at(name_end);
-        let is_name = |name: &str| {
-            let labels = name.strip_suffix('.').unwrap_or(name);
-            let is_length = |label: &str| (1..=LABEL_BYTES_MAX).contains(&label.len());
-            labels.len() <= NAME_BYTES_MAX
-                && labels.split('.').all(|label| {
-                    is_length(label)
-                        && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'~'))
-                })
-        };
-        if !name.starts_with('[') && !is_name(name) {
+        if !text::is_host(name.strip_suffix('.').unwrap_or(name)) {
             return None;
         }
         let port = match port.strip_prefix(':') {
@@ -205,6 +168,11 @@ impl<'a> Host<'a> {
         self.name.eq_ignore_ascii_case(other.name)
             && self.port.unwrap_or(default_port) == other.port.unwrap_or(default_port)
     }
+}
+
+/// The value of a Host header.
+pub fn is_authority(text: &str) -> bool {
+    Host::parse(text.as_bytes()).is_some()
 }
 
 /// 1 to 65535, without a sign and without leading zeros.
