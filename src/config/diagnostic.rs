@@ -7,6 +7,10 @@ use std::fmt;
 pub enum Place {
     /// Both count from 1; the column counts characters.
     File { line: usize, column: usize },
+    /// In the environment: `RINGWAY_CPUS`.
+    Variable(&'static str),
+    /// In the environment, under a name that is no option's.
+    Environment,
     /// On the command line: `--cpus`.
     Flag(&'static str),
     /// Nowhere: without a file something is missing, or the file as a whole is at fault.
@@ -41,11 +45,12 @@ impl fmt::Display for Diagnostics {
             }
             match fault.place {
                 Place::File { line, column } => write!(f, "{file}:{line}:{column}: ")?,
-                Place::Flag(flag) => write!(f, "{flag}: ")?,
+                Place::Flag(name) | Place::Variable(name) => write!(f, "{name}: ")?,
+                Place::Environment => f.write_str("environment: ")?,
                 Place::Whole => write!(f, "{file}: ")?,
             }
-            // A flag says already what it is about.
-            if !fault.option.is_empty() && !matches!(fault.place, Place::Flag(_)) {
+            // A flag or a variable says already what it is about.
+            if !fault.option.is_empty() && !matches!(fault.place, Place::Flag(_) | Place::Variable(_)) {
                 write!(f, "{}: ", one_line(&fault.option))?;
             }
             f.write_str(&one_line(&fault.message))?;

@@ -1,9 +1,10 @@
 //! A configuration on its way to be a [`Config`]: from the file, changed by flags, then checked as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::{Address, Target};
 use super::diagnostic::{Diagnostic, Place};
+use super::environment::Environment;
 use super::flags::Flags;
 use super::{Backend, Config, ListenerConfig, Named, PoolConfig, Route};
 
@@ -20,6 +21,8 @@ pub(super) struct Draft {
     /// Where what is missing is missing from: the file's beginning, if there is a file.
     pub(super) missing: Place,
     pub(super) faults: Vec<Diagnostic>,
+    /// Of values of which nobody knows what they were to be, which was told.
+    pub(super) unknown: BTreeSet<Place>,
     /// The file is no TOML somewhere, so that what is missing may be there after all.
     pub(super) broken: bool,
 }
@@ -50,6 +53,13 @@ pub(super) struct DraftRoute {
 }
 
 impl Draft {
+    /// Without a file.
+    pub(super) fn of(environment: &Environment) -> Self {
+        let mut draft = Draft::default();
+        environment.apply(&mut draft);
+        draft
+    }
+
     pub(super) fn fault(&mut self, place: Place, option: &str, message: impl Into<String>) {
         self.faults.push(Diagnostic { place, option: option.into(), message: message.into() });
     }

@@ -7,6 +7,7 @@ mod diagnostic;
 mod docs;
 mod draft;
 mod effective;
+mod environment;
 mod file;
 mod flags;
 mod global;
@@ -24,6 +25,7 @@ use std::io::Read;
 use std::path::Path;
 
 use draft::Draft;
+use environment::Environment;
 
 pub use address::{Address, Target};
 pub use check::{DEFAULT_LISTENER, Machine};
@@ -46,11 +48,12 @@ pub(crate) use units::parse_time;
 /// A file of more is no configuration.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Reads the file, lets the flags win over it, and checks the whole.
+/// Reads the file, lets the environment win over it and the flags over both, and checks the whole.
 pub fn load(file: Option<&Path>, flags: &Flags, machine: &Machine) -> Result<Config, Diagnostics> {
+    let environment = Environment::of_this_process();
     let draft = match file.map(read_text) {
-        None => Ok(Draft::default()),
-        Some(Ok(text)) => Ok(file::read(&text)),
+        None => Ok(Draft::of(&environment)),
+        Some(Ok(text)) => Ok(file::read(&text, &environment)),
         Some(Err(fault)) => Err(vec![fault]),
     };
     let checked = draft.and_then(|mut draft| {

@@ -112,9 +112,9 @@ options! {
         path: String = "/".into(), COOKIE_PATH;
         /// The cookie's Domain, for hosts below it too. `"off"`: the very host.
         domain: Option<String> = None, COOKIE_DOMAIN, off;
-        /// Signs opaque values; at least 16 characters, and shown by -T. `"auto"`: a random one at each start, after
-        /// which old cookies mean nothing.
-        secret: Option<String> = None, SECRET, auto;
+        /// Signs opaque values; at least 16 characters. `"file:/PATH"`: what that file has. `"auto"`: a random one at each
+        /// start, after which old cookies mean nothing.
+        secret: Option<String> = None, SECRET, auto, secret;
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use crate::harness::{Ringway, Setup, Stage, repository, ringway, scratch};
+use crate::harness::{Ringway, Setup, Stage, program, repository, ringway, scratch};
 use crate::wire::{Backend, FIN, TEXT, request};
 
 fn file(text: &str) -> String {
@@ -192,4 +192,36 @@ fn ipv6_on_both_sides() {
     let stage = Stage { relay: Ringway::start(&setup), backend };
     stage.check();
     stage.check();
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_flags_over_both() {
+    let path = file(&format!("workers = 3\nlog_level = \"${{LEVEL}}\"\n{GOOD}"));
+    let ringway = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = std::process::Command::new(program());
+        command.args(["-T", "-c", &path]).args(arguments).env("LEVEL", "warn").envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, output) = ringway(&[], &[]);
+    assert!(
+        code == Some(0) && output.contains("workers = 3\n") && output.contains("log_level = \"warn\"\n"),
+        "{output}"
+    );
+    let (code, output) = ringway(&[("RINGWAY_WORKERS", "5"), ("RINGWAY_SERVICE_HOST", "10.0.0.1")], &[]);
+    assert!(code == Some(0) && output.contains("workers = 5\n"), "{output}");
+    let (code, output) = ringway(&[("RINGWAY_WORKERS", "5")], &["--workers", "7"]);
+    assert!(code == Some(0) && output.contains("workers = 7\n"), "{output}");
+    let (code, output) = ringway(&[("RINGWAY_WORKERS", "none"), ("RINGWAY_TCP_BACKLOK", "1")], &[]);
+    assert!(code == Some(1) && output.contains("RINGWAY_WORKERS: \"none\""), "{output}");
+    assert!(output.contains("RINGWAY_TCP_BACKLOK: is not known (did you mean RINGWAY_TCP_BACKLOG?)"), "{output}");
+}
+
+#[test]
+fn the_program_prints_its_documents() {
+    for (flag, document) in [("--options", "docs/options.md"), ("--example", "ringway.example.toml")] {
+        let (code, output, errors) = ringway(&[flag]);
+        assert_eq!((code, errors.as_str()), (Some(0), ""));
+        assert!(output == std::fs::read_to_string(repository(document)).unwrap(), "ringway {flag} > {document}");
+    }
 }

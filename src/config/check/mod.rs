@@ -46,7 +46,9 @@ pub(super) fn check(mut draft: Draft, machine: &Machine) -> Result<Config, Vec<D
     cpus(&draft, machine, &mut found);
     for (path, message) in found.0 {
         let place = place(&draft, &path);
-        draft.fault(place, &path, message);
+        if !draft.unknown.contains(&place) {
+            draft.fault(place, &path, message);
+        }
     }
     if draft.faults.is_empty() {
         for (route, pool) in draft.routes.iter_mut().zip(pools_of_routes) {

@@ -6,6 +6,7 @@
 mod lines;
 mod pool;
 mod route;
+mod secret;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -17,6 +18,7 @@ use toml::de::{DeTable, DeValue};
 use super::address::Address;
 use super::diagnostic::Place;
 use super::draft::{Draft, Numbered};
+use super::environment::Environment;
 use super::hints;
 use super::options::{GLOBAL, Key, LISTENER_KEYS, ROOT_KEYS, Setting, describe, join};
 use super::{Account, Config, ListenerConfig, Rights};
@@ -24,10 +26,10 @@ pub(super) use lines::Lines;
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
-pub(super) fn read(text: &str) -> Draft {
-    let mut reader = Reader { lines: Lines::new(text), draft: Draft::default() };
+pub(super) fn read(text: &str, environment: &Environment) -> Draft {
+    let mut reader = Reader { lines: Lines::new(text), environment, draft: Draft::default() };
     reader.draft.missing = reader.place(0..0);
-    let (table, errors) = DeTable::parse_recoverable(text);
+    let (mut table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let place = reader.place(error.span().unwrap_or_default());
         reader.draft.fault(place, "", error.message().replace('\n', ", "));
@@ -35,11 +37,15 @@ pub(super) fn read(text: &str) -> Draft {
     reader.draft.broken = !errors.is_empty();
     // What a broken line leaves behind in the tree may be anything, so its values are not judged as well.
     let broken: Vec<Option<usize>> = reader.draft.faults.iter().map(|fault| line(fault.place)).collect();
+    reader.expand_table("", table.get_mut());
+    let expanded = reader.draft.faults.len();
     reader.root(table.get_ref());
     let mut index = 0;
-    reader.draft.faults.retain(|fault| {
+    let Draft { faults, unknown, .. } = &mut reader.draft;
+    faults.retain(|fault| {
         index += 1;
-        index <= broken.len() || !broken.contains(&line(fault.place))
+        index <= broken.len()
+            || !broken.contains(&line(fault.place)) && (index <= expanded || !unknown.contains(&fault.place))
     });
     reader.draft
 }
@@ -47,12 +53,13 @@ pub(super) fn read(text: &str) -> Draft {
 fn line(place: Place) -> Option<usize> {
     match place {
         Place::File { line, .. } => Some(line),
-        Place::Flag(_) | Place::Whole => None,
+        Place::Variable(_) | Place::Environment | Place::Flag(_) | Place::Whole => None,
     }
 }
 
 struct Reader<'t> {
     lines: Lines<'t>,
+    environment: &'t Environment,
     draft: Draft,
 }
 
@@ -74,6 +81,8 @@ impl Reader<'_> {
         if let Some(value) = table.get("default_pool") {
             self.draft.default_pool = self.string("default_pool", value).map(str::to_owned);
         }
+        // Routes begin with what it says.
+        self.environment.apply(&mut self.draft);
         if let Some(value) = table.get("listeners") {
             self.tables("listeners", value, Self::listener);
         }
@@ -83,6 +92,33 @@ impl Reader<'_> {
         // Last, as they begin with what the rest of the file says.
         if let Some(value) = table.get("routes") {
             self.tables("routes", value, Self::route);
+        }
+    }
+
+    /// Variables of the environment into all texts of the table and of what is in it, but its keys.
+    fn expand_table(&mut self, path: &str, table: &mut DeTable<'_>) {
+        for (key, value) in table.iter_mut() {
+            self.expand(&join(path, key.get_ref()), value);
+        }
+    }
+
+    fn expand(&mut self, path: &str, value: &mut Value<'_>) {
+        let span = value.span();
+        match value.get_mut() {
+            DeValue::Table(table) => self.expand_table(path, table),
+            DeValue::Array(list) => {
+                let numbered = list.iter_mut().enumerate();
+                numbered.for_each(|(number, value)| self.expand(&format!("{path}[{number}]"), value));
+            }
+            DeValue::String(text) if text.contains('$') => match self.environment.expand(text) {
+                Ok(expanded) => *text = Cow::Owned(expanded),
+                Err(message) => {
+                    let place = self.place(span);
+                    self.draft.unknown.insert(place);
+                    self.draft.fault(place, path, message);
+                }
+            },
+            _ => (),
         }
     }
 
@@ -120,7 +156,13 @@ impl Reader<'_> {
 
     fn option<T>(&mut self, path: &str, value: &Value<'_>, option: &Setting<T>, owner: &mut T) {
         self.draft.places.insert(path.into(), self.place(value.span()));
-        match option.parse(value.get_ref()) {
+        let parsed = match value.get_ref() {
+            DeValue::String(text) if option.is_secret && text.starts_with(secret::PREFIX) => {
+                secret::read(text).and_then(|text| option.parse(&DeValue::String(Cow::Owned(text))))
+            }
+            value => option.parse(value),
+        };
+        match parsed {
             Ok(parsed) => option.write(owner, parsed),
             Err(message) => self.fault(value.span(), path, message),
         }

@@ -273,12 +273,14 @@ fn within<T: PartialOrd + Copy>(value: T, range: &RangeInclusive<T>, print: fn(T
     Err(Wrong::Range(format!("{value} is not allowed; it may be {first} to {last}")))
 }
 
-/// A TOML basic string.
+/// A TOML basic string, as the file has it.
 pub(in crate::config) fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
+            // Else it might begin the name of a variable.
+            '$' => quoted.push_str("$$"),
             c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => quoted.push(c),
         }

@@ -33,6 +33,7 @@ pub(super) struct Entry<S> {
     kind: Kind,
     absent: Option<&'static str>,
     is_per_route: bool,
+    is_secret: bool,
     get: fn(&S) -> &dyn Field,
     get_mut: fn(&mut S) -> &mut dyn Field,
 }
@@ -112,7 +113,7 @@ impl<S> Entry<S> {
         get: fn(&S) -> &dyn Field,
         get_mut: fn(&mut S) -> &mut dyn Field,
     ) -> Self {
-        Entry { name, doc, kind, absent: None, is_per_route: false, get, get_mut }
+        Entry { name, doc, kind, absent: None, is_per_route: false, is_secret: false, get, get_mut }
     }
 
     /// `None` is no limit, or never.
@@ -130,6 +131,11 @@ impl<S> Entry<S> {
         Entry { absent: Some("pool"), ..self }
     }
 
+    /// Never shown, and may be read from a file of its own.
+    pub(super) const fn secret(self) -> Self {
+        Entry { is_secret: true, ..self }
+    }
+
     /// A route may say otherwise.
     pub(super) const fn per_route(self) -> Self {
         Entry { is_per_route: true, ..self }
@@ -140,12 +146,15 @@ impl<S> Entry<S> {
 pub(super) struct Setting<T: 'static> {
     /// From the table of the `T` on: `limits.head_bytes_max`.
     pub(super) path: String,
+    /// Of the environment, for an option of the root and its sections: `RINGWAY_LIMITS_HEAD_BYTES_MAX`.
+    pub(super) variable: String,
     /// Of its section.
     pub(super) about: &'static str,
     pub(super) doc: &'static str,
     pub(super) kind: &'static Kind,
     /// The word for `None`. Options that have none are left out of the file instead.
     absent: Option<&'static str>,
+    pub(super) is_secret: bool,
     get: Box<dyn Send + Sync + Fn(&T) -> &dyn Field>,
     get_mut: Box<dyn Send + Sync + Fn(&mut T) -> &mut dyn Field>,
 }
@@ -193,10 +202,12 @@ fn section<S: Options, T: 'static>(
 ) -> impl Iterator<Item = Setting<T>> {
     S::OPTIONS.iter().filter(move |entry| wanted(entry.is_per_route)).map(move |entry| Setting {
         path: join(name, entry.name),
+        variable: format!("RINGWAY_{}", join(name, entry.name).replace('.', "_").to_ascii_uppercase()),
         about: S::ABOUT,
         doc: entry.doc,
         kind: &entry.kind,
         absent: entry.absent,
+        is_secret: entry.is_secret,
         get: Box::new(move |owner| (entry.get)(get(owner))),
         get_mut: Box::new(move |owner| (entry.get_mut)(get_mut(owner))),
     })
@@ -268,6 +279,10 @@ impl<T> Setting<T> {
     pub(super) fn parse(&self, value: &DeValue<'_>) -> Result<Value, String> {
         match (self.absent, value) {
             (Some(absent), DeValue::String(text)) if text == absent => Ok(Value::Absent),
+            // A secret without its quotes is a secret.
+            (_, other) if self.is_secret && !other.is_str() => {
+                Err(format!("this {} is not allowed; write {}", other.type_str(), self.kind.expected()))
+            }
             _ => self.kind.parse(value, self.absent),
         }
     }

@@ -40,7 +40,7 @@ fn the_example_shows_every_option_at_its_default() {
         ..Config::default()
     };
     assert_eq!(config, defaults);
-    let given = file::read(EXAMPLE).places;
+    let given = file::read(EXAMPLE, &Environment::default()).places;
     let global = GLOBAL.iter().map(|setting| setting.path.clone());
     let pool = POOL.iter().map(|setting| format!("pools[0].{}", setting.path));
     for path in global.chain(pool) {
@@ -57,7 +57,7 @@ fn the_example_is_good_with_its_comments_in_effect() {
     let text = uncommented();
     let config = accepted(&text, &[]);
     assert_eq!((config.listeners[0].name.as_str(), config.pools.len(), config.routes.len()), ("public", 2, 3));
-    let given = file::read(&text).places;
+    let given = file::read(&text, &Environment::default()).places;
     let is_given = |list: &str, key: &str| {
         let suffix = format!(".{key}");
         given.keys().any(|path| path.starts_with(list) && path.split_once("].").is_some() && path.ends_with(&suffix))

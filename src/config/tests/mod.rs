@@ -1,6 +1,7 @@
 //! The file, the flags and the checks together: what is accepted, and what is said about the rest.
 
 mod docs;
+mod environment;
 mod pools;
 mod routes;
 
@@ -31,7 +32,12 @@ fn flags(args: &[&str]) -> Flags {
 }
 
 fn read(text: &str, args: &[&str]) -> Result<Config, String> {
-    let mut draft = file::read(text);
+    read_with(&[], text, args)
+}
+
+/// With these variables in the environment.
+fn read_with(variables: &[(&str, &str)], text: &str, args: &[&str]) -> Result<Config, String> {
+    let mut draft = file::read(text, &Environment::of(variables));
     draft.apply(&flags(args));
     let checked = check::check(draft, &machine());
     checked.map_err(|list| Diagnostics { file: Some("f".into()), list }.to_string())

@@ -307,13 +307,13 @@ fn pools_and_backends_are_counted_in_sixteen_bits() {
             faults.into_iter().map(|fault| format!("{}: {}", fault.option, fault.message)).collect::<Vec<_>>()
         })
     };
-    let mut draft = file::read(POOL);
+    let mut draft = file::read(POOL, &Environment::default());
     draft.pools[0].backends = backends(65_535);
     assert!(check(draft).is_ok());
-    let mut draft = file::read(POOL);
+    let mut draft = file::read(POOL, &Environment::default());
     draft.pools[0].backends = backends(65_536);
     assert_eq!(check(draft).unwrap_err(), ["pools[0].backends: 65536 backends are too many; there may be 65535"]);
-    let mut draft = file::read(POOL);
+    let mut draft = file::read(POOL, &Environment::default());
     draft.pools.clear();
     for number in 0..65_536 {
         let pool = PoolConfig::named(number.to_string());
