@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::diagnostic::Place;
 use super::draft::Draft;
 use super::hints;
-use super::options::{GLOBAL, Setting, Value};
+use super::options::{GLOBAL, Given, Setting, Value};
 
 const PREFIX: &str = "RINGWAY_";
 /// The one option outside of lists that is no [`GLOBAL`] one.
@@ -103,11 +103,11 @@ fn is_name(text: &str) -> bool {
 
 /// As a text, as which most values are written in the file too; else as whatever it is there: a number, a list.
 fn parse(setting: &Setting<super::Config>, text: &str) -> Result<Value, String> {
-    let as_text = setting.parse(&DeValue::String(Cow::Borrowed(text)));
+    let as_text = setting.parse(&Given::Text(Cow::Borrowed(text)));
     let file = format!("value = {text}");
     let table = DeTable::parse(&file).ok().filter(|table| table.get_ref().len() == 1);
     match (&as_text, table.as_ref().and_then(|table| table.get_ref().get("value"))) {
-        (Err(_), Some(value)) => setting.parse(value.get_ref()),
+        (Err(_), Some(value)) => setting.parse(&Given::of(value.get_ref())),
         _ => as_text,
     }
 }

@@ -43,7 +43,7 @@ pub use pool::{
 pub use route::{HeaderEdits, HeaderMatch, HostMatch, PathMatch, Route, ValueMatch};
 pub use units::millis;
 #[cfg(feature = "control")]
-pub(crate) use units::parse_time;
+pub(crate) use {crate::proto::text::is_cookie_value, options::Given};
 
 /// A file of more is no configuration.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -81,6 +81,18 @@ fn read_text(path: &Path) -> Result<String, Diagnostic> {
 /// The configuration as a file: every option, the defaults included.
 pub fn print(config: &Config) -> String {
     effective::print(config)
+}
+
+/// Sets an option of a backend that something else than the file tells of. Its name and its address are for the caller.
+#[cfg(feature = "control")]
+pub(crate) fn set_backend_option(backend: &mut Backend, key: &str, given: &Given<'_>) -> Result<(), String> {
+    use options::{BACKEND, BACKEND_KEYS};
+    let Some(setting) = BACKEND.iter().find(|setting| setting.path == key) else {
+        let keys = BACKEND_KEYS.iter().map(|key| key.name).chain(BACKEND.iter().map(|setting| setting.path.as_str()));
+        let keys: Vec<&str> = keys.collect();
+        return Err(format!("is unknown{}; the keys are {}", hints::of_key(key, &keys), keys.join(", ")));
+    };
+    setting.parse(given).map(|value| setting.write(backend, value))
 }
 
 /// What is allowed, and perhaps not meant.

@@ -20,7 +20,7 @@ use super::diagnostic::Place;
 use super::draft::{Draft, Numbered};
 use super::environment::Environment;
 use super::hints;
-use super::options::{GLOBAL, Key, LISTENER_KEYS, ROOT_KEYS, Setting, describe, join};
+use super::options::{GLOBAL, Given, Key, LISTENER_KEYS, ROOT_KEYS, Setting, describe, join};
 use super::{Account, Config, ListenerConfig, Rights};
 pub(super) use lines::Lines;
 
@@ -158,9 +158,9 @@ impl Reader<'_> {
         self.draft.places.insert(path.into(), self.place(value.span()));
         let parsed = match value.get_ref() {
             DeValue::String(text) if option.is_secret && text.starts_with(secret::PREFIX) => {
-                secret::read(text).and_then(|text| option.parse(&DeValue::String(Cow::Owned(text))))
+                secret::read(text).and_then(|text| option.parse(&Given::Text(Cow::Owned(text))))
             }
-            value => option.parse(value),
+            value => option.parse(&Given::of(value)),
         };
         match parsed {
             Ok(parsed) => option.write(owner, parsed),

@@ -5,8 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use toml::de::DeValue;
-
+use super::given::Given;
 use crate::config::{hints, units};
 use crate::proto::close;
 
@@ -89,7 +88,7 @@ impl Kind {
     }
 
     /// `absent` is the option's word for none, for the end of a fault.
-    pub(super) fn parse(&self, value: &DeValue<'_>, absent: Option<&str>) -> Result<Value, String> {
+    pub(super) fn parse(&self, value: &Given<'_>, absent: Option<&str>) -> Result<Value, String> {
         self.value(value).map_err(|wrong| {
             let or = absent.map(|word| format!(" or \"{word}\"")).unwrap_or_default();
             match wrong {
@@ -101,43 +100,43 @@ impl Kind {
         })
     }
 
-    fn value(&self, value: &DeValue<'_>) -> Result<Value, Wrong> {
+    fn value(&self, value: &Given<'_>) -> Result<Value, Wrong> {
         match (self, value) {
-            (Kind::Count(range), DeValue::Integer(_)) => number(value, range, |n| n.to_string()),
-            (Kind::Bytes(range), DeValue::Integer(_)) => number(value, range, units::print_size),
-            (Kind::Bytes(range), DeValue::String(text)) => {
+            (Kind::Count(range), Given::Number { number, .. }) => whole(*number, value, range, |n| n.to_string()),
+            (Kind::Bytes(range), Given::Number { number, .. }) => whole(*number, value, range, units::print_size),
+            (Kind::Bytes(range), Given::Text(text)) => {
                 within(units::parse_size(text)?, range, units::print_size).map(Value::Number)
             }
-            (Kind::Time(range), DeValue::String(text)) => time(units::parse_time(text)?, range),
-            (Kind::Time(range), DeValue::Integer(number)) if number.as_str() == "0" => time(Duration::ZERO, range),
-            (Kind::Seconds(range), DeValue::String(text)) => seconds(text, range),
-            (Kind::Words(words), DeValue::String(text)) => match words.iter().find(|word| *word == text) {
+            (Kind::Time(range), Given::Text(text)) => time(units::parse_time(text)?, range),
+            (Kind::Time(range), Given::Number { number: 0, .. }) => time(Duration::ZERO, range),
+            (Kind::Seconds(range), Given::Text(text)) => seconds(text, range),
+            (Kind::Words(words), Given::Text(text)) => match words.iter().find(|word| *word == text) {
                 Some(word) => Ok(Value::Word(word)),
-                None => Err(Wrong::Word(describe(value), hints::of_word(text, words))),
+                None => Err(Wrong::Word(value.describe(), hints::of_word(text, words))),
             },
-            (Kind::CloseCode, DeValue::Integer(_)) => {
-                let code = number(value, &(0..=u64::from(u16::MAX)), |n| n.to_string())?;
+            (Kind::CloseCode, Given::Number { number, .. }) => {
+                let code = whole(*number, value, &(0..=u64::from(u16::MAX)), |n| n.to_string())?;
                 match code {
                     Value::Number(n) if u16::try_from(n).is_ok_and(close::is_configurable) => Ok(code),
-                    _ => Err(Wrong::Form(describe(value))),
+                    _ => Err(Wrong::Form(value.describe())),
                 }
             }
-            (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
-            (Kind::Text(_), DeValue::String(text)) if text.is_empty() => Err(Wrong::Text("is empty".into())),
-            (Kind::Text(grammar), DeValue::String(text)) => {
+            (Kind::Flag, Given::Flag(flag)) => Ok(Value::Flag(*flag)),
+            (Kind::Text(_), Given::Text(text)) if text.is_empty() => Err(Wrong::Text("is empty".into())),
+            (Kind::Text(grammar), Given::Text(text)) => {
                 (grammar.check)(text)?;
                 Ok(Value::Text(text.to_string()))
             }
-            (Kind::Servers, DeValue::Array(servers)) if !servers.is_empty() => {
-                let servers: Result<_, _> = servers.iter().map(|server| name_server(server.get_ref())).collect();
+            (Kind::Servers, Given::List(servers)) if !servers.is_empty() => {
+                let servers: Result<_, _> = servers.iter().map(name_server).collect();
                 Ok(Value::Servers(servers?))
             }
-            (Kind::Statuses, DeValue::Array(statuses)) => {
-                let statuses: Result<_, _> = statuses.iter().map(|status| error_status(status.get_ref())).collect();
+            (Kind::Statuses, Given::List(statuses)) => {
+                let statuses: Result<_, _> = statuses.iter().map(error_status).collect();
                 Ok(Value::Statuses(statuses?))
             }
-            (Kind::Cpus, DeValue::String(text)) => Ok(Value::Cpus(units::parse_cpus(text)?)),
-            (_, other) => Err(Wrong::Form(describe(other))),
+            (Kind::Cpus, Given::Text(text)) => Ok(Value::Cpus(units::parse_cpus(text)?)),
+            (_, other) => Err(Wrong::Form(other.describe())),
         }
     }
 
@@ -222,12 +221,15 @@ impl From<String> for Wrong {
     }
 }
 
-fn number(value: &DeValue<'_>, range: &RangeInclusive<u64>, print: fn(u64) -> String) -> Result<Value, Wrong> {
-    let DeValue::Integer(integer) = value else { unreachable!("only integers come here") };
-    let number = i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX);
+fn whole(
+    number: i128,
+    given: &Given<'_>,
+    range: &RangeInclusive<u64>,
+    print: fn(u64) -> String,
+) -> Result<Value, Wrong> {
     match u64::try_from(number) {
         Ok(number) => within(number, range, print).map(Value::Number),
-        Err(_) => Err(Wrong::Form(integer.to_string())),
+        Err(_) => Err(Wrong::Form(given.describe())),
     }
 }
 
@@ -250,19 +252,19 @@ fn seconds(text: &str, range: &RangeInclusive<u64>) -> Result<Value, Wrong> {
     within(time.as_secs(), range, print).map(|seconds| Value::Time(Duration::from_secs(seconds)))
 }
 
-fn name_server(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
-    let DeValue::String(text) = value else { return Err(Wrong::Form(describe(value))) };
+fn name_server(value: &Given<'_>) -> Result<SocketAddr, Wrong> {
+    let Given::Text(text) = value else { return Err(Wrong::Form(value.describe())) };
     let server = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
     match server {
         Ok(server) if server.port() != 0 => Ok(server),
-        _ => Err(Wrong::Form(describe(value))),
+        _ => Err(Wrong::Form(value.describe())),
     }
 }
 
-fn error_status(value: &DeValue<'_>) -> Result<u16, Wrong> {
-    let DeValue::Integer(integer) = value else { return Err(Wrong::Form(describe(value))) };
-    let status = u16::from_str_radix(integer.as_str(), integer.radix()).ok();
-    status.filter(|status| (400..=599).contains(status)).ok_or_else(|| Wrong::Form(describe(value)))
+fn error_status(value: &Given<'_>) -> Result<u16, Wrong> {
+    let Given::Number { number, .. } = value else { return Err(Wrong::Form(value.describe())) };
+    let status = u16::try_from(*number).ok();
+    status.filter(|status| (400..=599).contains(status)).ok_or_else(|| Wrong::Form(value.describe()))
 }
 
 fn within<T: PartialOrd + Copy>(value: T, range: &RangeInclusive<T>, print: fn(T) -> String) -> Result<T, Wrong> {
@@ -287,17 +289,4 @@ pub(in crate::config) fn quote(text: &str) -> String {
     }
     quoted.push('"');
     quoted
-}
-
-/// A wrong value in a fault: short ones as they are, others by their type.
-pub(in crate::config) fn describe(value: &DeValue<'_>) -> String {
-    match value {
-        DeValue::String(text) => format!("\"{}\"", text.escape_debug()),
-        DeValue::Integer(number) => number.to_string(),
-        DeValue::Float(number) => number.to_string(),
-        DeValue::Boolean(yes) => yes.to_string(),
-        DeValue::Datetime(_) => "a date".into(),
-        DeValue::Array(_) => "a list".into(),
-        DeValue::Table(_) => "a table".into(),
-    }
 }

@@ -3,6 +3,7 @@
 //! `--example` all walk the tables that come of it.
 
 mod fields;
+mod given;
 mod keys;
 mod kind;
 mod words;
@@ -10,12 +11,12 @@ mod words;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use toml::de::DeValue;
-
 use super::{Backend, Config, PoolConfig, Route};
 pub(super) use fields::Field;
+pub(crate) use given::Given;
+pub(super) use given::describe;
 pub(super) use keys::{BACKEND_KEYS, EDIT_KEYS, Key, LISTENER_KEYS, POOL_KEYS, ROOT_KEYS, ROUTE_KEYS};
-pub(super) use kind::{Grammar, Kind, Value, describe, quote};
+pub(super) use kind::{Grammar, Kind, Value, quote};
 pub use words::*;
 
 /// A struct whose fields are options.
@@ -276,12 +277,12 @@ impl<T> Setting<T> {
         }
     }
 
-    pub(super) fn parse(&self, value: &DeValue<'_>) -> Result<Value, String> {
+    pub(super) fn parse(&self, value: &Given<'_>) -> Result<Value, String> {
         match (self.absent, value) {
-            (Some(absent), DeValue::String(text)) if text == absent => Ok(Value::Absent),
+            (Some(absent), Given::Text(text)) if text == absent => Ok(Value::Absent),
             // A secret without its quotes is a secret.
-            (_, other) if self.is_secret && !other.is_str() => {
-                Err(format!("this {} is not allowed; write {}", other.type_str(), self.kind.expected()))
+            (_, other) if self.is_secret && !matches!(other, Given::Text(_)) => {
+                Err(format!("is no text; write {} in quotes", self.kind.expected()))
             }
             _ => self.kind.parse(value, self.absent),
         }
@@ -319,7 +320,7 @@ mod tests {
             }
             let text = format!("value = {}", setting.print(&value));
             let table = toml::de::DeTable::parse(&text).unwrap();
-            assert_eq!(setting.parse(table.get_ref()["value"].get_ref()), Ok(value), "{}", setting.path);
+            assert_eq!(setting.parse(&Given::of(table.get_ref()["value"].get_ref())), Ok(value), "{}", setting.path);
         }
     }
 

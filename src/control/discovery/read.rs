@@ -1,4 +1,4 @@
-//! The text of a watched file -> backends. TOML and JSON have the same shape; one tree of both is judged once.
+//! The text of a watched file -> backends. TOML and JSON have the same shape, and both become the same values, which are judged as in [[pools.backends]].
 //!
 //! ```text
 //! backends = ["10.0.0.1:9000", { address = "10.0.0.2:9000", name = "two", weight = 3 }]
@@ -10,28 +10,33 @@ use std::collections::HashSet;
 use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::{Address, Backend, parse_time};
+use crate::config::{Address, Backend, Given, is_cookie_value, set_backend_option};
 
-const KEYS: [&str; 7] = ["address", "name", "weight", "connections_max", "slow_start", "backup", "drain"];
 const NAME_BYTES_MAX: usize = 128;
 
 /// All of them, or the first thing that is wrong and where it is.
 pub(super) fn backends(bytes: &[u8], json: bool) -> Result<Vec<Backend>, String> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| format!("line {}: is not UTF-8 from here on", line(bytes, error.valid_up_to())))?;
-    let tree = if json { parse_json(text)? } else { parse_toml(text)? };
-    let Tree::Table(root) = tree else { return Err("is not a table with \"backends\"".into()) };
+    let toml;
+    let root = if json {
+        parse_json(text)?
+    } else {
+        toml = DeValue::Table(parse_toml(text)?);
+        Given::of(&toml)
+    };
+    let Given::Table(root) = root else { return Err("is not a table with \"backends\"".into()) };
     if let Some((key, _)) = root.iter().find(|(key, _)| key != "backends") {
         return Err(format!("{key}: is unknown; the only key is backends"));
     }
-    let Some((_, Tree::List(list))) = root.into_iter().next() else {
+    let Some((_, Given::List(list))) = root.into_iter().next() else {
         return Err("backends: is missing or no list; write backends = [\"10.0.0.1:9000\"]".into());
     };
     let mut backends = Vec::with_capacity(list.len());
     let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
-    for (index, tree) in list.into_iter().enumerate() {
+    for (index, given) in list.into_iter().enumerate() {
         let place = format!("backends[{index}]");
-        let backend = backend(&place, tree)?;
+        let backend = backend(&place, given)?;
         if !addresses.insert(backend.address.clone()) {
             return Err(format!("{place}: {} is there twice", backend.address));
         }
@@ -43,57 +48,32 @@ pub(super) fn backends(bytes: &[u8], json: bool) -> Result<Vec<Backend>, String>
     Ok(backends)
 }
 
-enum Tree {
-    Text(String),
-    Whole(i64),
-    Bool(bool),
-    List(Vec<Tree>),
-    Table(Vec<(String, Tree)>),
-    /// What nothing here can be.
-    Other(&'static str),
-}
-
-fn parse_toml(text: &str) -> Result<Tree, String> {
+fn parse_toml(text: &str) -> Result<DeTable<'_>, String> {
     let table = DeTable::parse(text).map_err(|error| {
         let line = line(text.as_bytes(), error.span().unwrap_or_default().start);
         format!("line {line}: {}", error.message().replace('\n', ", "))
     })?;
-    Ok(from_table(table.into_inner()))
+    Ok(table.into_inner())
 }
 
-fn from_table(table: DeTable<'_>) -> Tree {
-    Tree::Table(
-        table.into_iter().map(|(key, value)| (key.into_inner().into_owned(), from_toml(value.into_inner()))).collect(),
-    )
-}
-
-fn from_toml(value: DeValue<'_>) -> Tree {
-    match value {
-        DeValue::String(text) => Tree::Text(text.into_owned()),
-        DeValue::Integer(number) => {
-            i64::from_str_radix(number.as_str(), number.radix()).map_or(Tree::Other("a huge number"), Tree::Whole)
-        }
-        DeValue::Boolean(yes) => Tree::Bool(yes),
-        DeValue::Array(list) => Tree::List(list.into_iter().map(|value| from_toml(value.into_inner())).collect()),
-        DeValue::Table(table) => from_table(table),
-        DeValue::Float(_) => Tree::Other("a fraction"),
-        DeValue::Datetime(_) => Tree::Other("a date"),
-    }
-}
-
-fn parse_json(text: &str) -> Result<Tree, String> {
+fn parse_json(text: &str) -> Result<Given<'static>, String> {
     let value = serde_json::from_str(text).map_err(|error| format!("line {}: {error}", error.line()))?;
     Ok(from_json(value))
 }
 
-fn from_json(value: Value) -> Tree {
+fn from_json(value: Value) -> Given<'static> {
     match value {
-        Value::String(text) => Tree::Text(text),
-        Value::Number(number) => number.as_i64().map_or(Tree::Other("a fraction or a huge number"), Tree::Whole),
-        Value::Bool(yes) => Tree::Bool(yes),
-        Value::Array(list) => Tree::List(list.into_iter().map(from_json).collect()),
-        Value::Object(table) => Tree::Table(table.into_iter().map(|(key, value)| (key, from_json(value))).collect()),
-        Value::Null => Tree::Other("null"),
+        Value::String(text) => Given::Text(text.into()),
+        Value::Number(number) => match number.as_i128() {
+            Some(whole) => Given::Number { number: whole, text: number.to_string() },
+            None => Given::Other(number.to_string()),
+        },
+        Value::Bool(yes) => Given::Flag(yes),
+        Value::Array(list) => Given::List(list.into_iter().map(from_json).collect()),
+        Value::Object(table) => {
+            Given::Table(table.into_iter().map(|(key, value)| (key.into(), from_json(value))).collect())
+        }
+        Value::Null => Given::Other("null".into()),
     }
 }
 
@@ -101,34 +81,33 @@ fn line(text: &[u8], offset: usize) -> usize {
     text.iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
-fn backend(place: &str, tree: Tree) -> Result<Backend, String> {
-    let fields = match tree {
-        Tree::Text(text) => return Ok(address(place, &text)?.into()),
-        Tree::Table(fields) => fields,
+fn backend(place: &str, given: Given<'_>) -> Result<Backend, String> {
+    let fields = match given {
+        Given::Text(text) => return Ok(address(place, &text)?.into()),
+        Given::Table(fields) => fields,
         other => return Err(format!("{place}: is {}, and should be an address or a table", other.describe())),
     };
     let at = |key: &str| format!("{place}.{key}");
     let Some((_, own)) = fields.iter().find(|(key, _)| key == "address") else {
         return Err(format!("{}: is missing", at("address")));
     };
-    let mut backend = Backend::from(address(&at("address"), own.text(&at("address"))?)?);
+    let mut backend = Backend::from(address(&at("address"), text(&at("address"), own)?)?);
     for (key, value) in &fields {
         let place = at(key);
-        match key.as_str() {
+        match &**key {
             "address" => (),
-            "name" => backend.name = name(&place, value.text(&place)?, &backend.address)?,
-            "weight" => backend.weight = value.whole(&place, 256)?,
-            "connections_max" => backend.connections_max = Some(value.whole(&place, u32::MAX)?),
-            "slow_start" => {
-                let time = parse_time(value.text(&place)?).map_err(|fault| format!("{place}: {fault}"))?;
-                backend.slow_start = Some(time);
-            }
-            "backup" => backend.backup = value.bool(&place)?,
-            "drain" => backend.drain = value.bool(&place)?,
-            _ => return Err(format!("{place}: is unknown; the keys are {}", KEYS.join(", "))),
+            "name" => backend.name = name(&place, text(&place, value)?, &backend.address)?,
+            key => set_backend_option(&mut backend, key, value).map_err(|fault| format!("{place}: {fault}"))?,
         }
     }
     Ok(backend)
+}
+
+fn text<'g>(place: &str, given: &'g Given<'_>) -> Result<&'g str, String> {
+    match given {
+        Given::Text(text) => Ok(text),
+        other => Err(format!("{place}: {} is not allowed; write a string", other.describe())),
+    }
 }
 
 fn address(place: &str, text: &str) -> Result<Address, String> {
@@ -141,8 +120,7 @@ fn address(place: &str, text: &str) -> Result<Address, String> {
 
 /// Names are values of cookies (RFC 6265, cookie-octet), and stand for one backend only.
 fn name(place: &str, text: &str, own: &Address) -> Result<String, String> {
-    let octet = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\');
-    if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.bytes().all(octet) {
+    if text.is_empty() || text.len() > NAME_BYTES_MAX || !is_cookie_value(text) {
         return Err(format!(
             "{place}: a name has 1 to {NAME_BYTES_MAX} visible ASCII characters, none of them one of \" , ; \\"
         ));
@@ -151,44 +129,6 @@ fn name(place: &str, text: &str, own: &Address) -> Result<String, String> {
         return Err(format!("{place}: is the address of something else"));
     }
     Ok(text.to_owned())
-}
-
-impl Tree {
-    fn describe(&self) -> &'static str {
-        match self {
-            Tree::Text(_) => "a string",
-            Tree::Whole(_) => "a number",
-            Tree::Bool(_) => "true or false",
-            Tree::List(_) => "a list",
-            Tree::Table(_) => "a table",
-            Tree::Other(what) => what,
-        }
-    }
-
-    fn text(&self, place: &str) -> Result<&str, String> {
-        match self {
-            Tree::Text(text) => Ok(text),
-            other => Err(format!("{place}: is {}, and should be a string", other.describe())),
-        }
-    }
-
-    /// From 1 on.
-    fn whole(&self, place: &str, max: u32) -> Result<u32, String> {
-        match self {
-            Tree::Whole(number) => u32::try_from(*number)
-                .ok()
-                .filter(|number| (1..=max).contains(number))
-                .ok_or_else(|| format!("{place}: {number} is not from 1 to {max}")),
-            other => Err(format!("{place}: is {}, and should be a number from 1 to {max}", other.describe())),
-        }
-    }
-
-    fn bool(&self, place: &str) -> Result<bool, String> {
-        match self {
-            Tree::Bool(yes) => Ok(*yes),
-            other => Err(format!("{place}: is {}, and should be true or false", other.describe())),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -248,7 +188,7 @@ mod tests {
             ("backends = []\nbackends =".into(), "line 2: "),
             ("backends = ['a.example:80']".into(), "backends[0]: \"a.example:80\" is not an address"),
             ("backends = ['10.0.0.1:0']".into(), "backends[0]: port 0"),
-            ("backends = [1.5]".into(), "backends[0]: is a fraction"),
+            ("backends = [1.5]".into(), "backends[0]: is 1.5"),
             ("backends = ['10.0.0.1:1', '10.0.0.1:1']".into(), "backends[1]: 10.0.0.1:1 is there twice"),
             (
                 "backends = [{ address = '10.0.0.1:1', name = 'a' }, { address = '10.0.0.2:1', name = 'a' }]".into(),
@@ -256,23 +196,29 @@ mod tests {
             ),
             ("backends = [{ name = 'a' }]".into(), "backends[0].address: is missing"),
             (entry("port = 80"), "backends[0].port: is unknown; the keys are address, name"),
+            (entry("wieght = 2"), "backends[0].wieght: is unknown (did you mean weight?); the keys are address, name"),
             (entry("name = ''"), "backends[0].name: a name has"),
             (entry("name = 'a b'"), "backends[0].name: a name has"),
             (entry("name = 'a;b'"), "backends[0].name: a name has"),
             (entry("name = '10.0.0.2:9000'"), "backends[0].name: is the address of something else"),
-            (entry("weight = 0"), "backends[0].weight: 0 is not from 1 to 256"),
-            (entry("weight = 257"), "backends[0].weight: 257 is not from 1 to 256"),
-            (entry("weight = '1'"), "backends[0].weight: is a string"),
-            (entry("connections_max = 4294967296"), "backends[0].connections_max: 4294967296 is not from 1"),
-            (entry("slow_start = 30"), "backends[0].slow_start: is a number"),
+            (entry("weight = 0"), "backends[0].weight: 0 is not allowed; it may be 1 to 256"),
+            (entry("weight = 257"), "backends[0].weight: 257 is not allowed; it may be 1 to 256"),
+            (entry("weight = '1'"), "backends[0].weight: \"1\" is not allowed; write a whole number"),
+            (
+                entry("connections_max = 4294967296"),
+                "backends[0].connections_max: 4294967296 is not allowed; it may be 1 to 1073741824",
+            ),
+            (entry("slow_start = 30"), "backends[0].slow_start: 30 is not allowed; write a time"),
             (entry("slow_start = 'soon'"), "backends[0].slow_start: \"soon\" is not a time"),
-            (entry("backup = 1"), "backends[0].backup: is a number"),
-            (entry("drain = 'yes'"), "backends[0].drain: is a string"),
+            (entry("backup = 1"), "backends[0].backup: 1 is not allowed; write true or false"),
+            (entry("drain = 'yes'"), "backends[0].drain: \"yes\" is not allowed; write true or false"),
         ] {
             let found = toml(&text).unwrap_err();
             assert!(found.starts_with(fault), "{text}: {found}");
         }
         assert_eq!(toml(&entry("name = '10.0.0.1:9000'")).unwrap(), [plain("10.0.0.1:9000")]);
+        // All that [[pools.backends]] takes.
+        assert_eq!(toml(&entry("connections_max = 'pool', slow_start = 'pool'")).unwrap(), [plain("10.0.0.1:9000")]);
     }
 
     #[test]
