@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use ringway::config::{self, Address, Config, Flags, Target};
+use ringway::config::{self, Address, Config, Derived, Flags, Target};
 use ringway::control::demo::Demo;
 use ringway::control::{self, Source, logs};
 use ringway::worker;
@@ -96,7 +96,8 @@ fn run(args: RunArgs) -> Result<ExitCode, String> {
     let name = source.name();
     let config = source.load().map_err(|faults| faults.to_string())?;
     if args.test_print {
-        print(&config::print(&config))
+        let derived = Derived { nameservers: control::system_nameservers(), ..worker::derived(&config) };
+        print(&config::print(&config, Some(&derived)))
     } else if args.test {
         for warning in config::warnings(&config).into_iter().chain(worker::shortfall(&config)) {
             let _ = writeln!(io::stderr(), "{name}: warning: {warning}");

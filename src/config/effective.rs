@@ -1,9 +1,11 @@
-//! `-T`: the effective configuration as a file that, read back, gives the same [`Config`].
+//! `-T`: the effective configuration as a file that, read back, gives the same [`Config`] but for its secrets.
 
-use super::options::{BACKEND, GLOBAL, POOL, ROUTE, Setting, quote};
-use super::{Backend, Config, HeaderEdits, HeaderMatch, ListenerConfig, PathMatch, PoolConfig, Rights, Route};
+use super::options::{BACKEND, GLOBAL, POOL, Paths, ROUTE, Setting, Value, quote};
+use super::units::print_cpus;
+use super::{Backend, Config, Derived, HeaderEdits, HeaderMatch, ListenerConfig, PathMatch, PoolConfig, Rights, Route};
 
-pub(super) fn print(config: &Config) -> String {
+pub(super) fn print(config: &Config, derived: Option<&Derived>) -> String {
+    let note = |path: &str| derived.and_then(|derived| global_note(config, derived, path));
     let mut lines = vec![format!("# The effective configuration of ringway {}", env!("CARGO_PKG_VERSION"))];
     if !config.routes.is_empty() {
         lines.push(
@@ -11,16 +13,52 @@ pub(super) fn print(config: &Config) -> String {
         );
     }
     // Root keys must come before the first table.
-    options(&mut lines, &GLOBAL, config, |option| !option.path.contains('.'));
+    options(&mut lines, &GLOBAL, config, &note, |option| !option.path.contains('.'));
     if let Some(pool) = config.default_pool.map(|pool| &config.pools[pool]) {
         lines.push(format!("default_pool = {}", quote(&pool.name)));
     }
     config.listeners.iter().for_each(|of| listener(&mut lines, of));
-    config.pools.iter().for_each(|of| pool(&mut lines, of));
-    config.routes.iter().for_each(|of| route(&mut lines, of, config));
-    sections(&mut lines, "", &GLOBAL, config, |_| true);
+    config.pools.iter().for_each(|of| pool(&mut lines, of, derived.is_some()));
+    config.routes.iter().for_each(|of| route(&mut lines, of, config, derived.is_some()));
+    sections(&mut lines, "", &GLOBAL, config, &note, |_| true);
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// What `auto` comes to, or what is less than was asked for.
+fn global_note(config: &Config, derived: &Derived, path: &str) -> Option<String> {
+    let plan = derived.plan;
+    // Without a plan not one session can be served.
+    let planned = |asked: Option<usize>, got: Option<usize>| (asked != got).then(|| got.unwrap_or(0).to_string());
+    match path {
+        "workers" => config.workers.is_none().then(|| derived.workers.to_string()),
+        "cpus" if config.cpus.is_some() => None,
+        "cpus" if derived.cpus.is_empty() => Some("none: a quota rules".into()),
+        "cpus" => Some(print_cpus(&derived.cpus)),
+        "nameservers" if config.nameservers.is_some() => None,
+        "nameservers" => {
+            let servers: Vec<String> = derived.nameservers.iter().map(ToString::to_string).collect();
+            Some(if servers.is_empty() { "none in /etc/resolv.conf".into() } else { servers.join(", ") })
+        }
+        "limits.sessions_max" => planned(config.limits.sessions_max, plan.map(|plan| plan.sessions_max)),
+        "buffers.small_count" => planned(config.buffers.small_count, plan.map(|plan| plan.small_count)),
+        "buffers.bulk_count" => planned(Some(config.buffers.bulk_count), plan.map(|plan| plan.bulk_count)),
+        "tcp.send_buffer_bytes" => config.tcp.send_buffer_bytes.is_none().then(|| "sized by the kernel".into()),
+        "tcp.receive_buffer_bytes" => config.tcp.receive_buffer_bytes.is_none().then(|| "sized by the kernel".into()),
+        _ => None,
+    }
+}
+
+fn pool_note(pool: &PoolConfig, path: &str) -> Option<String> {
+    let admission = &pool.admission;
+    match path {
+        "sticky.secret" => Some("a random one at each start".into()),
+        "health.host" if pool.health.host.is_none() => Some("each backend's address".into()),
+        "admission.handshakes_burst" if admission.handshakes_burst.is_none() => {
+            Some(admission.handshakes_per_second_max.map_or("no limit".into(), |most| most.to_string()))
+        }
+        _ => None,
+    }
 }
 
 fn listener(lines: &mut Vec<String>, listener: &ListenerConfig) {
@@ -36,16 +74,17 @@ fn listener(lines: &mut Vec<String>, listener: &ListenerConfig) {
     lines.extend(group.iter().map(|group| format!("group = {}", quote(&group.name))));
 }
 
-fn pool(lines: &mut Vec<String>, pool: &PoolConfig) {
+fn pool(lines: &mut Vec<String>, pool: &PoolConfig, has_notes: bool) {
+    let note = |path: &str| pool_note(pool, path).filter(|_| has_notes);
     lines.push(format!("\n[[pools]]\nname = {}", quote(&pool.name)));
-    options(lines, &POOL, pool, |option| !option.path.contains('.'));
+    options(lines, &POOL, pool, &note, |option| !option.path.contains('.'));
     let mut backends: Vec<String> = pool.backends.iter().map(backend).collect();
     backends.extend(pool.discovery.names.iter().map(|named| {
         let name = named.name.as_ref().unwrap_or(&named.target);
         written(&named.target, name, &named.model)
     }));
     lines.push(format!("backends = [{}]", backends.join(", ")));
-    sections(lines, "pools.", &POOL, pool, |_| true);
+    sections(lines, "pools.", &POOL, pool, &note, |_| true);
 }
 
 /// As short as it can be said.
@@ -59,14 +98,17 @@ fn written(address: &str, name: &str, backend: &Backend) -> String {
     if name != address {
         pairs.push(format!("name = {}", quote(name)));
     }
-    options(&mut pairs, &BACKEND, backend, |option| option.read(backend) != option.read(&usual));
+    options(&mut pairs, &BACKEND, backend, &|_| None, |option| option.read(backend) != option.read(&usual));
     if pairs.is_empty() {
         return quote(address);
     }
     format!("{{ address = {}, {} }}", quote(address), pairs.join(", "))
 }
 
-fn route(lines: &mut Vec<String>, route: &Route, config: &Config) {
+fn route(lines: &mut Vec<String>, route: &Route, config: &Config, has_notes: bool) {
+    let paths = || if route.is_strict(&config.routes) { Paths::Strict } else { Paths::AsIs };
+    let note =
+        |path: &str| (has_notes && path == "paths" && route.paths.is_none()).then(|| format!("\"{}\"", paths().word()));
     lines.push(format!("\n[[routes]]\nname = {}", quote(&route.name)));
     if !route.listeners.is_empty() {
         lines.push(format!("listeners = [{}]", list(&route.listeners)));
@@ -86,12 +128,12 @@ fn route(lines: &mut Vec<String>, route: &Route, config: &Config) {
         let pair = |HeaderMatch { name, value }: &HeaderMatch| (name.clone(), value.to_string());
         lines.push(format!("headers = {}", table(&route.headers.iter().map(pair).collect::<Vec<_>>())));
     }
-    options(lines, &ROUTE, route, |option| !option.path.contains('.'));
+    options(lines, &ROUTE, route, &note, |option| !option.path.contains('.'));
     lines.push(format!("pool = {}", quote(&config.pools[route.pool].name)));
     edits(lines, "request_headers", &route.request_headers);
     edits(lines, "response_headers", &route.response_headers);
     let usual = Route::catch_all("", route.pool, config);
-    sections(lines, "routes.", &ROUTE, route, |option| option.read(route) != option.read(&usual));
+    sections(lines, "routes.", &ROUTE, route, &note, |option| option.read(route) != option.read(&usual));
 }
 
 fn edits(lines: &mut Vec<String>, section: &str, edits: &HeaderEdits) {
@@ -118,12 +160,25 @@ fn table(pairs: &[(String, String)]) -> String {
     format!("{{ {} }}", pairs.join(", "))
 }
 
+/// Told of a path: what goes behind the option's line, as a comment.
+type Note<'n> = &'n dyn Fn(&str) -> Option<String>;
+
 /// `key = value` for each that is wanted and can be written, under its last name.
-fn options<T>(lines: &mut Vec<String>, options: &[Setting<T>], owner: &T, wanted: impl Fn(&Setting<T>) -> bool) {
+fn options<T>(
+    lines: &mut Vec<String>,
+    options: &[Setting<T>],
+    owner: &T,
+    note: Note<'_>,
+    wanted: impl Fn(&Setting<T>) -> bool,
+) {
     for option in options.iter().filter(|option| wanted(option)) {
         let value = option.read(owner);
-        if option.is_written(&value) {
-            lines.push(format!("{} = {}", option.place().1, option.print(&value)));
+        let key = option.place().1;
+        if option.is_secret && value != Value::Absent {
+            lines.push(format!("# {key} is set, and not shown"));
+        } else if option.is_written(&value) {
+            let note = note(&option.path).map(|note| format!(" # {note}")).unwrap_or_default();
+            lines.push(format!("{key} = {}{note}", option.print(&value)));
         }
     }
 }
@@ -134,6 +189,7 @@ fn sections<T>(
     prefix: &str,
     all: &[Setting<T>],
     owner: &T,
+    note: Note<'_>,
     wanted: impl Fn(&Setting<T>) -> bool,
 ) {
     // Those of one section stand together.
@@ -141,7 +197,7 @@ fn sections<T>(
         let section = of_section[0].place().0;
         if !section.is_empty() && of_section.iter().any(&wanted) {
             lines.push(format!("\n[{prefix}{section}]"));
-            options(lines, of_section, owner, &wanted);
+            options(lines, of_section, owner, note, &wanted);
         }
     }
 }

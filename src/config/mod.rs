@@ -22,6 +22,7 @@ mod units;
 
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use draft::Draft;
@@ -78,9 +79,10 @@ fn read_text(path: &Path) -> Result<String, Diagnostic> {
     })
 }
 
-/// The configuration as a file: every option, the defaults included.
-pub fn print(config: &Config) -> String {
-    effective::print(config)
+/// The configuration as a file: every option, the defaults included, secrets not. Where the file says `auto`, what that comes
+/// to stands behind it, as far as `derived` tells.
+pub fn print(config: &Config, derived: Option<&Derived>) -> String {
+    effective::print(config, derived)
 }
 
 /// Sets an option of a backend that something else than the file tells of. Its name and its address are for the caller.
@@ -134,6 +136,17 @@ impl From<Address> for ListenerConfig {
     fn from(address: Address) -> Self {
         ListenerConfig { name: address.to_string(), address, rights: Rights::default() }
     }
+}
+
+/// What `auto` comes to on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Derived {
+    pub workers: usize,
+    /// Empty: workers are not pinned.
+    pub cpus: Vec<usize>,
+    /// `None`: there is not enough for one session.
+    pub plan: Option<Plan>,
+    pub nameservers: Vec<SocketAddr>,
 }
 
 /// What one worker may use, derived from the config and RLIMIT_NOFILE. Sized once, at start.

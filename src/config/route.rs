@@ -208,6 +208,17 @@ impl Route {
         }
     }
 
+    /// Whether it refuses paths that a backend may read as others, of which one could get around a condition on paths: of this
+    /// route, or of another one that takes the same hosts.
+    pub fn is_strict(&self, routes: &[Route]) -> bool {
+        let overlaps =
+            |other: &Route| self.hosts.iter().any(|host| other.hosts.iter().any(|other| host.overlaps(other)));
+        match self.paths {
+            Some(paths) => paths == Paths::Strict,
+            None => routes.iter().any(|other| other.path != PathMatch::Any && overlaps(other)),
+        }
+    }
+
     /// Sorts routes: the smaller is the more specific. Host first (of several the most specific one), then path, then
     /// the number of other conditions; the file's order decides the rest.
     pub fn rank(&self) -> impl Ord + use<> {

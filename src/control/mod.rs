@@ -28,6 +28,7 @@ use logs::Level;
 use signals::Signals;
 use supervisor::{DISCOVERY_PATIENCE, DiscoveryStart, Supervisor};
 
+pub use discovery::system_nameservers;
 pub use reload::Source;
 pub use signals::{Held, hold};
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Config, HeaderMatch, HostMatch, PathMatch, Paths, Route, ValueMatch};
+use crate::config::{Config, HeaderMatch, HostMatch, PathMatch, Route, ValueMatch};
 use crate::proto::upgrade::{normal_form, raw_len};
 
 /// All routes, the most specific first, and an index over their hosts: routes are ranked by host before anything else, so
@@ -49,7 +49,7 @@ impl Router {
         let number = |name: &String| config.listeners.iter().position(|listener| listener.name == *name);
         let entry = |route: Route| Entry {
             listeners: route.listeners.iter().filter_map(number).collect(),
-            strict: route.paths.map_or_else(|| guards_paths(&config.routes, &route), |paths| paths == Paths::Strict),
+            strict: route.is_strict(&config.routes),
             route: match before.get(&*route.name) {
                 Some(before) if ***before == route => (*before).clone(),
                 _ => Arc::new(route),
@@ -127,13 +127,6 @@ impl Entry {
     }
 }
 
-/// A path that is read in two ways could get around a condition on paths: of this route, or of another one that takes the
-/// same hosts.
-fn guards_paths(routes: &[Route], route: &Route) -> bool {
-    let overlaps = |other: &Route| route.hosts.iter().any(|host| other.hosts.iter().any(|other| host.overlaps(other)));
-    routes.iter().any(|other| other.path != PathMatch::Any && overlaps(other))
-}
-
 impl PathMatch {
     /// How many bytes of this path, in its normal form, it matches; `None` if it does not.
     fn matched(&self, path: &str) -> Option<usize> {
@@ -152,7 +145,7 @@ impl PathMatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PoolConfig;
+    use crate::config::{Paths, PoolConfig};
 
     struct Request {
         host: &'static str,

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use super::error::{StartError, WorkerError};
 use super::stall::{Look, Watchdog};
 use super::{Command, Message, Worker};
-use crate::config::{Address, Config, Plan};
+use crate::config::{Address, Config, Derived, Plan};
 use crate::io::{
     self, FdReceiver, FdSender, Features, ListenError, ListenerChange, Listeners, Ring, SetupError, Waker,
 };
@@ -185,6 +185,12 @@ fn prepare_patiently(listeners: &Listeners, config: &Config) -> Result<ListenerC
 /// What the config asks for and this machine does not allow.
 pub fn shortfall(config: &Config) -> Vec<String> {
     io::shortfall(config, Placement::of(config).count)
+}
+
+/// What `auto` comes to here, but for what is not the workers'.
+pub fn derived(config: &Config) -> Derived {
+    let Placement { cpus, count, .. } = Placement::of(config);
+    Derived { workers: count, cpus, plan: io::plan(config, count).ok(), nameservers: Vec::new() }
 }
 
 /// How many workers there are, and where they run.

@@ -19,7 +19,7 @@ use crate::table::Table;
 pub use crate::io::{ListenError, ListenerChange, probe};
 pub use crate::relay::Leave;
 pub use error::{StartError, WorkerError};
-pub use fleet::{Workers, shortfall};
+pub use fleet::{Workers, derived, shortfall};
 use stall::Stops;
 
 /// What the control plane may ask of the workers.

@@ -93,7 +93,7 @@ fn texts_of_the_file_may_name_variables() {
     let set = [("X-Name".to_owned(), "${NAME}".to_owned()), ("X-Price".to_owned(), "$5".to_owned())];
     assert_eq!(config.routes[0].request_headers.set, set);
     // What is printed means the same, whatever the environment.
-    assert_eq!(accepted(&print(&config), &[]), config);
+    assert_eq!(accepted(&print(&config, None), &[]), config);
 }
 
 #[test]

@@ -256,7 +256,7 @@ fn names_that_can_never_be_looked_up() {
     let text = "dns = \"chat.svc.cluster.local.:9000\"\nsrv = \"_ws._tcp.chat.svc.cluster.local.\"";
     let config = accepted(&format!("[[pools]]\nname = \"a\"\n[pools.discovery]\n{text}\n"), &[]);
     assert_eq!(config.pools[0].discovery.dns.as_deref(), Some("chat.svc.cluster.local.:9000"));
-    assert_eq!(accepted(&print(&config), &[]), config);
+    assert_eq!(accepted(&print(&config, None), &[]), config);
 }
 
 #[test]

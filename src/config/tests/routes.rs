@@ -100,7 +100,7 @@ fn the_most_specific_route_comes_first() {
     let order: Vec<&str> = config.routes.iter().map(|route| route.name.as_str()).collect();
     let expected = [9, 8, 7, 3, 2, 1, 6, 4, 5, 0].map(|number| format!("routes[{number}]"));
     assert_eq!(order, expected);
-    let printed = print(&config);
+    let printed = print(&config, None);
     assert!(printed.starts_with(&format!(
         "# The effective configuration of ringway {}\n# Routes are in the order in which they are tried",
         env!("CARGO_PKG_VERSION")

@@ -27,6 +27,17 @@ const WEIGHT_MAX: u32 = 256;
 /// Queries of one source under way at a time.
 const OWN_QUERIES_MAX: usize = 8;
 
+/// Those of /etc/resolv.conf; none if it cannot be read.
+pub fn system_nameservers() -> Vec<SocketAddr> {
+    let system = read_system_conf().map(|(config, _)| config);
+    let servers = system.iter().flat_map(|config| config.name_servers());
+    // Each is asked on all of its connections, which are on one port unless the file says otherwise.
+    let address = |server: &NameServerConfig| {
+        server.connections.first().map(|connection| SocketAddr::new(server.ip, connection.port))
+    };
+    servers.filter_map(address).collect()
+}
+
 /// Asks on behalf of one source.
 pub(super) struct Asker {
     /// `None`: those of /etc/resolv.conf.

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use super::task::{Task, random};
 use crate::config::{Backend, Config, Discovery, Named};
 use crate::table::Found;
+pub use dns::system_nameservers;
 use merge::{LeftOut, Merge};
 
 /// DNS queries under way at a time: each holds a socket.
