@@ -22,22 +22,22 @@ pub fn options() -> String {
     let mut page = Page(OPTIONS_HEAD.to_owned());
     page.title("The root of the file", "");
     page.keys("", ROOT_KEYS);
-    page.settings("", own(&GLOBAL), &config);
+    page.settings("", own(&GLOBAL), &GLOBAL, &config);
     page.title("[[listeners]]", doc(ROOT_KEYS, "listeners"));
     page.keys("listeners.", LISTENER_KEYS);
     page.title("[[pools]]", doc(ROOT_KEYS, "pools"));
     page.keys("pools.", POOL_KEYS);
-    page.settings("pools.", own(&POOL), &pool);
+    page.settings("pools.", own(&POOL), &POOL, &pool);
     page.title("[[pools.backends]]", BACKEND[0].about);
     page.keys("pools.backends.", BACKEND_KEYS);
-    page.settings("pools.backends.", &BACKEND, &backend);
+    page.settings("pools.backends.", &BACKEND, &BACKEND, &backend);
     for section in sections(&POOL) {
         page.title(&format!("[pools.{}]", section[0].place().0), section[0].about);
-        page.settings("pools.", section, &pool);
+        page.settings("pools.", section, &POOL, &pool);
     }
     page.title("[[routes]]", doc(ROOT_KEYS, "routes"));
     page.keys("routes.", ROUTE_KEYS);
-    page.settings("routes.", own(&ROUTE), &route);
+    page.settings("routes.", own(&ROUTE), &ROUTE, &route);
     page.title("[routes.request_headers] and [routes.response_headers]", doc(ROUTE_KEYS, "request_headers"));
     page.keys("routes.request_headers.", EDIT_KEYS);
     for section in sections(&ROUTE) {
@@ -48,7 +48,7 @@ pub fn options() -> String {
     }
     for section in sections(&GLOBAL) {
         page.title(&format!("[{}]", section[0].place().0), section[0].about);
-        page.settings("", section, &config);
+        page.settings("", section, &GLOBAL, &config);
     }
     page.0
 }
@@ -58,7 +58,7 @@ pub fn example() -> String {
     let (config, pool, backend) = (Config::default(), PoolConfig::default(), Backend::default());
     let route = Route::catch_all("", 0, &config);
     let mut file = Example { lines: vec![EXAMPLE_HEAD.trim_end().into()], is_off: false };
-    file.settings(own(&GLOBAL), &config);
+    file.settings(own(&GLOBAL), &GLOBAL, &config);
     file.keys(ROOT_KEYS, |name| name == "default_pool");
 
     file.table("[[listeners]]", doc(ROOT_KEYS, "listeners"));
@@ -73,11 +73,11 @@ pub fn example() -> String {
 
     file.table("[[pools]]", doc(ROOT_KEYS, "pools"));
     file.keys(POOL_KEYS, |name| name == "name");
-    file.settings(own(&POOL), &pool);
+    file.settings(own(&POOL), &POOL, &pool);
     file.keys(POOL_KEYS, |name| name == "backends");
     for section in sections(&POOL) {
         file.table(&format!("[pools.{}]", section[0].place().0), section[0].about);
-        file.settings(section, &pool);
+        file.settings(section, &POOL, &pool);
     }
     file.off(|file| {
         file.table("[[pools]]", "Another pool, with the longer form of backends. Each may have options of its own.");
@@ -85,11 +85,11 @@ pub fn example() -> String {
             .iter()
             .for_each(|line| file.line(line));
         file.keys(BACKEND_KEYS, |_| true);
-        file.settings(&BACKEND, &backend);
+        file.settings(&BACKEND, &BACKEND, &backend);
 
         file.table("[[routes]]", doc(ROOT_KEYS, "routes"));
         file.keys(ROUTE_KEYS, |name| !PATH_KEYS.contains(&name) && !name.ends_with("_headers"));
-        file.settings(own(&ROUTE), &route);
+        file.settings(own(&ROUTE), &ROUTE, &route);
         file.table("[routes.request_headers]", doc(ROUTE_KEYS, "request_headers"));
         file.keys(EDIT_KEYS, |_| true);
         file.table("[routes.response_headers]", doc(ROUTE_KEYS, "response_headers"));
@@ -107,7 +107,7 @@ pub fn example() -> String {
     });
     for section in sections(&GLOBAL) {
         file.table(&format!("[{}]", section[0].place().0), section[0].about);
-        file.settings(section, &config);
+        file.settings(section, &GLOBAL, &config);
     }
     file.lines.push(String::new());
     file.lines.join("\n")
@@ -158,7 +158,7 @@ impl Page {
     }
 
     /// Below the keys of the same table.
-    fn settings<T>(&mut self, prefix: &str, settings: &[Setting<T>], owner: &T) {
+    fn settings<T>(&mut self, prefix: &str, settings: &[Setting<T>], all: &[Setting<T>], owner: &T) {
         if !settings.is_empty() && self.0.ends_with("\n\n") {
             self.0.push_str("| option | default | allowed | meaning |\n|---|---|---|---|\n");
         }
@@ -167,7 +167,7 @@ impl Page {
             let default =
                 if setting.is_written(&value) { format!("`{}`", setting.print(&value)) } else { "none".into() };
             let path = format!("{prefix}{}", setting.path);
-            self.row(&path, &default, &marked(&setting.allowed()), setting.doc);
+            self.row(&path, &default, &marked(&setting.allowed(all)), setting.doc);
         }
     }
 
@@ -177,13 +177,20 @@ impl Page {
     }
 }
 
-/// With backticks around what stands in quotes.
+/// With backticks around what stands in quotes, but within others.
 fn marked(text: &str) -> String {
-    if text.contains('`') {
-        return text.into();
+    let mut is_code = false;
+    let mut marked = String::new();
+    for (number, piece) in text.split('"').enumerate() {
+        let is_quoted = number % 2 == 1 && !piece.contains('`') && !is_code;
+        marked.push_str(&match number % 2 {
+            1 if is_quoted => format!("`\"{piece}\"`"),
+            1 => format!("\"{piece}\""),
+            _ => piece.into(),
+        });
+        is_code ^= piece.matches('`').count() % 2 == 1;
     }
-    let pieces = text.split('"').enumerate();
-    pieces.map(|(n, piece)| if n % 2 == 1 { format!("`\"{piece}\"`") } else { piece.into() }).collect()
+    marked
 }
 
 struct Example {
@@ -232,12 +239,12 @@ impl Example {
         }
     }
 
-    fn settings<T>(&mut self, settings: &[Setting<T>], owner: &T) {
+    fn settings<T>(&mut self, settings: &[Setting<T>], all: &[Setting<T>], owner: &T) {
         for setting in settings {
             let doc = setting.doc.trim_end();
             let is_told =
                 setting.words().is_some_and(|words| words.iter().all(|word| doc.contains(&format!("\"{word}\""))));
-            let more = if is_told { String::new() } else { format!(" Allowed: {}.", setting.allowed()) };
+            let more = if is_told { String::new() } else { format!(" Allowed: {}.", setting.allowed(all)) };
             self.comment(&format!("{doc}{more}"));
             self.line(&assignment(setting, owner));
         }

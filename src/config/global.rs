@@ -54,20 +54,18 @@ options! {
         sessions_max: Option<usize> = None, Count(1..=1 << 23), auto;
         /// Request or response head, request line included. More: 431 to the client, 502 if it was the backend's.
         head_bytes_max: usize = 16 << 10, Bytes(256..=MIB);
-        /// One header line of a request. More: 431. Many backends' libraries hang up on longer ones. No more than
-        /// `head_bytes_max`.
-        header_bytes_max: usize = 8 << 10, Bytes(256..=MIB);
+        /// One header line of a request. More: 431. Many backends' libraries hang up on longer ones.
+        header_bytes_max: usize = 8 << 10, Bytes(256..=MIB), at_most("limits.head_bytes_max");
         /// Headers of one head. More: as above.
         headers_max: usize = 100, Count(8..=1000);
-        /// Request target. More: 414. No more than `head_bytes_max`.
-        target_bytes_max: usize = 8 << 10, Bytes(1..=MIB);
+        /// Request target. More: 414.
+        target_bytes_max: usize = 8 << 10, Bytes(1..=MIB), at_most("limits.head_bytes_max");
         /// Ringways that a request may have passed before this one. More: 508, as two of them are each other's
         /// backends. They are counted in X-Ringway-Hops, which is believed if it comes from this machine or from an
         /// address that is not public. `"off"`: neither counted nor told.
         hops_max: Option<u32> = Some(8), Count(1..=100), off;
         /// What a client may send behind its request before the backend has answered; then reading stops until it has.
-        /// No more than `window_bytes`.
-        early_bytes_max: usize = 16 << 10, Bytes(1..=GIB);
+        early_bytes_max: usize = 16 << 10, Bytes(1..=GIB), at_most("limits.window_bytes");
         /// 1xx responses skipped before the final one. More: 502.
         informational_max: u32 = 10, Count(0..=1000), per_route;
         /// Body of a backend's answer to an upgrade other than 101. It is cut there.
@@ -77,8 +75,8 @@ options! {
         request_body_bytes_max: Option<u64> = None, Bytes(0..=1 << 50), off, per_route;
         /// Its average over half minutes, while the backend takes it. Less: 408. `"off"`: no limit.
         request_body_bytes_per_second_min: Option<u64> = Some(32), PER_SECOND_MIN, off, per_route;
-        /// Payload of one frame, as on the wire. More: 1009. `"off"`: no limit. No more than `message_bytes_max`.
-        frame_bytes_max: Option<u64> = None, PAYLOAD, off, per_route;
+        /// Payload of one frame, as on the wire. More: 1009. `"off"`: no limit.
+        frame_bytes_max: Option<u64> = None, PAYLOAD, off, per_route, at_most("limits.message_bytes_max");
         /// Payload of all frames of one message, as on the wire: compressed, if the peers compress. More: 1009.
         /// `"off"`: no limit.
         message_bytes_max: Option<u64> = None, PAYLOAD, off, per_route;
@@ -93,7 +91,7 @@ options! {
         /// Pings and pongs per second and direction. More: 1008. `"off"`: no limit.
         control_frames_per_second_max: Option<u32> = Some(10_000), Count(1..=1_000_000), off, per_route;
         /// Bytes received and not yet sent, per direction. Beyond it reading from the sender stops until the receiver
-        /// has taken some. No less than `buffers.small_bytes`.
+        /// has taken some.
         window_bytes: usize = 128 << 10, Bytes(KIB..=GIB);
     }
 }
@@ -127,8 +125,8 @@ options! {
         /// From SIGTERM to the end, whatever is still open then. Orchestrators kill after 30 s.
         drain: Duration = seconds(25), WAIT;
         /// SIGTERM's Close frames are spread over this time, so that clients do not all reconnect at once. 0: all at
-        /// once. No more than `drain`.
-        drain_spread: Duration = Duration::ZERO, WAIT_OR_ZERO;
+        /// once.
+        drain_spread: Duration = Duration::ZERO, WAIT_OR_ZERO, at_most("timeouts.drain");
         /// Between two bytes of a request or response that is no upgrade, where a route forwards those. Beyond the
         /// minute or two after which long polls are answered.
         plain_http: Duration = seconds(125), WAIT, per_route;
@@ -203,12 +201,11 @@ options! {
     /// Receive buffers of one worker, shared by its connections. Reserved at start, touched when first used.
     pub struct Buffers {
         /// For everyone.
-        small_bytes: usize = 4 << 10, Bytes(512..=MIB);
+        small_bytes: usize = 4 << 10, Bytes(512..=MIB), at_most("limits.window_bytes", "buffers.bulk_bytes");
         /// How many of these. `"auto"`: two for each of `limits.sessions_max`, as far as an eighth of the control
         /// groups' limit on memory goes.
         small_count: Option<usize> = None, Count(RING_BUFFERS), auto;
-        /// For connections that have shown bulk, so that a large message is not cut into many pieces. No less than
-        /// `small_bytes`.
+        /// For connections that have shown bulk, so that a large message is not cut into many pieces.
         bulk_bytes: usize = 128 << 10, Bytes(512..=16 * MIB);
         /// How many of these; fewer where an eighth of the control groups' limit on memory holds no more.
         bulk_count: usize = 64, Count(RING_BUFFERS);

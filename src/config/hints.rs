@@ -38,7 +38,7 @@ const KEYS: &[(Program, &str, &str)] = &[
     (Nginx, "client_max_body_size", "limits.request_body_bytes_max"),
     (Nginx, "error_log", "log_level"),
     (Nginx, "fail_timeout", "pools.eject.time"),
-    (Nginx, "keepalive_timeout", "timeouts.idle for open sessions, and nothing else is kept alive,"),
+    (Nginx, "keepalive_timeout", "timeouts.idle, as nothing but open sessions is kept alive"),
     (Nginx, "large_client_header_buffers", "limits.head_bytes_max and limits.header_bytes_max"),
     (Nginx, "listen", "listeners.address"),
     (Nginx, "location", "routes.path, routes.path_segments or routes.path_prefix"),

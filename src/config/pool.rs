@@ -153,8 +153,8 @@ options! {
         interval: Duration = seconds(5), WAIT;
         /// Each interval is up to this many percent longer or shorter.
         jitter_percent: u32 = 20, JITTER;
-        /// One check may take so long. No more than `interval`.
-        timeout: Duration = seconds(2), WAIT;
+        /// One check may take so long.
+        timeout: Duration = seconds(2), WAIT, at_most("health.interval");
         /// Good checks in a row until a backend that is down is up.
         rise: u32 = 2, CHECKS;
         /// Bad checks in a row until a backend is down.
@@ -164,7 +164,7 @@ options! {
         /// The Host of `"http"`, `"websocket"` and `"ping"`. `"auto"`: the backend's address.
         host: Option<String> = None, HOST, auto;
         /// With `"http"`: the lowest status that is good.
-        status_min: u32 = 200, STATUS;
+        status_min: u32 = 200, STATUS, at_most("health.status_max");
         /// With `"http"`: the highest status that is good.
         status_max: u32 = 399, STATUS;
     }
@@ -183,8 +183,8 @@ options! {
         /// ...and so many percent of all clients that the backend has answered or failed in that minute.
         clients_percent: u32 = 50, Count(1..=100);
         /// How long a backend is out the first time, give or take a tenth; doubled each time in a row, which one good
-        /// answer ends. No more than `time_max`.
-        time: Duration = seconds(5), WAIT;
+        /// answer ends.
+        time: Duration = seconds(5), WAIT, at_most("eject.time_max");
         /// The longest of these times.
         time_max: Duration = seconds(300), WAIT;
         /// So many percent of the pool are never ejected.
@@ -239,8 +239,8 @@ options! {
         srv: Option<String> = None, SRV, off;
         /// A TOML or JSON file that something else writes.
         file: Option<PathBuf> = None, FILE, off;
-        /// DNS is asked again when its TTL is over, but no sooner than this. No more than `interval_max`.
-        interval_min: Duration = seconds(5), WAIT;
+        /// DNS is asked again when its TTL is over, but no sooner than this.
+        interval_min: Duration = seconds(5), WAIT, at_most("discovery.interval_max");
         /// DNS is asked again no later than this, also after a failure.
         interval_max: Duration = seconds(60), WAIT;
         /// Each wait until DNS is asked again is up to this many percent longer.

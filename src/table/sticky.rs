@@ -100,15 +100,7 @@ mod tests {
     const NAMES: [&str; 3] = ["10.0.0.1:9000", "10.0.0.2:9000", "b"];
 
     fn config(secret: Option<&str>) -> config::Sticky {
-        config::Sticky {
-            cookie: Some("route".into()),
-            value: StickyValue::Opaque,
-            same_site: SameSite::Lax,
-            secure: Secure::Auto,
-            path: "/".into(),
-            domain: None,
-            secret: secret.map(str::to_owned),
-        }
+        config::Sticky { cookie: Some("route".into()), secret: secret.map(str::to_owned), ..config::Sticky::default() }
     }
 
     fn sticky(config: &config::Sticky, names: &[&str]) -> Sticky {

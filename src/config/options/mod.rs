@@ -35,6 +35,7 @@ pub(super) struct Entry<S> {
     absent: Option<&'static str>,
     is_per_route: bool,
     is_secret: bool,
+    at_most: &'static [&'static str],
     get: fn(&S) -> &dyn Field,
     get_mut: fn(&mut S) -> &mut dyn Field,
 }
@@ -45,6 +46,8 @@ pub(super) struct Entry<S> {
 ///     pub struct Limits {
 ///         /// Request or response head. More: 431.
 ///         head_bytes_max: usize = 16 << 10, Bytes(256..=MIB);
+///         /// One header line.
+///         header_bytes_max: usize = 8 << 10, Bytes(256..=MIB), at_most("limits.head_bytes_max");
 ///         /// Payload of one frame. `"off"`: no limit.
 ///         frame_bytes_max: Option<u64> = None, Bytes(125..=MIB), off, per_route;
 ///     }
@@ -64,7 +67,7 @@ macro_rules! options {
         pub struct $owner:ident {
             $(
                 $(#[doc = $doc:literal])*
-                $name:ident: $type:ty = $default:expr, $kind:expr $(, $word:ident)*;
+                $name:ident: $type:ty = $default:expr, $kind:expr $(, $word:ident $(($($path:literal),+))?)*;
             )*
         }
         $(fields {
@@ -98,7 +101,7 @@ macro_rules! options {
                         |owner| &owner.$name,
                         |owner| &mut owner.$name,
                     )
-                    $(.$word())*,
+                    $(.$word($(&[$($path),+])?))*,
                 )*
             ];
         }
@@ -114,7 +117,7 @@ impl<S> Entry<S> {
         get: fn(&S) -> &dyn Field,
         get_mut: fn(&mut S) -> &mut dyn Field,
     ) -> Self {
-        Entry { name, doc, kind, absent: None, is_per_route: false, is_secret: false, get, get_mut }
+        Entry { name, doc, kind, absent: None, is_per_route: false, is_secret: false, at_most: &[], get, get_mut }
     }
 
     /// `None` is no limit, or never.
@@ -137,6 +140,11 @@ impl<S> Entry<S> {
         Entry { is_secret: true, ..self }
     }
 
+    /// No more than these options are, which are named as in the file, from the table of the section's owner on.
+    pub(super) const fn at_most(self, at_most: &'static [&'static str]) -> Self {
+        Entry { at_most, ..self }
+    }
+
     /// A route may say otherwise.
     pub(super) const fn per_route(self) -> Self {
         Entry { is_per_route: true, ..self }
@@ -156,6 +164,8 @@ pub(super) struct Setting<T: 'static> {
     /// The word for `None`. Options that have none are left out of the file instead.
     absent: Option<&'static str>,
     pub(super) is_secret: bool,
+    /// Paths of others, which it may not be larger than.
+    pub(super) at_most: &'static [&'static str],
     get: Box<dyn Send + Sync + Fn(&T) -> &dyn Field>,
     get_mut: Box<dyn Send + Sync + Fn(&mut T) -> &mut dyn Field>,
 }
@@ -209,6 +219,7 @@ fn section<S: Options, T: 'static>(
         kind: &entry.kind,
         absent: entry.absent,
         is_secret: entry.is_secret,
+        at_most: entry.at_most,
         get: Box::new(move |owner| (entry.get)(get(owner))),
         get_mut: Box::new(move |owner| (entry.get_mut)(get_mut(owner))),
     })
@@ -255,10 +266,17 @@ impl<T> Setting<T> {
         }
     }
 
-    /// What may stand there, for people.
-    pub(super) fn allowed(&self) -> String {
+    /// What may stand there, for people. `all`: those of the same owner.
+    pub(super) fn allowed(&self, all: &[Setting<T>]) -> String {
         let or = self.absent.map(|word| format!(", or \"{word}\"")).unwrap_or_default();
-        format!("{}{or}", self.kind.allowed())
+        let above: Vec<String> = self.at_most.iter().map(|path| format!("`{path}`")).collect();
+        let below = all.iter().filter(|other| other.at_most.contains(&self.path.as_str()));
+        let below: Vec<String> = below.map(|other| format!("`{}`", other.path)).collect();
+        let bound = |what: &str, paths: &[String]| match paths {
+            [] => String::new(),
+            paths => format!("; no {what} than {}", paths.join(" and ")),
+        };
+        format!("{}{or}{}{}", self.kind.allowed(), bound("more", &above), bound("less", &below))
     }
 
     /// Of an option that is one of a few.
@@ -345,6 +363,31 @@ mod tests {
             setting.write(&mut changed, default);
             assert_eq!(changed, *owner, "{}", setting.path);
         }
+    }
+
+    #[test]
+    fn what_bounds_an_option_is_there() {
+        fn bounds<T>(settings: &[Setting<T>], owner: &T) -> usize {
+            let mut count = 0;
+            for setting in settings {
+                for bound in setting.at_most {
+                    let other = settings.iter().find(|other| other.path == *bound).expect(bound);
+                    let (low, high) = (setting.read(owner), other.read(owner));
+                    assert_ne!(
+                        low.size_cmp(&high),
+                        Some(std::cmp::Ordering::Greater),
+                        "{} is above {bound}",
+                        setting.path
+                    );
+                    assert_eq!(std::mem::discriminant(setting.kind), std::mem::discriminant(other.kind), "{bound}");
+                    count += 1;
+                }
+            }
+            count
+        }
+        let (config, pool) = (Config::default(), PoolConfig::default());
+        assert!(bounds(&GLOBAL, &config) > 0 && bounds(&POOL, &pool) > 0);
+        assert!(bounds(&ROUTE, &Route::catch_all("all", 0, &config)) > 0);
     }
 
     #[test]

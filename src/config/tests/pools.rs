@@ -69,32 +69,30 @@ fn a_pool_may_say_everything() {
         address("10.0.0.1:9000").into(),
         Backend {
             name: "b".into(),
-            address: address("10.0.0.2:9000"),
             weight: 2,
             connections_max: Some(100),
             slow_start: Some(Duration::from_secs(10)),
             backup: true,
-            drain: false,
+            ..address("10.0.0.2:9000").into()
         },
         Backend { drain: true, ..address("unix:/run/chat.sock").into() },
     ];
-    expected.sticky = Sticky {
-        cookie: Some("backend".into()),
-        value: StickyValue::Name,
-        same_site: SameSite::None,
-        secure: Secure::Always,
-        path: "/chat".into(),
-        domain: Some("example.com".into()),
-        secret: Some("0123456789abcdef".into()),
-    };
+    expected.sticky.cookie = Some("backend".into());
+    expected.sticky.value = StickyValue::Name;
+    expected.sticky.same_site = SameSite::None;
+    expected.sticky.secure = Secure::Always;
+    expected.sticky.path = "/chat".into();
+    expected.sticky.domain = Some("example.com".into());
+    expected.sticky.secret = Some("0123456789abcdef".into());
     expected.admission.queue_max = 10;
     expected.health.check = Check::Http;
     expected.health.path = "/health?full=1".into();
     expected.health.host = Some("chat.example.com:80".into());
     expected.eject.failures = None;
     expected.breaker.failures_percent = Some(50);
-    expected.sessions =
-        Sessions { on_down: OnLoss::Restart, on_drain: OnLoss::GoingAway, close_spread: Duration::ZERO };
+    expected.sessions.on_down = OnLoss::Restart;
+    expected.sessions.on_drain = OnLoss::GoingAway;
+    expected.sessions.close_spread = Duration::ZERO;
     expected.discovery.dns = Some("chat.example.com:9000".into());
     expected.discovery.srv = Some("_ws._tcp.chat.example.com".into());
     expected.discovery.file = Some("/run/backends.toml".into());
@@ -125,9 +123,10 @@ fn a_pool_whose_backends_are_found_needs_none() {
     );
     pool_faults(
         "[pools.discovery]\ninterval_min = \"1s\"\nbackends = []",
-        &[
-            "f:5:1: pools[0].discovery.backends: is not known here; known are dns, srv, file, interval_min, interval_max, jitter_percent, empty_after, unresolved",
-        ],
+        &[&format!(
+            "f:5:1: pools[0].discovery.backends: is not known here; {}",
+            known(&options::POOL, "discovery", &[])
+        )],
     );
 }
 
@@ -210,7 +209,10 @@ fn backends_at_fault() {
             "f:6:1: pools[0].backends[2]: 10.0.0.1:1 is listed twice",
             "f:6:36: pools[0].backends[2].weight: 0 is not allowed; it may be 1 to 256",
             "f:7:34: pools[0].backends[3].name: \"10.0.0.1:1\" is the name of another backend already",
-            "f:7:48: pools[0].backends[3].color: is not known here; known are weight, connections_max, slow_start, backup, drain, address, name",
+            &format!(
+                "f:7:48: pools[0].backends[3].color: is not known here; {}",
+                known(&BACKEND, "", options::BACKEND_KEYS)
+            ),
             "f:8:48: pools[0].backends[4].backup: 1 is not allowed; write true or false",
             "f:9:34: pools[0].backends[5].name: \"b\" is the name of another backend already",
             "f:10:13: pools[0].backends[6].address: \"10.0.0.5\" is not a backend; write it as 192.0.2.1:9000, [2001:db8::1]:9000, name:9000 or unix:/path",
