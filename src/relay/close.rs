@@ -3,102 +3,19 @@
 //! RFC 6455, 7.1.1: "in most normal cases, the server closes the TCP connection first". To the client Ringway is the
 //! server, so it sends FIN once both Closes are through; to the backend it is the client, so it waits for the FIN.
 
-use std::borrow::Cow;
 use std::net::Shutdown;
 
+use super::feedback::Failure;
+use super::notice::Notice;
+use super::outcome::{Cause, EndedBy};
 use super::port::{Link, Receiving};
+use super::refusal::Refusal;
 use super::session::{Grace, Session, State};
 use super::shared::Context;
-use crate::config::CloseCodes;
 use crate::op::{InFlight, Op, Side};
-use crate::proto::close::code;
-use crate::proto::frame::Fault;
 
 /// How long a peer may go on answering valid messages after the other side has failed.
 const FAIL_GRACE_MS: u64 = 1000;
-
-/// Why Ringway sends a Close of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
-    /// To both: SIGTERM.
-    Draining,
-    /// To both: their backend is down or drained, and another one will serve the client.
-    BackendRestarts,
-    BackendLeaves,
-    /// To both: others of the client's key are at another backend (`hash_keep = "home"`).
-    Home,
-    /// To both: the idle timeout.
-    Idle,
-    /// To the backend.
-    ClientLost,
-    /// To the client.
-    BackendLost,
-    /// To whoever sent the bad frame, and to the backend if that was the client.
-    Fault(Fault),
-    /// To whoever sent too many pings and pongs, likewise.
-    ControlFlood,
-    /// To the client, when the bad frame was the backend's.
-    BackendFault,
-}
-
-impl Notice {
-    pub fn code(self, codes: CloseCodes) -> u16 {
-        match self {
-            Notice::Draining | Notice::BackendLeaves | Notice::Idle | Notice::ClientLost => code::GOING_AWAY,
-            Notice::BackendRestarts | Notice::Home => codes.backend_restarts,
-            Notice::BackendLost | Notice::BackendFault => codes.backend_lost,
-            Notice::Fault(fault) => fault.code(),
-            Notice::ControlFlood => code::POLICY,
-        }
-    }
-
-    pub fn text(self) -> &'static str {
-        match self {
-            Notice::Draining => "relay is shutting down",
-            Notice::BackendRestarts | Notice::BackendLeaves => "backend is taken out of service",
-            Notice::Home => "its place is at another backend",
-            Notice::Idle => "idle for too long",
-            Notice::ClientLost => "client is gone",
-            Notice::BackendLost => "backend is gone",
-            Notice::Fault(fault) => fault.text(),
-            Notice::ControlFlood => "too many control frames",
-            Notice::BackendFault => "backend broke the protocol",
-        }
-    }
-
-    /// What the peer of a vanished `side` hears.
-    fn lost(side: Side) -> Self {
-        match side {
-            Side::Client => Notice::ClientLost,
-            Side::Backend => Notice::BackendLost,
-        }
-    }
-}
-
-/// How a session ended, for the log. The first cause counts.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub ended_by: Option<&'static str>,
-    pub reason: Cow<'static, str>,
-    /// The status that Ringway itself answered with; 0: none.
-    pub status: u16,
-}
-
-impl Outcome {
-    pub fn set(&mut self, ended_by: &'static str, reason: impl Into<Cow<'static, str>>) {
-        if self.ended_by.is_none() {
-            self.ended_by = Some(ended_by);
-            self.reason = reason.into();
-        }
-    }
-}
-
-pub(super) fn name(side: Side) -> &'static str {
-    match side {
-        Side::Client => "client",
-        Side::Backend => "backend",
-    }
-}
 
 impl Session {
     /// A Close frame of this side has come.
@@ -106,24 +23,24 @@ impl Session {
         if matches!(self.state, State::Open) {
             self.backend_left(false, cx);
         }
-        self.outcome.set(name(side), "close");
+        self.outcome.set(side, Cause::Close);
         self.begin_close(Grace::Peers, self.waits().close, cx);
     }
 
     /// This side has sent FIN or RST, or cannot be reached.
-    pub fn lost(&mut self, side: Side, reason: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
+    pub fn lost(&mut self, side: Side, cause: Cause, cx: &mut Context<'_>) {
         self.port(side).finished = true;
         if matches!(self.state, State::Open) {
             self.backend_left(side == Side::Backend, cx);
         }
-        self.outcome.set(name(side), reason);
+        self.outcome.set(side, cause);
         self.begin_close(Grace::Peers, self.waits().close, cx);
     }
 
     /// This side has broken a rule. What it sent before has been forwarded, and the other side may still answer that: so
     /// the other side is told now, and the offender once the answers are through.
     pub fn fail(&mut self, side: Side, notice: Notice, cx: &mut Context<'_>) {
-        self.outcome.set(name(side), notice.text());
+        self.outcome.set(side, notice);
         cx.shared.metrics.frame_faults.add(1);
         let told_other = if side == Side::Client { notice } else { Notice::BackendFault };
         // If the other side has broken a rule before, it hears of that.
@@ -140,7 +57,7 @@ impl Session {
 
     /// Ringway ends the session: both sides hear why at their next frame boundary, and may answer.
     pub fn go_away(&mut self, notice: Notice, cx: &mut Context<'_>) {
-        self.outcome.set("ringway", notice.text());
+        self.outcome.set(EndedBy::Ringway, notice);
         let codes = self.policy().close_codes;
         self.to_backend.tell(notice, codes, cx);
         self.to_client.tell(notice, codes, cx);
@@ -171,25 +88,25 @@ impl Session {
         if matches!(self.state, State::Open) {
             self.backend_left(side == Side::Backend, cx);
         }
-        self.send_failed(side, "connection reset", cx);
+        self.send_failed(side, Cause::ConnectionReset, cx);
     }
 
     /// Nothing more can go to this side.
-    pub fn send_failed(&mut self, side: Side, reason: &'static str, cx: &mut Context<'_>) {
+    pub fn send_failed(&mut self, side: Side, cause: Cause, cx: &mut Context<'_>) {
         let conn = self.conn(side);
         self.port(side).broken = true;
         match &self.state {
             State::Open | State::Closing(_) => {
-                self.outcome.set(name(side), reason);
+                self.outcome.set(side, cause);
                 // Ends an armed receive too, and with it the session.
                 cx.ops.push(Op::Shutdown { conn, how: Shutdown::Both });
                 self.begin_close(Grace::Peers, self.waits().close, cx);
             }
             State::Answering(_) if side == Side::Backend => {
-                self.bad_gateway("The backend closed the connection while the request was sent.", cx);
+                self.bad_answer(Failure::Request, Refusal::BackendClosedEarly, cx);
             }
             _ => {
-                self.outcome.set(name(side), reason);
+                self.outcome.set(side, cause);
                 self.terminate(cx);
             }
         }
@@ -325,9 +242,10 @@ impl Session {
             client = self.client_ip.map(tracing::field::display),
             route = route.map(tracing::field::display),
             backend = backend.map(tracing::field::display),
-            ended_by = self.outcome.ended_by.unwrap_or("ringway"),
-            reason = %self.outcome.reason,
-            status = (self.outcome.status != 0).then_some(self.outcome.status),
+            ended_by = self.outcome.ended_by().name(),
+            cause = self.outcome.cause().map(Cause::label),
+            reason = %self.outcome.cause().map(Cause::text).unwrap_or_default(),
+            status = self.outcome.status(),
             client_close = close_code(self.to_backend.heard),
             backend_close = close_code(self.to_client.heard),
             messages_in = self.to_backend.messages,

@@ -5,19 +5,21 @@ use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
-use super::close::{Notice, name};
 use super::feedback::Failure;
 use super::hops;
 use super::listener::ListenerId;
+use super::notice::Notice;
+use super::outcome::{Cause, EndedBy};
 use super::pipe::Event;
 use super::plain::{Pace, Upload};
+use super::refusal::{Refusal, RetryAfter};
 use super::respond::Response;
 use super::route::{self, LocalExhaustion};
 use super::session::{Session, State};
 use super::shared::Context;
-use crate::config::{Forward, ForwardMode, Limits};
+use crate::config::{Forward, ForwardMode, Limits, millis};
 use crate::op::{Piece, Side};
-use crate::proto::http::{Body, Fault, HeadKind, head_end};
+use crate::proto::http::{Body, HeadKind, head_end};
 use crate::proto::upgrade::{self, Agreement, Answer, Edit, Incoming, Wrong};
 
 /// What a session needs until its 101, and not a byte longer.
@@ -130,15 +132,15 @@ impl Session {
                 handshake.searched = handshake.head.len();
                 return;
             }
-            Err(fault) => return self.refuse(fault, cx),
+            Err(rejection) => return self.refuse(rejection, cx),
         };
         handshake.early = handshake.head.split_off(end);
         let head = std::mem::take(&mut handshake.head);
         handshake.searched = 0;
         handshake.is_head = head.starts_with(b"HEAD ");
         match upgrade::request(&head, &limits) {
-            Err(fault) => self.refuse(fault, cx),
-            Ok(_) if cx.shared.draining => self.refuse(Fault::new(503, "The relay is shutting down."), cx),
+            Err(rejection) => self.refuse(rejection, cx),
+            Ok(_) if cx.shared.draining => self.refuse(Refusal::Draining, cx),
             Ok(incoming) => {
                 handshake.incoming = Some(incoming);
                 self.set_connecting();
@@ -148,8 +150,7 @@ impl Session {
 
     /// All slots for sessions are taken: this one exists to say so, whatever the client is going to ask.
     pub fn refuse_at_accept(&mut self, cx: &mut Context<'_>) {
-        const RETRY_AFTER_MS: u64 = 5000;
-        self.refuse_until(Fault::new(503, "All sessions are taken."), RETRY_AFTER_MS, cx);
+        self.refuse(Refusal::SessionsTaken, cx);
     }
 
     /// A client that has not begun a request.
@@ -228,20 +229,24 @@ impl Session {
                     handshake.searched = handshake.answer.len();
                     return;
                 }
-                Err(fault) => return self.bad_gateway(fault.text, cx),
+                Err(rejection) => return self.bad_answer(Failure::Request, Refusal::Answer(rejection), cx),
             };
             // To plain HTTP a backend may well say no before it has seen all of it.
             if sending && !handshake.is_plain() {
-                return self.bad_gateway("The backend answered before it had the whole request.", cx);
+                return self.bad_answer(Failure::Request, Refusal::AnsweredEarly, cx);
             }
             let incoming = handshake.incoming.as_ref().expect("an answer follows a request");
             match incoming.answer(&handshake.answer[..end], &limits) {
-                Err(Wrong::Answer(fault)) => return self.bad_gateway(fault.text, cx),
-                Err(Wrong::Agreement(fault)) => return self.bad_answer(Failure::Offer, fault.text, cx),
+                Err(Wrong::Answer(rejection)) => {
+                    return self.bad_answer(Failure::Request, Refusal::Answer(rejection), cx);
+                }
+                Err(Wrong::Agreement(rejection)) => {
+                    return self.bad_answer(Failure::Offer, Refusal::Answer(rejection), cx);
+                }
                 Ok(Answer::Informational) => {
                     handshake.informational += 1;
                     if handshake.informational > informational_max {
-                        return self.bad_gateway("The backend sent too many 1xx responses.", cx);
+                        return self.bad_answer(Failure::Request, Refusal::TooManyInformational, cx);
                     }
                     handshake.answer.drain(..end);
                     handshake.searched = 0;
@@ -321,7 +326,7 @@ impl Session {
         self.absorb(Side::Client, &handshake.early, None, cx);
         self.absorb(Side::Backend, &behind, None, cx);
         if self.client.finished {
-            self.lost(Side::Client, "connection closed", cx);
+            self.lost(Side::Client, Cause::ConnectionClosed, cx);
         }
         if let Some((notice, spread)) = handshake.leaves {
             self.move_away(notice, spread, cx);
@@ -345,22 +350,21 @@ impl Session {
     pub fn head_timed_out(&mut self, cx: &mut Context<'_>) {
         let silent = matches!(&self.state, State::Head(handshake) if handshake.head.is_empty());
         if silent {
-            // Nobody asked anything: a load balancer's probe, a browser's spare connection.
-            self.outcome.set("client", "no request");
+            self.outcome.set(EndedBy::Client, Cause::NoRequest);
             return self.terminate(cx);
         }
-        self.refuse(Fault::new(408, "The request did not arrive in time."), cx);
+        self.refuse(Refusal::RequestTimeout, cx);
     }
 
     pub fn answer_timed_out(&mut self, cx: &mut Context<'_>) {
         if self.owes_body() {
-            return self.refuse(Fault::new(408, "The request's body did not arrive in time."), cx);
+            return self.refuse(Refusal::BodyTimeout, cx);
         }
         let is_plain = matches!(&self.state, State::Answering(handshake) if handshake.is_plain());
         // How long a page takes is its own affair.
         let failure = if is_plain { Failure::Offer } else { Failure::Backend };
         self.handshake_failed(failure, &"no answer in time", cx);
-        self.refuse(Fault::new(504, "The backend did not answer in time."), cx);
+        self.refuse(Refusal::AnswerTimeout, cx);
     }
 
     /// FIN or RST before the 101.
@@ -368,7 +372,7 @@ impl Session {
         let reset = error.is_some();
         match (side, &self.state) {
             (Side::Client, State::Head(handshake)) if !reset && !handshake.head.is_empty() => {
-                self.refuse(Fault::new(400, "The request is cut short."), cx);
+                self.refuse(Refusal::RequestCutShort, cx);
             }
             // A client that has said all it wants to say may still want the answer.
             (Side::Client, State::Answering(handshake)) if !reset && handshake.uploads() => self.upload_ended(cx),
@@ -376,44 +380,37 @@ impl Session {
             // It may still hear the answer of the backend that is being asked, but no other one is tried for it.
             (Side::Client, State::Connecting(_) | State::Answering(_)) if !reset => self.client.finished = true,
             (Side::Client, _) => {
-                self.outcome.set(name(side), "connection closed before the request was answered");
+                self.outcome.set(side, Cause::LeftBeforeAnswer);
                 self.terminate(cx);
             }
             // It has heard that the client is done, and need not answer somebody who has gone.
             (Side::Backend, State::Answering(handshake)) if self.client.finished && handshake.uploads() => {
-                self.refuse(Fault::new(502, "The backend closed the connection without an answer."), cx);
+                self.refuse(Refusal::BackendClosed, cx);
             }
             (Side::Backend, State::Answering(handshake)) => {
-                let text = match (handshake.answer.is_empty(), reset) {
-                    (_, true) => "The backend reset the connection instead of answering.",
-                    (true, _) => "The backend closed the connection without an answer.",
-                    (false, _) => "The backend's answer is cut short.",
+                let refusal = match (handshake.answer.is_empty(), reset) {
+                    (_, true) => Refusal::BackendReset,
+                    (true, _) => Refusal::BackendClosed,
+                    (false, _) => Refusal::AnswerCutShort,
                 };
-                self.bad_gateway(text, cx);
+                self.bad_answer(Failure::Request, refusal, cx);
             }
             (Side::Backend, _) => {}
         }
     }
 
     /// The backend has hung up, or its answer is wrong.
-    pub fn bad_gateway(&mut self, text: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
-        self.bad_answer(Failure::Request, text.into(), cx);
-    }
-
-    fn bad_answer(&mut self, failure: Failure, text: Cow<'static, str>, cx: &mut Context<'_>) {
+    pub fn bad_answer(&mut self, failure: Failure, refusal: Refusal, cx: &mut Context<'_>) {
+        let text = refusal.text();
         self.handshake_failed(failure, &text, cx);
         let backend = self.chosen.as_ref().map(|chosen| &*chosen.name);
         tracing::debug!(backend, fault = %text, "bad answer");
-        self.refuse(Fault::new(502, text), cx);
+        self.refuse(refusal, cx);
     }
 
     /// Answers the client in Ringway's own name, and gives up the backend.
-    pub fn refuse(&mut self, fault: Fault, cx: &mut Context<'_>) {
-        self.refuse_saying(fault, "", cx);
-    }
-
-    /// The same with further header lines.
-    pub fn refuse_saying(&mut self, fault: Fault, lines: &str, cx: &mut Context<'_>) {
+    pub fn refuse(&mut self, refusal: impl Into<Refusal>, cx: &mut Context<'_>) {
+        let refusal = refusal.into();
         let is_head = match &self.state {
             State::Head(handshake)
             | State::Queued(handshake)
@@ -421,15 +418,21 @@ impl Session {
             | State::Answering(handshake) => handshake.is_head,
             _ => false,
         };
-        let response = if is_head { fault.response_to_head(lines) } else { fault.response(lines) };
+        let wait = match refusal.retry_after() {
+            RetryAfter::Unsaid => None,
+            RetryAfter::Pool => Some(millis(self.policy().pool().config.admission.retry_after)),
+            RetryAfter::Ms(ms) => Some(ms),
+        };
+        // Give or take a half, as those who were refused together should not come back together; in whole seconds.
+        let seconds = wait.map(|ms| (ms / 2 + cx.shared.random() % ms.max(1)).div_ceil(1000).max(1));
+        let lines = seconds.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
         cx.shared.metrics.refused.add(1);
         match self.policy().route() {
-            Some(_) => self.policy().pool().state.refusals.count(fault.status),
-            None => cx.shared.current.table.refusals.count(fault.status),
+            Some(_) => self.policy().pool().state.refusals.count(refusal.status()),
+            None => cx.shared.current.table.refusals.count(refusal.status()),
         }
-        self.outcome.status = fault.status;
-        self.outcome.set("ringway", fault.text);
-        self.to_client.push(Piece::owned(response), cx);
+        self.to_client.push(Piece::owned(refusal.response(&lines, is_head)), cx);
+        self.outcome.set(EndedBy::Ringway, refusal);
         self.linger(cx);
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 
+use super::outcome::{Cause, EndedBy};
 use super::session::Session;
 use super::shared::Context;
 use super::{Relay, Slots};
@@ -188,7 +189,7 @@ impl Relay {
     fn shed_silent(&mut self, ops: &mut Vec<Op>) -> bool {
         let Some(index) = self.silent.pop(&self.sessions) else { return false };
         let (session, mut cx) = self.enter(index, ops);
-        session.outcome.set("ringway", "no request, and others wait");
+        session.outcome.set(EndedBy::Ringway, Cause::NoRequestAndOthersWait);
         session.terminate(&mut cx);
         true
     }

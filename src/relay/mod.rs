@@ -27,6 +27,12 @@ mod pipe;
 
 mod close;
 
+mod notice;
+
+mod refusal;
+
+mod outcome;
+
 mod session;
 
 mod port;
@@ -48,18 +54,19 @@ pub use listener::ListenerId;
 use crate::config::millis;
 use crate::table::Table;
 use crate::table::state::BackendState;
-use close::{Notice, name};
 use handshake::Handshake;
 use listener::{Line, Listeners};
+use notice::Notice;
+use outcome::{Cause, EndedBy};
 use policy::Current;
 use port::{Link, Receiving};
+use refusal::Refusal;
 use session::{Session, State};
 use shared::{Context, Shared};
 
 use crate::config::{OnLoss, Plan};
 use crate::metrics::Metrics;
 use crate::op::{Accepted, Completion, ConnId, Group, Lease, Op, Piece, ReceiveEnd, Side};
-use crate::proto::http::Fault;
 
 /// One worker's sessions.
 ///
@@ -355,16 +362,16 @@ impl Relay {
                 session.copy_out(side, &mut cx);
             }
             Ok(sent @ 1..) if probing && session.is_too_slow(side, sent) => {
-                session.send_failed(side, "it takes less than limits.receiver_bytes_per_second_min", &mut cx);
+                session.send_failed(side, Cause::TooSlow, &mut cx);
             }
             Ok(1..) => {
                 session.port(side).sluggish &= took >= waiting::SLOW_MS;
                 session.made_progress(side, &mut cx);
             }
-            _ if probing => session.send_failed(side, "send made no progress", &mut cx),
+            _ if probing => session.send_failed(side, Cause::Stalled, &mut cx),
             // What it has said before can still be received, and is an answer, or the end of one.
             Err(_) if session.is_uploading_to(side) => session.port(side).broken = true,
-            Ok(_) => session.send_failed(side, "send accepted nothing", &mut cx),
+            Ok(_) => session.send_failed(side, Cause::SendRefused, &mut cx),
             Err(_) => session.reset_by(side, &mut cx),
         }
     }
@@ -404,8 +411,8 @@ impl Relay {
         port.broken |= error.is_some();
         match (&session.state, side) {
             (State::Open | State::Closing(_), _) => {
-                let reason = if error.is_some() { "connection reset" } else { "connection closed" };
-                session.lost(side, reason, &mut cx);
+                let cause = if error.is_some() { Cause::ConnectionReset } else { Cause::ConnectionClosed };
+                session.lost(side, cause, &mut cx);
             }
             (State::Head(_) | State::Queued(_) | State::Connecting(_) | State::Answering(_), _) => {
                 session.lost_in_handshake(side, error, &mut cx);
@@ -413,7 +420,7 @@ impl Relay {
             (State::Responding(_), Side::Backend) => session.response_ended(error.is_some(), &mut cx),
             (State::Responding(_), Side::Client) if error.is_none() => session.upload_ended(&mut cx),
             (State::Responding(_) | State::Lingering, Side::Client) if error.is_some() => {
-                session.outcome.set(name(side), "connection reset");
+                session.outcome.set(side, Cause::ConnectionReset);
                 session.terminate(&mut cx);
             }
             _ => {}
@@ -488,7 +495,7 @@ impl Relay {
         self.drain_until = u64::MAX;
         for index in 0..self.sessions.len() as u32 {
             let (session, mut cx) = self.enter(index, ops);
-            session.outcome.set("ringway", "stopped");
+            session.outcome.set(EndedBy::Ringway, Cause::Stopped);
             session.terminate(&mut cx);
         }
     }
@@ -524,7 +531,7 @@ impl Session {
             // A backend is carrying it out, and nobody knows whether it may be sent again.
             State::Answering(handshake) if handshake.is_plain() => {}
             State::Head(_) | State::Queued(_) | State::Connecting(_) | State::Answering(_) => {
-                self.refuse(Fault::new(503, "The relay is shutting down."), cx);
+                self.refuse(Refusal::Draining, cx);
             }
             State::Open => {
                 let spread = millis(cx.shared.config().timeouts.drain_spread);

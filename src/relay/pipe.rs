@@ -1,6 +1,6 @@
 //! One direction of a session: scan what came, forward the leases, bound what is held.
 
-use super::close::Notice;
+use super::notice::Notice;
 use super::policy::Policy;
 use super::port::Port;
 use super::shared::{BULK_WEIGHT, Context, Shared};

@@ -1,10 +1,12 @@
 //! One plain HTTP request through a route that forwards those: the request's body on its way up. The rest is shared with
 //! upgrades: the connect, the answer's head, and the answer's body.
 
+use super::outcome::{Cause, EndedBy};
+use super::refusal::Refusal;
 use super::session::{Session, State};
 use super::shared::Context;
 use crate::op::{Lease, Piece, Side};
-use crate::proto::http::{Body, Fault};
+use crate::proto::http::Body;
 
 /// The body of the request, as far as it has gone up.
 #[derive(Debug)]
@@ -49,11 +51,6 @@ impl Pace {
     }
 }
 
-/// Names the option, and how much it allows; which route that is of stands in the log.
-pub(super) fn too_large(max: u64) -> Fault {
-    Fault::new(413, format!("The request's body is larger than limits.request_body_bytes_max, which is {max} bytes."))
-}
-
 impl Session {
     /// Bytes of a client whose request is plain HTTP. What comes behind the request's body is not looked at: there is one
     /// request per connection.
@@ -69,23 +66,22 @@ impl Session {
         let Some(upload) = upload.filter(|_| !self.backend.finished) else { return cx.recycle(lease) };
         let taken = match upload.body.take(bytes) {
             Ok((taken, _)) => taken,
-            Err(fault) => {
+            Err(rejection) => {
                 cx.recycle(lease);
-                return self.stop_upload(fault, cx);
+                return self.stop_upload(rejection.into(), cx);
             }
         };
         if taken as u64 > upload.room {
             cx.recycle(lease);
             self.tell_too_large(cx);
-            return self.stop_upload(too_large(max.unwrap_or(u64::MAX)), cx);
+            return self.stop_upload(Refusal::BodyTooLarge(max.unwrap_or(u64::MAX)), cx);
         }
         upload.room -= taken as u64;
         if is_backend_slow {
             upload.pace.restart(cx.now);
         } else if !upload.body.is_complete() && !upload.pace.takes(taken, cx.now) {
             cx.recycle(lease);
-            let text = "The request's body comes slower than limits.request_body_bytes_per_second_min.";
-            return self.stop_upload(Fault::new(408, text), cx);
+            return self.stop_upload(Refusal::BodyTooSlow, cx);
         }
         if taken > 0 {
             self.deadline = (cx.now + patience).min(until);
@@ -107,11 +103,11 @@ impl Session {
     }
 
     /// The body cannot go on. A client whose answer has begun already can only be cut off.
-    fn stop_upload(&mut self, fault: Fault, cx: &mut Context<'_>) {
+    fn stop_upload(&mut self, refusal: Refusal, cx: &mut Context<'_>) {
         match self.state {
-            State::Answering(_) => self.refuse(fault, cx),
+            State::Answering(_) => self.refuse(refusal, cx),
             _ => {
-                self.outcome.set("client", fault.text);
+                self.outcome.set(EndedBy::Client, Cause::BadBody(refusal.text()));
                 self.terminate(cx);
             }
         }
@@ -129,7 +125,7 @@ impl Session {
         match self.uploading().map(|upload| upload.body.is_complete()) {
             None => {}
             Some(true) => self.to_backend.finish = true,
-            Some(false) => self.stop_upload(Fault::new(400, "The request's body is cut short."), cx),
+            Some(false) => self.stop_upload(Refusal::BodyCutShort, cx),
         }
     }
 

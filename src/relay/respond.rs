@@ -1,7 +1,6 @@
 //! A backend's answer other than 101, to an upgrade or to plain HTTP: relayed with its body, then both connections end.
 
-use std::borrow::Cow;
-
+use super::outcome::{Cause, EndedBy};
 use super::plain::Upload;
 use super::session::{Session, State};
 use super::shared::Context;
@@ -75,9 +74,9 @@ impl Session {
         };
         let (taken, complete) = match taken {
             Ok(taken) => taken,
-            Err(fault) => {
+            Err(rejection) => {
                 cx.recycle(lease);
-                return self.cut_response("backend", fault.text, cx);
+                return self.cut_response(EndedBy::Backend, Cause::BadBody(rejection.text), cx);
             }
         };
         let passed = (taken as u64).min(response.room);
@@ -91,7 +90,7 @@ impl Session {
             self.to_client.forward(&bytes[..passed as usize], lease, cx);
         }
         if over {
-            self.cut_response("ringway", "response body larger than limits.response_body_bytes_max", cx);
+            self.cut_response(EndedBy::Ringway, Cause::AnswerTooLarge, cx);
         } else if complete {
             self.linger(cx);
         }
@@ -105,8 +104,8 @@ impl Session {
             self.deadline = response.deadline(cx.now);
             return;
         }
-        let reason = if cx.now < response.until { "the response has stopped" } else { "the response takes too long" };
-        self.outcome.set("ringway", reason);
+        let cause = if cx.now < response.until { Cause::AnswerStopped } else { Cause::AnswerTooLong };
+        self.outcome.set(EndedBy::Ringway, cause);
         self.terminate(cx);
     }
 
@@ -114,17 +113,17 @@ impl Session {
     pub fn response_ended(&mut self, reset: bool, cx: &mut Context<'_>) {
         let State::Responding(response) = &self.state else { unreachable!("asked in state Responding only") };
         if reset || !matches!(response.body, Body::UntilClose) {
-            return self.cut_response("backend", "the backend's answer is cut short", cx);
+            return self.cut_response(EndedBy::Backend, Cause::AnswerCutShort, cx);
         }
         self.linger(cx);
     }
 
     /// The client gets no more of it, and must not take it for the whole: where only the connection's end says that it is, the
     /// end is a reset.
-    fn cut_response(&mut self, by: &'static str, reason: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
+    fn cut_response(&mut self, by: EndedBy, cause: Cause, cx: &mut Context<'_>) {
         let State::Responding(response) = &self.state else { unreachable!("asked in state Responding only") };
         self.client.abort = response.ends_with_connection();
-        self.outcome.set(by, reason);
+        self.outcome.set(by, cause);
         self.linger(cx);
     }
 }

@@ -9,19 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::balance::{self, Ask, Unavailable, hash_bytes};
-use super::close::{Notice, name};
 use super::handshake::Handshake;
 use super::hops;
-use super::plain;
+use super::notice::Notice;
+use super::outcome::{Cause, EndedBy};
 use super::policy::{PoolView, Routed, Waiting};
 use super::port::{Link, Port};
+use super::refusal::Refusal;
 use super::session::{Session, State};
 use super::shared::Context;
 use super::waiting::ADMIT_MS;
 use crate::config::millis;
 use crate::config::{self, Balance, HashKeep, HashKey, HeaderEdits, PlainHttp, ValueMatch};
 use crate::op::{Op, Side};
-use crate::proto::http::{Body, Fault};
+use crate::proto::http::Body;
 use crate::proto::upgrade::{Edit, Head, Incoming, ambiguity, normal_form, rewrite};
 use crate::table::breaker::Admitted;
 use crate::table::state::{BackendState, is_local_exhaustion};
@@ -29,14 +30,16 @@ use crate::table::{Pool, router::RequestView};
 
 /// Why a handshake cannot go to a backend now.
 enum Denial {
-    /// It never will.
-    Refused(Fault),
-    /// None of the pool's backends is well.
-    Unwell(Fault),
-    /// The pool's circuit breaker is open.
-    Open(Fault),
+    /// It will not.
+    Refused(Refusal),
     /// It may wait for its turn, and ask again after so many milliseconds.
-    Busy(Fault, u64),
+    Busy(Refusal, u64),
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        Denial::Refused(refusal)
+    }
 }
 
 /// What of this machine a connect lacked.
@@ -53,23 +56,18 @@ impl Session {
     pub fn connect_next(&mut self, cx: &mut Context<'_>) {
         match self.routed(cx).and_then(|()| self.choose(false, cx)) {
             Ok(number) => self.connect(number, cx),
-            Err(Denial::Busy(fault, _)) => self.enqueue(fault, cx),
+            Err(Denial::Busy(refusal, _)) => self.enqueue(refusal, cx),
             Err(denial) => self.deny(denial, cx),
         }
     }
 
-    fn deny(&mut self, denial: Denial, cx: &mut Context<'_>) {
-        match denial {
-            Denial::Refused(fault) => self.refuse(fault, cx),
-            Denial::Busy(fault, _) | Denial::Open(fault) => self.refuse_for_now(fault, cx),
-            Denial::Unwell(fault) => {
-                let has_asked = |handshake: &Handshake| !handshake.tried.is_empty() && handshake.exhausted.is_none();
-                if matches!(&self.state, State::Connecting(handshake) if has_asked(handshake)) {
-                    self.handshake_judged(false, cx);
-                }
-                self.refuse_for_now(fault, cx);
-            }
+    fn deny(&mut self, (Denial::Refused(refusal) | Denial::Busy(refusal, _)): Denial, cx: &mut Context<'_>) {
+        let is_unwell = matches!(refusal, Refusal::NoBackend | Refusal::ConnectTimeout);
+        let has_asked = |handshake: &Handshake| !handshake.tried.is_empty() && handshake.exhausted.is_none();
+        if is_unwell && matches!(&self.state, State::Connecting(handshake) if has_asked(handshake)) {
+            self.handshake_judged(false, cx);
         }
+        self.refuse(refusal, cx);
     }
 
     /// Looks up the route, unless the newest table has been asked already.
@@ -85,31 +83,28 @@ impl Session {
         let asking = incoming.head();
         let listener = cx.shared.current.listener(handshake.listener);
         let Some((number, matched)) = cx.shared.current.table.router.find(asking, listener) else {
-            return Err(Denial::Refused(Fault::new(404, "No route takes this request.")));
+            return Err(Refusal::NoRoute.into());
         };
         let strict = cx.shared.current.table.router.is_strict(number);
-        if let Some(fault) = ambiguity(&asking.target).filter(|_| strict) {
-            return Err(Denial::Refused(fault));
+        if let Some(rejection) = ambiguity(&asking.target).filter(|_| strict) {
+            return Err(Refusal::Request(rejection).into());
         }
-        handshake.hops = match hops::passed(asking, self.client_ip, cx.shared.config().limits.hops_max) {
-            Ok(hops) => hops,
-            Err(fault) => return Err(Denial::Refused(fault)),
-        };
+        handshake.hops = hops::passed(asking, self.client_ip, cx.shared.config().limits.hops_max)?;
         let policy = cx.shared.current.policy(number);
         let route = policy.route().expect("made for this route");
-        if let (Incoming::Plain(_, fault), PlainHttp::Refuse) = (incoming, route.plain_http) {
-            return Err(Denial::Refused(fault.clone()));
+        if let (Incoming::Plain(_, rejection), PlainHttp::Refuse) = (incoming, route.plain_http) {
+            return Err(Refusal::Request(rejection.clone()).into());
         }
         if let Incoming::Plain(request, _) = incoming {
             let fits = fits(&request.body, route.limits.request_body_bytes_max);
-            if let Err(fault) = fits {
+            if let Err(refusal) = fits {
                 self.policy = Some(policy.clone());
                 self.tell_too_large(cx);
-                return Err(Denial::Refused(fault));
+                return Err(refusal.into());
             }
         }
         let rewritten = route.rewrite.as_ref().map(|replacement| rewrite(&asking.target, matched, replacement, strict));
-        handshake.target = rewritten.transpose().map_err(Denial::Refused)?;
+        handshake.target = rewritten.transpose().map_err(Refusal::Request)?;
         let pool = policy.pool();
         let named = named_key(&pool.config, asking);
         handshake.key =
@@ -143,17 +138,17 @@ impl Session {
         // A client that has ended its half may still wait for an answer, but who can tell; it has had its try.
         let has_gone = self.client.finished && is_handshake && handshake.tries > 0;
         if handshake.exhausted == Some(LocalExhaustion::Everything) {
-            return Err(Denial::Unwell(Fault::new(503, "The relay's machine lacks what another connection needs.")));
+            return Err(Refusal::LocalExhaustion.into());
         }
         if handshake.tries >= tries_max || handshake.dial_left == 0 || has_gone {
-            return Err(Denial::Unwell(nobody(handshake)));
+            return Err(nobody(handshake).into());
         }
         if !handshake.admitted {
             let queue_max = pool.config.admission.queue_max;
             // Who waits for some backends only is not overtaken by somebody who goes to another.
             let others = || pool.state.waiting.load(Relaxed) > pool.state.retrying.load(Relaxed);
             if !its_turn && queue_max > 0 && others() {
-                return Err(Denial::Busy(Fault::new(503, "Too many requests wait for this pool."), ADMIT_MS));
+                return Err(Denial::Busy(Refusal::QueueFull, ADMIT_MS));
             }
             self.probe = admit(pool, is_handshake, cx.now)?;
             handshake.admitted = true;
@@ -179,10 +174,8 @@ impl Session {
             self.key = handshake.kept_key;
         }
         chosen.map_err(|unavailable| match unavailable {
-            Unavailable::Full => {
-                Denial::Busy(Fault::new(503, "Every backend of this pool has all it can take."), ADMIT_MS)
-            }
-            Unavailable::Down => Denial::Unwell(nobody(handshake)),
+            Unavailable::Full => Denial::Busy(Refusal::PoolFull, ADMIT_MS),
+            Unavailable::Down => nobody(handshake).into(),
         })
     }
 
@@ -216,16 +209,16 @@ impl Session {
     }
 
     /// A WebSocket's client that has ended its half of the connection cannot use what it would wait for.
-    fn enqueue(&mut self, fault: Fault, cx: &mut Context<'_>) {
+    fn enqueue(&mut self, refusal: Refusal, cx: &mut Context<'_>) {
         if self.client.finished && !matches!(&self.state, State::Connecting(handshake) if handshake.is_plain()) {
-            self.outcome.set(name(Side::Client), "connection closed before the request was answered");
+            self.outcome.set(EndedBy::Client, Cause::LeftBeforeAnswer);
             return self.terminate(cx);
         }
         let pool = self.policy().pool();
         let until = cx.now + millis(pool.config.admission.queue_timeout);
         let retrying = matches!(&self.state, State::Connecting(handshake) if !handshake.tried.is_empty());
         if !cx.shared.current.enqueue(pool.number(), Waiting { session: self.index, retrying }) {
-            return self.refuse_for_now(fault, cx);
+            return self.refuse(refusal, cx);
         }
         let State::Connecting(mut handshake) = std::mem::replace(&mut self.state, State::Ending) else {
             unreachable!("who waits has not chosen yet")
@@ -275,7 +268,7 @@ impl Session {
 
     pub fn queue_timed_out(&mut self, cx: &mut Context<'_>) {
         cx.shared.metrics.queue_timeouts.add(1);
-        self.refuse_for_now(Fault::new(503, "No backend of this pool had room in time."), cx);
+        self.refuse(Refusal::QueueTimeout, cx);
     }
 
     /// A Connect that was still wanted has ended.
@@ -354,17 +347,6 @@ impl Session {
         }
     }
 
-    /// 503 and the like, with a hint when to come back that is not the same for everybody.
-    fn refuse_for_now(&mut self, fault: Fault, cx: &mut Context<'_>) {
-        self.refuse_until(fault, millis(self.policy().pool().config.admission.retry_after), cx);
-    }
-
-    /// Come back after so many milliseconds, give or take a half; in whole seconds.
-    pub fn refuse_until(&mut self, fault: Fault, ms: u64, cx: &mut Context<'_>) {
-        let seconds = (ms / 2 + cx.shared.random() % ms.max(1)).div_ceil(1000).max(1);
-        self.refuse_saying(fault, &format!("Retry-After: {seconds}\r\n"), cx);
-    }
-
     /// It is of this pool of the newest table, and its key's home is another backend, which has room.
     pub fn is_away(&self, number: usize, cx: &mut Context<'_>) -> bool {
         let (Some(key), Some(chosen)) = (self.key, &self.chosen) else { return false };
@@ -406,17 +388,17 @@ fn local_exhaustion(error: &io::Error) -> Option<LocalExhaustion> {
 }
 
 /// Nobody is left to be tried.
-fn nobody(handshake: &Handshake) -> Fault {
+fn nobody(handshake: &Handshake) -> Refusal {
     match handshake.timed_out {
-        true => Fault::new(504, "No backend accepted the connection in time."),
-        false => Fault::new(503, "No backend is reachable."),
+        true => Refusal::ConnectTimeout,
+        false => Refusal::NoBackend,
     }
 }
 
 /// A body that says how long it is can be refused before any of it has come.
-fn fits(body: &Body, bytes_max: Option<u64>) -> Result<(), Fault> {
+fn fits(body: &Body, bytes_max: Option<u64>) -> Result<(), Refusal> {
     match (body, bytes_max) {
-        (Body::Length(length), Some(max)) if *length > max => Err(plain::too_large(max)),
+        (Body::Length(length), Some(max)) if *length > max => Err(Refusal::BodyTooLarge(max)),
         _ => Ok(()),
     }
 }
@@ -430,19 +412,17 @@ fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
 /// Whether the pool takes another request now, and whether that is a probe of its breaker. The rate is one of handshakes;
 /// the breaker asks about plain HTTP too.
 fn admit(pool: &Routed, is_handshake: bool, now: u64) -> Result<bool, Denial> {
-    let open = || Denial::Open(Fault::new(503, "This pool fails too often; its circuit breaker is open."));
     if pool.state.breaker.refuses(&pool.config.breaker, now) {
-        return Err(open());
+        return Err(Refusal::BreakerOpen.into());
     }
     // Before the breaker counts it as a probe, which nobody could be who still has to wait.
     let admission = &pool.config.admission;
     if let Some(per_second) = admission.handshakes_per_second_max.filter(|_| is_handshake) {
         let burst = admission.handshakes_burst.unwrap_or(per_second);
         let taken = pool.state.rate.take(per_second, burst, now);
-        let busy = |wait| Denial::Busy(Fault::new(503, "This pool takes no more handshakes per second."), wait);
-        taken.map_err(busy)?;
+        taken.map_err(|wait| Denial::Busy(Refusal::HandshakeRate, wait))?;
     }
-    let admitted = pool.state.breaker.admit(&pool.config.breaker, now).map_err(|_| open())?;
+    let admitted = pool.state.breaker.admit(&pool.config.breaker, now).map_err(|_| Refusal::BreakerOpen)?;
     if admitted == Admitted::FirstProbe {
         tracing::info!(pool = pool.config.name, "circuit breaker is half open");
     }

@@ -19,8 +19,9 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::close::{Notice, Outcome};
 use super::handshake::Handshake;
+use super::notice::Notice;
+use super::outcome::{Cause, EndedBy, Outcome};
 use super::pipe::Pipe;
 use super::policy::{Policy, Waits};
 use super::port::{Link, Port, Receiving};
@@ -222,7 +223,7 @@ impl Session {
             port.shut = true;
             cx.ops.push(Op::Shutdown { conn, how: Shutdown::Write });
             if matches!(self.state, State::Lingering) {
-                self.outcome.set("backend", "answered with another status than 101");
+                self.outcome.set(EndedBy::Backend, Cause::Answered);
                 self.deadline = cx.now + self.waits().linger;
             }
         }
@@ -424,7 +425,7 @@ impl Session {
                 State::Answering(_) => self.answer_timed_out(cx),
                 State::Responding(_) => self.response_timed_out(cx),
                 State::Lingering => {
-                    self.outcome.set("client", "it has not taken all of the answer");
+                    self.outcome.set(EndedBy::Client, Cause::AnswerNotTaken);
                     self.terminate(cx);
                 }
                 State::Open => self.go_away(self.leave, cx),

@@ -1,5 +1,6 @@
 //! Those who wait: for a receive buffer, because slow readers hold them all, or for a backend, because their pool is full.
 
+use super::outcome::Cause;
 use super::{Receiving, Relay};
 use crate::op::{ConnId, Op, Side};
 
@@ -84,7 +85,7 @@ impl Relay {
             self.cut_at = self.now + CUT_MS;
             let (session, mut cx) = self.enter(index, ops);
             let side = if is_backend { Side::Backend } else { Side::Client };
-            session.send_failed(side, "too slow while buffers are short", &mut cx);
+            session.send_failed(side, Cause::SlowWhileShort, &mut cx);
             cx.mark_dirty(session);
         }
     }

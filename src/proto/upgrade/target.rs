@@ -5,28 +5,29 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use crate::proto::http::Fault;
+use crate::proto::http::{Rejection, Status};
 
 /// The target in origin-form (RFC 9112, 3.2.1), which is how it is forwarded.
-pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Fault> {
-    let target = str::from_utf8(target).map_err(|_| Fault::request(400, "has a target beyond ASCII"))?;
+pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Rejection> {
+    let target =
+        str::from_utf8(target).map_err(|_| Rejection::request(Status::BadRequest, "has a target beyond ASCII"))?;
     if target.starts_with('/') {
         check_escapes(target)?;
         return Ok(target.into());
     }
     // RFC 9112, 3.2.2: absolute-form must be accepted. Authority-form is for CONNECT and `*` for OPTIONS.
     let Some((scheme, rest)) = target.split_once("://") else {
-        return Err(Fault::request(400, "has a target that is not a path"));
+        return Err(Rejection::request(Status::BadRequest, "has a target that is not a path"));
     };
     let default_port = match scheme {
         _ if scheme.eq_ignore_ascii_case("http") => 80,
         _ if scheme.eq_ignore_ascii_case("https") => 443,
-        _ => return Err(Fault::request(400, "has a target whose scheme is not http")),
+        _ => return Err(Rejection::request(Status::BadRequest, "has a target whose scheme is not http")),
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let same = Host::parse(authority.as_bytes()).is_some_and(|target| target.is_same(host, default_port));
     if !same {
-        return Err(Fault::request(400, "has a target for another host than its Host header"));
+        return Err(Rejection::request(Status::BadRequest, "has a target for another host than its Host header"));
     }
     // RFC 9110, 4.2.3: "an empty path component is equivalent to an absolute path of "/"".
     let path = if path.starts_with('/') { path.into() } else { format!("/{path}") };
@@ -39,7 +40,7 @@ pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Fa
 ///
 /// What is left of a path may be a dot segment where it was none before (`/chat..` without `/chat`), so the result is
 /// held against the same rules as what clients send, where the route is `strict`.
-pub fn rewrite(target: &str, matched: usize, replacement: &str, strict: bool) -> Result<String, Fault> {
+pub fn rewrite(target: &str, matched: usize, replacement: &str, strict: bool) -> Result<String, Rejection> {
     let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
     let mut rest = path.get(matched..).unwrap_or_default();
     let mut rewritten = format!("/{}", replacement.trim_start_matches('/'));
@@ -59,13 +60,13 @@ pub fn rewrite(target: &str, matched: usize, replacement: &str, strict: bool) ->
 }
 
 /// Escapes that no two readers agree on, whatever the path is for.
-fn check_escapes(target: &str) -> Result<(), Fault> {
+fn check_escapes(target: &str) -> Result<(), Rejection> {
     let path = target.split('?').next().unwrap_or_default();
     for escape in path.split('%').skip(1) {
         match escape.as_bytes().get(..2) {
-            Some(b"00") => return Err(Fault::request(400, "has an encoded NUL in its path")),
+            Some(b"00") => return Err(Rejection::request(Status::BadRequest, "has an encoded NUL in its path")),
             Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => {}
-            _ => return Err(Fault::request(400, "has a broken percent-encoding in its path")),
+            _ => return Err(Rejection::request(Status::BadRequest, "has a broken percent-encoding in its path")),
         }
     }
     Ok(())
@@ -73,7 +74,7 @@ fn check_escapes(target: &str) -> Result<(), Fault> {
 
 /// What of this target's path a backend may read as another path than the one that routes see: slashes that are encoded
 /// or stand twice at the beginning, and dot segments.
-pub fn ambiguity(target: &str) -> Option<Fault> {
+pub fn ambiguity(target: &str) -> Option<Rejection> {
     let path = target.split('?').next().unwrap_or_default();
     let is_slash = |escape: &str| {
         escape.get(..2).is_some_and(|digits| ["2f", "5c"].iter().any(|slash| slash.eq_ignore_ascii_case(digits)))
@@ -87,7 +88,7 @@ pub fn ambiguity(target: &str) -> Option<Fault> {
     } else {
         return None;
     };
-    Some(Fault::request(400, what))
+    Some(Rejection::request(Status::BadRequest, what))
 }
 
 /// A path as those backends read it that read the most into it: escapes of unreserved characters decoded and the digits
@@ -219,8 +220,8 @@ mod tests {
 
     fn target(target: &str, host: &str) -> Result<String, u16> {
         let host = Host::parse(host.as_bytes()).unwrap();
-        let target = origin_form(target.as_bytes(), &host).map_err(|fault| fault.status)?;
-        ambiguity(&target).map_or(Ok(target.into()), |fault| Err(fault.status))
+        let target = origin_form(target.as_bytes(), &host).map_err(|fault| fault.status.code())?;
+        ambiguity(&target).map_or(Ok(target.into()), |fault| Err(fault.status.code()))
     }
 
     #[test]
@@ -440,7 +441,7 @@ mod tests {
         for target in ["/chat..", "/chat../x", "/chat.%2e;x/y", "/chat."] {
             for replacement in ["/", "/v2", "/v2/"] {
                 let rewritten = rewrite(target, "/chat".len(), replacement, true);
-                assert_eq!(rewritten.map_err(|fault| fault.status), Err(400), "{target} behind {replacement}");
+                assert_eq!(rewritten.map_err(|fault| fault.status.code()), Err(400), "{target} behind {replacement}");
             }
         }
     }

@@ -1,0 +1,133 @@
+//! How a session ended: who ended it and why, for the log.
+
+use std::borrow::Cow;
+
+use super::notice::Notice;
+use super::refusal::Refusal;
+use crate::op::Side;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    Client,
+    Backend,
+    Ringway,
+}
+
+impl EndedBy {
+    pub fn name(self) -> &'static str {
+        match self {
+            EndedBy::Client => "client",
+            EndedBy::Backend => "backend",
+            EndedBy::Ringway => "ringway",
+        }
+    }
+}
+
+impl From<Side> for EndedBy {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Client => EndedBy::Client,
+            Side::Backend => EndedBy::Backend,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A Close frame.
+    Close,
+    ConnectionClosed,
+    ConnectionReset,
+    /// Nobody asked anything: a load balancer's probe, a browser's spare connection.
+    NoRequest,
+    /// The same, and its slot was wanted.
+    NoRequestAndOthersWait,
+    LeftBeforeAnswer,
+    /// With another status than 101, which was relayed.
+    Answered,
+    AnswerNotTaken,
+    AnswerStopped,
+    AnswerTooLong,
+    AnswerTooLarge,
+    AnswerCutShort,
+    /// A body that breaks a rule; [`proto`](crate::proto) says which.
+    BadBody(Cow<'static, str>),
+    /// It takes less than `limits.receiver_bytes_per_second_min`.
+    TooSlow,
+    /// It has taken nothing for `timeouts.send_stall`.
+    Stalled,
+    SendRefused,
+    /// Slow, and the memory of what waits for it was wanted.
+    SlowWhileShort,
+    Stopped,
+    Notice(Notice),
+    Refused(Refusal),
+}
+
+impl Cause {
+    /// The name in logs and metrics, and what the log says.
+    fn row(&self) -> (&'static str, &'static str) {
+        match self {
+            Cause::Close => ("close", "close"),
+            Cause::ConnectionClosed => ("connection_closed", "connection closed"),
+            Cause::ConnectionReset => ("connection_reset", "connection reset"),
+            Cause::NoRequest => ("no_request", "no request"),
+            Cause::NoRequestAndOthersWait => ("no_request", "no request, and others wait"),
+            Cause::LeftBeforeAnswer => ("left_before_answer", "connection closed before the request was answered"),
+            Cause::Answered => ("answered", "answered with another status than 101"),
+            Cause::AnswerNotTaken => ("answer_not_taken", "it has not taken all of the answer"),
+            Cause::AnswerStopped => ("answer_stopped", "the response has stopped"),
+            Cause::AnswerTooLong => ("answer_too_long", "the response takes too long"),
+            Cause::AnswerTooLarge => ("answer_too_large", "response body larger than limits.response_body_bytes_max"),
+            Cause::AnswerCutShort => ("answer_cut_short", "the backend's answer is cut short"),
+            Cause::BadBody(_) => ("bad_body", ""),
+            Cause::TooSlow => ("too_slow", "it takes less than limits.receiver_bytes_per_second_min"),
+            Cause::Stalled => ("stalled", "send made no progress"),
+            Cause::SendRefused => ("send_refused", "send accepted nothing"),
+            Cause::SlowWhileShort => ("slow_while_short", "too slow while buffers are short"),
+            Cause::Stopped => ("stopped", "stopped"),
+            Cause::Notice(notice) => (notice.label(), notice.text()),
+            Cause::Refused(refusal) => (refusal.label(), ""),
+        }
+    }
+
+    pub fn label(&self) -> &'static str {
+        self.row().0
+    }
+
+    pub fn text(&self) -> Cow<'static, str> {
+        match self {
+            Cause::Refused(refusal) => refusal.text(),
+            Cause::BadBody(text) => text.clone(),
+            other => other.row().1.into(),
+        }
+    }
+}
+
+/// The first cause counts.
+#[derive(Debug, Default)]
+pub(super) struct Outcome(Option<(EndedBy, Cause)>);
+
+impl Outcome {
+    pub fn set(&mut self, by: impl Into<EndedBy>, cause: impl Into<Cause>) {
+        if self.0.is_none() {
+            self.0 = Some((by.into(), cause.into()));
+        }
+    }
+
+    pub fn ended_by(&self) -> EndedBy {
+        self.0.as_ref().map_or(EndedBy::Ringway, |(by, _)| *by)
+    }
+
+    pub fn cause(&self) -> Option<&Cause> {
+        self.0.as_ref().map(|(_, cause)| cause)
+    }
+
+    /// That Ringway itself has answered with.
+    pub fn status(&self) -> Option<u16> {
+        match self.cause() {
+            Some(Cause::Refused(refusal)) => Some(refusal.status()),
+            _ => None,
+        }
+    }
+}
