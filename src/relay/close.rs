@@ -3,8 +3,6 @@
 //! RFC 6455, 7.1.1: "in most normal cases, the server closes the TCP connection first". To the client Ringway is the
 //! server, so it sends FIN once both Closes are through; to the backend it is the client, so it waits for the FIN.
 
-use std::net::Shutdown;
-
 use super::feedback::Failure;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy};
@@ -12,7 +10,7 @@ use super::port::{Link, Receiving};
 use super::refusal::Refusal;
 use super::session::{Grace, Session, State};
 use super::shared::Context;
-use crate::op::{InFlight, Op, Side};
+use crate::op::Side;
 
 /// How long a peer may go on answering valid messages after the other side has failed.
 const FAIL_GRACE_MS: u64 = 1000;
@@ -44,10 +42,11 @@ impl Session {
         cx.shared.metrics.frame_faults.add(1);
         let told_other = if side == Side::Client { notice } else { Notice::BackendFault };
         // If the other side has broken a rule before, it hears of that.
-        let told_other = self.pipe_from(side).instead.take().unwrap_or(told_other);
+        let told_other = self.flow_from(side).0.instead.take().unwrap_or(told_other);
         let codes = self.policy().close_codes;
-        self.pipe_from(side).tell(told_other, codes, cx);
-        let to_offender = self.pipe_to(side);
+        let (flow, sink) = self.flow_from(side);
+        flow.tell(told_other, codes, sink, cx);
+        let (to_offender, _) = self.flow_to(side);
         if to_offender.told {
             return self.begin_close(Grace::Peers, self.waits().close, cx);
         }
@@ -59,19 +58,9 @@ impl Session {
     pub fn go_away(&mut self, notice: Notice, cx: &mut Context<'_>) {
         self.outcome.set(EndedBy::Ringway, notice);
         let codes = self.policy().close_codes;
-        self.to_backend.tell(notice, codes, cx);
-        self.to_client.tell(notice, codes, cx);
+        self.to_backend.tell(notice, codes, &mut self.backend, cx);
+        self.to_client.tell(notice, codes, &mut self.client, cx);
         self.begin_close(Grace::Peers, self.waits().close, cx);
-    }
-
-    /// A send has been under way for a long time: cancelling it tells whether it got any further.
-    pub fn probe_send(&mut self, side: Side, cx: &mut Context<'_>) {
-        let conn = self.conn(side);
-        let port = self.port(side);
-        port.probed_after = u32::try_from(cx.now - port.sending_since).unwrap_or(u32::MAX);
-        port.sending_since = cx.now;
-        port.probing = true;
-        cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
     }
 
     /// What a probed send has got through is too little for the time that it took.
@@ -93,13 +82,11 @@ impl Session {
 
     /// Nothing more can go to this side.
     pub fn send_failed(&mut self, side: Side, cause: Cause, cx: &mut Context<'_>) {
-        let conn = self.conn(side);
         self.port(side).broken = true;
         match &self.state {
             State::Open | State::Closing(_) => {
                 self.outcome.set(side, cause);
-                // Ends an armed receive too, and with it the session.
-                cx.ops.push(Op::Shutdown { conn, how: Shutdown::Both });
+                self.port(side).break_off(cx);
                 self.begin_close(Grace::Peers, self.waits().close, cx);
             }
             State::Answering(_) if side == Side::Backend => {
@@ -114,35 +101,18 @@ impl Session {
 
     /// How many buffers wait for this side, if that has taken so long over the last send.
     pub fn slow_sink_buffers(&self, side: Side, now: u64, patience: u64) -> u16 {
-        let (port, pipe) = match side {
-            Side::Client => (&self.client, &self.to_client),
-            Side::Backend => (&self.backend, &self.to_backend),
+        let port = match side {
+            Side::Client => &self.client,
+            Side::Backend => &self.backend,
         };
-        if port.is_slow(now, patience) { pipe.held_buffers() } else { 0 }
+        if port.is_slow(now, patience) { port.held_buffers() } else { 0 }
     }
 
-    /// This side is slow, and others need the buffers that wait for it: they are to come back.
+    /// This side is slow, and others need the buffers that wait for it.
     pub fn reclaim(&mut self, side: Side, cx: &mut Context<'_>) {
-        let conn = self.conn(side);
-        self.port(side).reclaiming = true;
-        self.port(side).sluggish = true;
-        cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
+        self.port(side).reclaim(cx);
         // What is granted to the other side was meant for a fast one.
         cx.mark_dirty(self);
-    }
-
-    /// The send has been cancelled: what is left of it is copied. Returns whether there is anything in buffers.
-    pub fn copy_out(&mut self, side: Side, cx: &mut Context<'_>) -> bool {
-        let conn = self.conn(side);
-        let pipe = self.pipe_to(side);
-        if pipe.held_buffers() == 0 {
-            return false;
-        }
-        let pieces = std::mem::take(&mut pipe.queue);
-        self.port(side).sending = true;
-        self.port(side).reclaiming = true;
-        cx.ops.push(Op::Copy { conn, pieces });
-        true
     }
 
     fn begin_close(&mut self, grace: Grace, wait: u64, cx: &mut Context<'_>) {
@@ -166,18 +136,17 @@ impl Session {
                 port.finished = true;
             }
             if port.finished {
-                let pipe = self.pipe_from(side);
-                let notice = pipe.instead.take().or(pipe.pending).unwrap_or(Notice::lost(side));
-                pipe.tell_or_cut(notice, codes, cx);
+                let (flow, sink) = self.flow_from(side);
+                let notice = flow.instead.take().or(flow.pending).unwrap_or(Notice::lost(side));
+                flow.tell_or_cut(notice, codes, sink, cx);
             }
         }
         let client_done = self.client.finished || self.to_backend.heard.is_some() || self.to_backend.deaf;
-        self.to_client.finish |= self.backend.finished || self.to_client.told && client_done;
+        self.client.fin |= self.backend.finished || self.to_client.told && client_done;
         let client_vanished = self.client.finished && self.to_backend.heard.is_none();
-        self.to_backend.finish |=
-            self.to_backend.told && (self.backend.finished || self.to_client.deaf || client_vanished);
+        self.backend.fin |= self.to_backend.told && (self.backend.finished || self.to_client.deaf || client_vanished);
         let flushed =
-            (self.to_backend.is_empty() || self.backend.broken) && (self.to_client.is_empty() || self.client.broken);
+            (self.backend.is_flushed() || self.backend.broken) && (self.client.is_flushed() || self.client.broken);
         if self.client.finished && self.backend.finished && flushed {
             self.terminate(cx);
         }
@@ -191,19 +160,20 @@ impl Session {
         let codes = self.policy().close_codes;
         match self.state {
             State::Closing(Grace::Answers) => {
-                for pipe in [&mut self.to_backend, &mut self.to_client] {
-                    if let Some(notice) = pipe.instead.take() {
-                        pipe.tell(notice, codes, cx);
+                for side in [Side::Client, Side::Backend] {
+                    let (flow, sink) = self.flow_from(side);
+                    if let Some(notice) = flow.instead.take() {
+                        flow.tell(notice, codes, sink, cx);
                     }
                 }
                 self.state = State::Closing(Grace::Peers);
                 self.deadline = cx.now + self.waits().close;
             }
             State::Closing(Grace::Peers) => {
-                self.to_backend.tell_or_cut(Notice::ClientLost, codes, cx);
-                self.to_client.tell_or_cut(Notice::BackendLost, codes, cx);
-                self.to_backend.finish = true;
-                self.to_client.finish = true;
+                self.to_backend.tell_or_cut(Notice::ClientLost, codes, &mut self.backend, cx);
+                self.to_client.tell_or_cut(Notice::BackendLost, codes, &mut self.client, cx);
+                self.backend.fin = true;
+                self.client.fin = true;
                 self.state = State::Closing(Grace::None);
                 self.deadline = cx.now + self.waits().linger;
             }
@@ -223,7 +193,7 @@ impl Session {
             if port.link == Link::Live && port.sending && !port.broken {
                 flushing = true;
                 if !port.probing {
-                    self.probe_send(side, cx);
+                    self.port(side).probe(cx);
                 }
             }
         }

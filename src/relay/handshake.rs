@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::num::NonZeroU64;
 
 use super::feedback::Failure;
+use super::flow::Event;
 use super::hops;
 use super::listener::ListenerId;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy};
-use super::pipe::Event;
 use super::plain::{Pace, Upload};
 use super::refusal::{Refusal, RetryAfter};
 use super::respond::Response;
@@ -203,7 +203,7 @@ impl Session {
         self.deadline = (cx.now + wait).min(handshake.until);
         let early = if handshake.is_plain() { std::mem::take(&mut handshake.early) } else { Vec::new() };
         self.state = State::Answering(handshake);
-        self.to_backend.push(Piece::owned(head), cx);
+        self.backend.push(Piece::owned(head), cx);
         if invited {
             self.invite_body(cx);
         }
@@ -322,7 +322,7 @@ impl Session {
         self.opened_at = cx.now;
         self.to_backend.open(agreement.deflate);
         self.to_client.open(agreement.deflate);
-        self.to_client.push(Piece::owned(head), cx);
+        self.client.push(Piece::owned(head), cx);
         self.absorb(Side::Client, &handshake.early, None, cx);
         self.absorb(Side::Backend, &behind, None, cx);
         if self.client.finished {
@@ -336,11 +336,11 @@ impl Session {
     /// Frames of this side, in a lease or copied.
     pub fn absorb(&mut self, from: Side, bytes: &[u8], lease: Option<crate::op::Lease>, cx: &mut Context<'_>) {
         let policy = self.policy.as_deref().expect("an open session has a policy");
-        let pipe = match from {
-            Side::Client => &mut self.to_backend,
-            Side::Backend => &mut self.to_client,
+        let (flow, sink) = match from {
+            Side::Client => (&mut self.to_backend, &mut self.backend),
+            Side::Backend => (&mut self.to_client, &mut self.client),
         };
-        match pipe.absorb(bytes, lease, policy, cx) {
+        match flow.absorb(bytes, lease, sink, policy, cx) {
             Event::None => {}
             Event::Close => self.closed_by(from, cx),
             Event::Fault(notice) => self.fail(from, notice, cx),
@@ -431,7 +431,7 @@ impl Session {
             Some(_) => self.policy().pool().state.refusals.count(refusal.status()),
             None => cx.shared.current.table.refusals.count(refusal.status()),
         }
-        self.to_client.push(Piece::owned(refusal.response(&lines, is_head)), cx);
+        self.client.push(Piece::owned(refusal.response(&lines, is_head)), cx);
         self.outcome.set(EndedBy::Ringway, refusal);
         self.linger(cx);
     }
@@ -441,7 +441,7 @@ impl Session {
         self.leave_queue(cx);
         self.withdraw_probe();
         self.retire(Side::Backend, cx);
-        self.to_client.finish = true;
+        self.client.fin = true;
         self.state = State::Lingering;
         self.deadline = cx.now + self.waits().send_stall;
         cx.mark_dirty(self);

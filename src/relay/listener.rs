@@ -222,7 +222,7 @@ impl Line {
     /// No more are kept than join while the oldest stays, however many come and go.
     fn join(&mut self, index: u32, sessions: &[Session]) {
         self.pass_over(sessions);
-        self.joined.push_back((index, sessions[index as usize].generation));
+        self.joined.push_back((index, sessions[index as usize].generation()));
     }
 
     /// The oldest, which is in the line no more.
@@ -234,7 +234,7 @@ impl Line {
     fn pass_over(&mut self, sessions: &[Session]) {
         let has_gone_on = |(index, generation): &(u32, u16)| {
             let session = &sessions[*index as usize];
-            session.generation != *generation || !(self.is_in)(session)
+            session.generation() != *generation || !(self.is_in)(session)
         };
         while self.joined.front().is_some_and(has_gone_on) {
             self.joined.pop_front();
@@ -254,14 +254,13 @@ mod tests {
     /// Strangers drive this: it must not grow with all who have ever come.
     #[test]
     fn field_a11_a_line_keeps_no_more_than_come_while_its_oldest_stays() {
-        let mut sessions: Vec<Session> = (0..3).map(Session::new).collect();
+        let mut sessions: Vec<Session> = (0..3).map(|index| Session::new(index, 0)).collect();
         let mut line = Line::new(|session| matches!(session.state, State::Lingering));
         for _ in 0..10_000 {
             sessions[0].state = State::Lingering;
             line.join(0, &sessions);
             assert_eq!(line.len(), 1);
-            sessions[0].state = State::Free;
-            sessions[0].generation = sessions[0].generation.wrapping_add(1);
+            sessions[0] = Session::new(0, sessions[0].generation().wrapping_add(1));
         }
         assert_eq!(line.pop(&sessions), None);
         for index in 0..3 {

@@ -2,7 +2,7 @@
 //!
 //! The files in data-path order: [`listener`] admits, [`handshake`] reads both heads, [`route`] finds the pool, [`balance`]
 //! picks the backend, [`feedback`] is what it has shown, [`respond`] relays an answer other than 101 and [`plain`] the body of a request that is no upgrade,
-//! [`pipe`] moves frames, [`close`] ends. [`session`], with two of [`port`], is what they all change; [`policy`] is what holds
+//! [`flow`] moves frames, [`close`] ends. [`session`], with two of [`port`], is what they all change; [`policy`] is what holds
 //! for it, [`waiting`] is for those whose turn has not come, and [`crate::table`] is what the control plane hands over: routes,
 //! pools and backends.
 #![forbid(unsafe_code)]
@@ -23,7 +23,7 @@ mod respond;
 
 mod plain;
 
-mod pipe;
+mod flow;
 
 mod close;
 
@@ -351,7 +351,7 @@ impl Relay {
         let took = cx.now.saturating_sub(port.sending_since);
         let retiring = port.link != Link::Live || port.broken;
         let sent = *result.as_ref().unwrap_or(&0);
-        session.pipe_to(side).sent(pieces, sent, &mut cx);
+        session.port(side).sent(pieces, sent, &mut cx);
         cx.mark_dirty(session);
         match result {
             _ if retiring => {}
@@ -359,7 +359,7 @@ impl Relay {
                 if sent > 0 {
                     session.made_progress(side, &mut cx);
                 }
-                session.copy_out(side, &mut cx);
+                session.port(side).copy_out(&mut cx);
             }
             Ok(sent @ 1..) if probing && session.is_too_slow(side, sent) => {
                 session.send_failed(side, Cause::TooSlow, &mut cx);
@@ -378,9 +378,7 @@ impl Relay {
 
     fn copied(&mut self, conn: ConnId, bytes: Box<[u8]>, pieces: Vec<Piece>, ops: &mut Vec<Op>) {
         let (session, mut cx) = self.enter_conn(conn, ops);
-        let port = session.port(conn.side());
-        (port.sending, port.reclaiming) = (false, false);
-        session.pipe_to(conn.side()).copied(bytes, pieces, &mut cx);
+        session.port(conn.side()).copied(bytes, pieces, &mut cx);
         cx.mark_dirty(session);
     }
 
@@ -449,7 +447,7 @@ impl Relay {
         let entry = cx.shared.current.entry.clone();
         session.begin(Handshake::new(listener), peer, entry, cx.now);
         session.deadline = cx.now + session.waits().head;
-        cx.ops.push(Op::Adopt { conn: session.conn(Side::Client), socket });
+        session.client.adopt(socket, &mut cx);
         cx.mark_dirty(session);
     }
 
@@ -457,7 +455,7 @@ impl Relay {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.sessions.len() < self.plan.sessions_max + self.plan.refusals_max => {
-                self.sessions.push(Session::new(self.sessions.len() as u32));
+                self.sessions.push(Session::new(self.sessions.len() as u32, 0));
                 self.sessions.len() as u32 - 1
             }
             None => return None,
@@ -513,7 +511,7 @@ impl Relay {
 
     fn enter_conn<'a>(&'a mut self, conn: ConnId, ops: &'a mut Vec<Op>) -> (&'a mut Session, Context<'a>) {
         let (session, cx) = self.enter(conn.session(), ops);
-        assert!(session.generation == conn.generation(), "completion for {conn:?}, a socket that was closed");
+        assert!(session.generation() == conn.generation(), "completion for {conn:?}, a socket that was closed");
         (session, cx)
     }
 }

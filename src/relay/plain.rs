@@ -86,7 +86,7 @@ impl Session {
         if taken > 0 {
             self.deadline = (cx.now + patience).min(until);
         }
-        self.to_backend.forward(&bytes[..taken], lease, cx);
+        self.backend.forward(&bytes[..taken], lease, cx);
     }
 
     /// An operator wants to know which option stands in the way of an upload, and a stranger must not fill the log with it.
@@ -115,7 +115,7 @@ impl Session {
 
     /// RFC 9110, 10.1.1: the client waits for this before it sends its body, and we are who it asked.
     pub fn invite_body(&mut self, cx: &mut Context<'_>) {
-        self.to_client.push(Piece::owned(*b"HTTP/1.1 100 Continue\r\n\r\n"), cx);
+        self.client.push(Piece::owned(*b"HTTP/1.1 100 Continue\r\n\r\n"), cx);
     }
 
     /// The client has sent FIN. Behind a whole request that is its right, and the backend may go on or, as most do, take it
@@ -124,14 +124,14 @@ impl Session {
         self.client.finished = true;
         match self.uploading().map(|upload| upload.body.is_complete()) {
             None => {}
-            Some(true) => self.to_backend.finish = true,
+            Some(true) => self.backend.fin = true,
             Some(false) => self.stop_upload(Refusal::BodyCutShort, cx),
         }
     }
 
     /// The rest of the request's body has yet to come: no backend can be expected to answer.
     pub fn owes_body(&self) -> bool {
-        self.to_backend.is_empty() && self.uploading().is_some_and(|upload| !upload.body.is_complete())
+        self.backend.is_flushed() && self.uploading().is_some_and(|upload| !upload.body.is_complete())
     }
 
     /// This side is a backend that may answer before it has the whole request.

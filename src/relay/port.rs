@@ -1,12 +1,27 @@
-//! One end of a session: a socket, and what is in flight on it.
+//! One byte end of a session: a socket, what waits to be sent to it, what is in flight on it, and how it is given up. Nobody
+//! else asks the kernel for anything of a socket.
 
-use crate::op::Group;
+use std::net::Shutdown;
+use std::sync::Arc;
 
-/// One socket of a session.
+use socket2::SockAddr;
+
+use super::shared::{BULK_WEIGHT, Context};
+use crate::op::{Accepted, ConnId, Group, InFlight, Lease, Op, Piece};
+
 #[derive(Debug)]
 pub(super) struct Port {
+    conn: ConnId,
     pub link: Link,
     pub receiving: Receiving,
+    /// What waits behind the send in flight, in order.
+    queue: Vec<Piece>,
+    /// Bytes queued or in flight.
+    held_bytes: u32,
+    /// Buffers queued or in flight, counted in small ones: a slow reader is charged for the room its bytes take.
+    held_buffers: u16,
+    /// The first of the bytes held lie in memory of their own, copied out of their buffers: so many.
+    kept_bytes: u32,
     /// True exactly while a Send is in flight, or what it is to send is being copied.
     pub sending: bool,
     /// When that Send was asked for or last got some bytes through.
@@ -23,6 +38,8 @@ pub(super) struct Port {
     pub finished: bool,
     /// No more bytes can go to it.
     pub broken: bool,
+    /// It is to have FIN when all is sent.
+    pub fin: bool,
     /// FIN has been sent to it.
     pub shut: bool,
     /// It is to hear RST instead of FIN: what it has been sent is not all, and nothing else would tell.
@@ -59,10 +76,16 @@ pub(super) enum Receiving {
 }
 
 impl Port {
-    pub fn absent() -> Self {
+    /// Without a socket.
+    pub fn absent(conn: ConnId) -> Self {
         Port {
+            conn,
             link: Link::Absent,
             receiving: Receiving::Idle,
+            queue: Vec::new(),
+            held_bytes: 0,
+            held_buffers: 0,
+            kept_bytes: 0,
             sending: false,
             sending_since: 0,
             probing: false,
@@ -71,12 +94,252 @@ impl Port {
             sluggish: false,
             finished: false,
             broken: false,
+            fin: false,
             shut: false,
             abort: false,
             bulk: false,
             score: 0,
             group: Group::Small,
         }
+    }
+
+    pub fn conn(&self) -> ConnId {
+        self.conn
+    }
+
+    pub fn adopt(&mut self, socket: Accepted, cx: &mut Context<'_>) {
+        self.link = Link::Live;
+        cx.ops.push(Op::Adopt { conn: self.conn, socket });
+    }
+
+    pub fn connect(&mut self, address: Arc<SockAddr>, cx: &mut Context<'_>) {
+        debug_assert_eq!(self.link, Link::Absent);
+        self.link = Link::Connecting;
+        cx.ops.push(Op::Connect { conn: self.conn, address });
+    }
+
+    /// Queues the first bytes of what came: in their lease, narrowed to them, or copied.
+    pub fn forward(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) {
+        match lease {
+            lease if bytes.is_empty() => cx.recycle(lease),
+            Some(mut lease) => {
+                lease.truncate(bytes.len());
+                self.push(Piece::Lease(lease), cx);
+            }
+            None => self.push(Piece::owned(bytes), cx),
+        }
+    }
+
+    pub fn push(&mut self, piece: Piece, cx: &mut Context<'_>) {
+        self.held_bytes += piece.len() as u32;
+        self.held_buffers += weight(&piece);
+        if self.queue.capacity() == 0 {
+            self.queue = cx.shared.spare.pop().unwrap_or_default();
+        }
+        self.queue.push(piece);
+    }
+
+    /// Sends what waits, and FIN behind the last of it. Returns whether FIN has gone out just now.
+    pub fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.link != Link::Live || self.sending {
+            return false;
+        }
+        if self.broken {
+            self.discard(cx);
+        } else if !self.queue.is_empty() {
+            self.sending = true;
+            self.sending_since = cx.now;
+            cx.ops.push(Op::Send { conn: self.conn, pieces: std::mem::take(&mut self.queue) });
+        } else if self.fin && !self.shut && !self.abort {
+            self.shut = true;
+            cx.ops.push(Op::Shutdown { conn: self.conn, how: Shutdown::Write });
+            return true;
+        }
+        false
+    }
+
+    /// The pieces of a send come back; the first `sent` bytes are on their way, the rest goes back to the front.
+    pub fn sent(&mut self, mut pieces: Vec<Piece>, sent: usize, cx: &mut Context<'_>) {
+        let mut left = sent;
+        let mut whole = 0;
+        self.keep(self.kept_bytes.saturating_sub(sent as u32), cx);
+        for piece in &mut pieces {
+            let len = piece.len().min(left);
+            left -= len;
+            self.held_bytes -= len as u32;
+            if len < piece.len() {
+                piece.advance(len);
+                break;
+            }
+            whole += 1;
+        }
+        for piece in pieces.drain(..whole) {
+            self.held_buffers -= weight(&piece);
+            release(piece, cx);
+        }
+        if pieces.is_empty() {
+            cx.keep_spare(pieces);
+        } else {
+            pieces.append(&mut self.queue);
+            let emptied = std::mem::replace(&mut self.queue, pieces);
+            cx.keep_spare(emptied);
+        }
+    }
+
+    /// A send has been under way for a long time: cancelling it tells whether it got any further.
+    pub fn probe(&mut self, cx: &mut Context<'_>) {
+        self.probed_after = u32::try_from(cx.now - self.sending_since).unwrap_or(u32::MAX);
+        self.sending_since = cx.now;
+        self.probing = true;
+        cx.ops.push(Op::Cancel { conn: self.conn, what: InFlight::Send });
+    }
+
+    /// It is slow, and others need the buffers that wait for it: they are to come back.
+    pub fn reclaim(&mut self, cx: &mut Context<'_>) {
+        self.reclaiming = true;
+        self.sluggish = true;
+        cx.ops.push(Op::Cancel { conn: self.conn, what: InFlight::Send });
+    }
+
+    /// The cancelled send has come back: what it has left is copied out of its buffers.
+    pub fn copy_out(&mut self, cx: &mut Context<'_>) {
+        if self.held_buffers == 0 {
+            return;
+        }
+        self.sending = true;
+        self.reclaiming = true;
+        cx.ops.push(Op::Copy { conn: self.conn, pieces: std::mem::take(&mut self.queue) });
+    }
+
+    /// The bytes of the pieces have been copied: their buffers go back.
+    pub fn copied(&mut self, bytes: Box<[u8]>, mut pieces: Vec<Piece>, cx: &mut Context<'_>) {
+        (self.sending, self.reclaiming) = (false, false);
+        for piece in pieces.drain(..) {
+            self.held_buffers -= weight(&piece);
+            release(piece, cx);
+        }
+        cx.keep_spare(pieces);
+        self.keep(bytes.len() as u32, cx);
+        self.queue.insert(0, Piece::owned(bytes));
+    }
+
+    fn keep(&mut self, bytes: u32, cx: &mut Context<'_>) {
+        cx.shared.loans.kept_bytes += bytes as usize;
+        cx.shared.loans.kept_bytes -= std::mem::replace(&mut self.kept_bytes, bytes) as usize;
+    }
+
+    /// Drops what is queued: it cannot be delivered any more.
+    fn discard(&mut self, cx: &mut Context<'_>) {
+        if self.queue.is_empty() {
+            return;
+        }
+        self.keep(0, cx);
+        let mut pieces = std::mem::take(&mut self.queue);
+        for piece in pieces.drain(..) {
+            self.held_bytes -= piece.len() as u32;
+            self.held_buffers -= weight(&piece);
+            release(piece, cx);
+        }
+        cx.keep_spare(pieces);
+    }
+
+    /// Keeps the receive in step with how many bytes are wanted of it; 0: none. `in_bulk`: bulk buffers may be used for it.
+    pub fn receive(&mut self, credit: u32, in_bulk: bool, cx: &mut Context<'_>) {
+        if self.link != Link::Live || self.finished {
+            return;
+        }
+        let wants_bulk = self.bulk && in_bulk;
+        match (self.receiving, credit) {
+            (Receiving::Idle, credit @ 1..) => {
+                self.group = if wants_bulk && cx.shared.loans.bulk_is_plentiful() { Group::Bulk } else { Group::Small };
+                self.receiving = Receiving::Armed;
+                cx.ops.push(Op::Receive { conn: self.conn, group: self.group, credit });
+            }
+            (Receiving::Armed, 0) => self.cancel_receive(cx),
+            (Receiving::Armed, _) if !wants_bulk && self.group == Group::Bulk => self.cancel_receive(cx),
+            (Receiving::Armed, _)
+                if wants_bulk && self.group == Group::Small && cx.shared.loans.bulk_is_plentiful() =>
+            {
+                self.cancel_receive(cx);
+            }
+            _ => {}
+        }
+    }
+
+    fn cancel_receive(&mut self, cx: &mut Context<'_>) {
+        self.receiving = Receiving::Cancelling;
+        cx.ops.push(Op::Cancel { conn: self.conn, what: InFlight::Receive });
+    }
+
+    /// Nothing more can go to it. Ends an armed receive too, and with it the session.
+    pub fn break_off(&mut self, cx: &mut Context<'_>) {
+        self.broken = true;
+        cx.ops.push(Op::Shutdown { conn: self.conn, how: Shutdown::Both });
+    }
+
+    /// Gives up the socket: its operations are made to end, and it is closed once they have. Returns whether there is
+    /// something to wait for.
+    pub fn retire(&mut self, cx: &mut Context<'_>) -> bool {
+        let conn = self.conn;
+        self.finished = true;
+        match self.link {
+            Link::Absent | Link::Retiring { .. } => return false,
+            Link::Connecting => {
+                self.link = Link::Retiring { connecting: true };
+                cx.ops.push(Op::Cancel { conn, what: InFlight::Connect });
+            }
+            Link::Live => {
+                self.link = Link::Retiring { connecting: false };
+                // A shutdown would send FIN.
+                cx.ops.push(match self.abort {
+                    true => Op::Abort { conn },
+                    false => Op::Shutdown { conn, how: Shutdown::Both },
+                });
+                if self.receiving == Receiving::Armed {
+                    self.cancel_receive(cx);
+                }
+                if self.sending {
+                    cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
+                }
+            }
+        }
+        if self.receiving == Receiving::Starved {
+            self.receiving = Receiving::Idle;
+        }
+        true
+    }
+
+    /// Closes a retired socket once nothing is in flight on it. Returns whether it has.
+    pub fn close(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_ready = self.link == Link::Retiring { connecting: false }
+            && !self.sending
+            && matches!(self.receiving, Receiving::Idle | Receiving::Starved);
+        if is_ready {
+            self.discard(cx);
+            debug_assert!(self.is_flushed());
+            *self = Port::absent(self.conn);
+            cx.ops.push(Op::Close { conn: self.conn });
+        }
+        is_ready
+    }
+
+    pub fn held_bytes(&self) -> u32 {
+        self.held_bytes
+    }
+
+    /// Buffers queued or in flight, counted in small ones.
+    pub fn held_buffers(&self) -> u16 {
+        self.held_buffers
+    }
+
+    /// What copying all that is held would add to what is kept already.
+    pub fn unkept_bytes(&self) -> usize {
+        (self.held_bytes - self.kept_bytes) as usize
+    }
+
+    /// Nothing queued, nothing in flight.
+    pub fn is_flushed(&self) -> bool {
+        self.queue.is_empty() && self.held_bytes == 0 && self.held_buffers == 0
     }
 
     /// A send is in flight, and nobody has cancelled it to see how far it got.
@@ -88,12 +351,6 @@ impl Port {
     pub fn is_slow(&self, now: u64, patience: u64) -> bool {
         let is_live = self.link == Link::Live && !self.broken;
         is_live && self.waits_for_peer() && now >= self.sending_since.saturating_add(patience)
-    }
-
-    pub fn is_ready_to_close(&self) -> bool {
-        self.link == Link::Retiring { connecting: false }
-            && !self.sending
-            && matches!(self.receiving, Receiving::Idle | Receiving::Starved)
     }
 
     /// Learns from the size of a receive which group suits this peer. A message a little longer than a small buffer shows
@@ -113,5 +370,20 @@ impl Port {
                 self.score = SCORE_MAX;
             }
         }
+    }
+}
+
+fn weight(piece: &Piece) -> u16 {
+    match piece {
+        Piece::Lease(lease) if lease.group() == Group::Bulk => BULK_WEIGHT,
+        Piece::Lease(_) => 1,
+        Piece::Inline { .. } | Piece::Owned { .. } => 0,
+    }
+}
+
+fn release(piece: Piece, cx: &mut Context<'_>) {
+    match piece {
+        Piece::Lease(lease) => cx.recycle(Some(lease)),
+        Piece::Inline { .. } | Piece::Owned { .. } => {}
     }
 }

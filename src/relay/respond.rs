@@ -60,7 +60,7 @@ impl Response {
 impl Session {
     /// The head has been rebuilt for the client; `rest` came behind it.
     pub fn respond(&mut self, head: Vec<u8>, rest: &[u8], cx: &mut Context<'_>) {
-        self.to_client.push(Piece::owned(head), cx);
+        self.client.push(Piece::owned(head), cx);
         self.response_body(rest, None, cx);
     }
 
@@ -84,10 +84,10 @@ impl Session {
         let over = passed < taken as u64 || response.room == 0 && !complete;
         self.deadline = response.deadline(cx.now);
         if response.dechunked {
-            self.to_client.forward(&data, None, cx);
+            self.client.forward(&data, None, cx);
             cx.recycle(lease);
         } else {
-            self.to_client.forward(&bytes[..passed as usize], lease, cx);
+            self.client.forward(&bytes[..passed as usize], lease, cx);
         }
         if over {
             self.cut_response(EndedBy::Ringway, Cause::AnswerTooLarge, cx);

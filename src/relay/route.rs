@@ -21,7 +21,7 @@ use super::shared::Context;
 use super::waiting::ADMIT_MS;
 use crate::config::millis;
 use crate::config::{self, Balance, HashKeep, HashKey, HeaderEdits, PlainHttp, ValueMatch};
-use crate::op::{Op, Side};
+use crate::op::Side;
 use crate::proto::http::Body;
 use crate::proto::upgrade::{Edit, Head, Incoming, ambiguity, normal_form, rewrite};
 use crate::table::breaker::Admitted;
@@ -202,10 +202,9 @@ impl Session {
         self.chosen = Some(backend.clone());
         self.reserved = true;
         self.handshaking = !handshake.is_plain();
-        self.backend = Port::absent();
-        self.backend.link = Link::Connecting;
+        self.backend = Port::absent(self.backend.conn());
         let address = backend.address.clone();
-        cx.ops.push(Op::Connect { conn: self.conn(Side::Backend), address });
+        self.backend.connect(address, cx);
     }
 
     /// A WebSocket's client that has ended its half of the connection cannot use what it would wait for.
@@ -217,7 +216,7 @@ impl Session {
         let pool = self.policy().pool();
         let until = cx.now + millis(pool.config.admission.queue_timeout);
         let retrying = matches!(&self.state, State::Connecting(handshake) if !handshake.tried.is_empty());
-        if !cx.shared.current.enqueue(pool.number(), Waiting { session: self.index, retrying }) {
+        if !cx.shared.current.enqueue(pool.number(), Waiting { session: self.index(), retrying }) {
             return self.refuse(refusal, cx);
         }
         let State::Connecting(mut handshake) = std::mem::replace(&mut self.state, State::Ending) else {
@@ -262,7 +261,7 @@ impl Session {
     /// Before the state is left.
     pub fn leave_queue(&mut self, cx: &mut Context<'_>) {
         if matches!(self.state, State::Queued(_)) {
-            cx.shared.current.dequeue(self.policy().pool().number(), self.index);
+            cx.shared.current.dequeue(self.policy().pool().number(), self.index());
         }
     }
 

@@ -1,4 +1,4 @@
-//! One session: two sockets, two pipes, one state.
+//! One session: two ports, two flows, one state.
 //!
 //! ```text
 //!                               Queued <-- no room --+
@@ -14,32 +14,30 @@
 //!
 //! Events only change state; [`Session::reconcile`], once per batch, asks the kernel for what the state now wants.
 
-use std::net::{IpAddr, Shutdown};
+use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::flow::Flow;
 use super::handshake::Handshake;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy, Outcome};
-use super::pipe::Pipe;
 use super::policy::{Policy, Waits};
-use super::port::{Link, Port, Receiving};
+use super::port::{Link, Port};
 use super::respond::Response;
 use super::shared::Context;
-use crate::op::{ConnId, Group, InFlight, Op, Side};
+use crate::op::{ConnId, Side};
 use crate::table::Backend;
 
 /// Small: an idle connection has one, and nothing else in user space.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub index: u32,
-    pub generation: u16,
     pub state: State,
     pub client: Port,
     pub backend: Port,
-    pub to_backend: Pipe,
-    pub to_client: Pipe,
+    pub to_backend: Flow,
+    pub to_client: Flow,
     /// What the current state waits for at most, in milliseconds since the relay's start. `u64::MAX`: for ever.
     pub deadline: u64,
     /// When the session's timer fires; `u64::MAX`: it is not armed.
@@ -106,15 +104,13 @@ pub(super) enum Grace {
 }
 
 impl Session {
-    pub fn new(index: u32) -> Self {
+    pub fn new(index: u32, generation: u16) -> Self {
         Session {
-            index,
-            generation: 0,
             state: State::Free,
-            client: Port::absent(),
-            backend: Port::absent(),
-            to_backend: Pipe::new(Side::Client, false),
-            to_client: Pipe::new(Side::Backend, false),
+            client: Port::absent(ConnId::new(index, Side::Client, generation)),
+            backend: Port::absent(ConnId::new(index, Side::Backend, generation)),
+            to_backend: Flow::new(Side::Client, false),
+            to_client: Flow::new(Side::Backend, false),
             deadline: u64::MAX,
             timer_at: u64::MAX,
             active_at: 0,
@@ -137,17 +133,20 @@ impl Session {
     /// Takes the slot for a client that has just been accepted.
     pub fn begin(&mut self, handshake: Box<Handshake>, client_ip: Option<IpAddr>, policy: Rc<Policy>, now: u64) {
         debug_assert!(matches!(self.state, State::Free));
-        *self = Session { generation: self.generation.wrapping_add(1), ..Session::new(self.index) };
+        *self = Session::new(self.index(), self.generation().wrapping_add(1));
         self.state = State::Head(handshake);
-        self.client.link = Link::Live;
         self.client_ip = client_ip;
         self.policy = Some(policy);
         self.began_at = now;
         self.active_at = now;
     }
 
-    pub fn conn(&self, side: Side) -> ConnId {
-        ConnId::new(self.index, side, self.generation)
+    pub fn index(&self) -> u32 {
+        self.client.conn().session()
+    }
+
+    pub fn generation(&self) -> u16 {
+        self.client.conn().generation()
     }
 
     pub fn port(&mut self, side: Side) -> &mut Port {
@@ -157,15 +156,16 @@ impl Session {
         }
     }
 
-    pub fn pipe_from(&mut self, side: Side) -> &mut Pipe {
+    /// The flow from this side, and where it goes.
+    pub fn flow_from(&mut self, side: Side) -> (&mut Flow, &mut Port) {
         match side {
-            Side::Client => &mut self.to_backend,
-            Side::Backend => &mut self.to_client,
+            Side::Client => (&mut self.to_backend, &mut self.backend),
+            Side::Backend => (&mut self.to_client, &mut self.client),
         }
     }
 
-    pub fn pipe_to(&mut self, side: Side) -> &mut Pipe {
-        self.pipe_from(side.other())
+    pub fn flow_to(&mut self, side: Side) -> (&mut Flow, &mut Port) {
+        self.flow_from(side.other())
     }
 
     pub fn policy(&self) -> &Policy {
@@ -185,11 +185,16 @@ impl Session {
         self.reconcile_receive(Side::Client, cx);
         self.reconcile_receive(Side::Backend, cx);
         for side in [Side::Client, Side::Backend] {
-            self.reconcile_send(side, cx);
-            self.reconcile_retirement(side, cx);
+            if self.port(side).flush(cx) && matches!(self.state, State::Lingering) {
+                self.outcome.set(EndedBy::Backend, Cause::Answered);
+                self.deadline = cx.now + self.waits().linger;
+            }
+            if self.port(side).close(cx) && side == Side::Backend {
+                self.release_backend(cx);
+            }
         }
         let may_end = self.client.finished || self.client.abort;
-        if matches!(self.state, State::Lingering) && may_end && self.to_client.is_empty() {
+        if matches!(self.state, State::Lingering) && may_end && self.client.is_flushed() {
             self.terminate(cx);
         }
         if matches!(self.state, State::Connecting(_)) && self.backend.link == Link::Absent {
@@ -202,31 +207,6 @@ impl Session {
         }
         self.arm_timer(cx);
         false
-    }
-
-    fn reconcile_send(&mut self, to: Side, cx: &mut Context<'_>) {
-        let conn = self.conn(to);
-        let (port, pipe) = match to {
-            Side::Client => (&mut self.client, &mut self.to_client),
-            Side::Backend => (&mut self.backend, &mut self.to_backend),
-        };
-        if port.link != Link::Live || port.sending {
-            return;
-        }
-        if port.broken {
-            pipe.discard(cx);
-        } else if !pipe.queue.is_empty() {
-            port.sending = true;
-            port.sending_since = cx.now;
-            cx.ops.push(Op::Send { conn, pieces: std::mem::take(&mut pipe.queue) });
-        } else if pipe.finish && !port.shut && !port.abort {
-            port.shut = true;
-            cx.ops.push(Op::Shutdown { conn, how: Shutdown::Write });
-            if matches!(self.state, State::Lingering) {
-                self.outcome.set(EndedBy::Backend, Cause::Answered);
-                self.deadline = cx.now + self.waits().linger;
-            }
-        }
     }
 
     /// A send got bytes through: the client of a response or of a refusal, or the backend of an upload, is worth waiting for.
@@ -245,7 +225,6 @@ impl Session {
     }
 
     fn reconcile_receive(&mut self, from: Side, cx: &mut Context<'_>) {
-        let conn = self.conn(from);
         let credit = self.receive_credit(from, cx);
         // A handshake is granted a few kilobytes, of which one bulk buffer would be a multiple.
         let streams = match &self.state {
@@ -256,40 +235,17 @@ impl Session {
         let is_sink_sluggish = self.port(from.other()).sluggish;
         let port = self.port(from);
         port.bulk &= streams;
-        let wants_bulk = port.bulk && !is_sink_sluggish;
-        if port.link != Link::Live || port.finished {
-            return;
-        }
-        match (port.receiving, credit) {
-            (Receiving::Idle, credit @ 1..) => {
-                port.group = if wants_bulk && cx.shared.loans.bulk_is_plentiful() { Group::Bulk } else { Group::Small };
-                port.receiving = Receiving::Armed;
-                cx.ops.push(Op::Receive { conn, group: port.group, credit });
-            }
-            (Receiving::Armed, 0) => self.cancel_receive(from, cx),
-            (Receiving::Armed, _) if !wants_bulk && port.group == Group::Bulk => self.cancel_receive(from, cx),
-            (Receiving::Armed, _)
-                if wants_bulk && port.group == Group::Small && cx.shared.loans.bulk_is_plentiful() =>
-            {
-                self.cancel_receive(from, cx);
-            }
-            _ => {}
-        }
-    }
-
-    fn cancel_receive(&mut self, from: Side, cx: &mut Context<'_>) {
-        self.port(from).receiving = Receiving::Cancelling;
-        cx.ops.push(Op::Cancel { conn: self.conn(from), what: InFlight::Receive });
+        port.receive(credit, !is_sink_sluggish, cx);
     }
 
     /// How many bytes of this side are wanted now; 0: stop reading.
     fn receive_credit(&self, from: Side, cx: &Context<'_>) -> u32 {
-        let (pipe, source, to) = match from {
+        let (flow, source, sink) = match from {
             Side::Client => (&self.to_backend, &self.client, &self.backend),
             Side::Backend => (&self.to_client, &self.backend, &self.client),
         };
         let limits = &cx.shared.config().limits;
-        let through = || pipe.credit(to, source.bulk, self.policy(), cx.shared);
+        let through = || flow.credit(sink, source.bulk, self.policy(), cx.shared);
         match &self.state {
             State::Free | State::Ending => 0,
             State::Answering(handshake) if handshake.uploads() && from == Side::Client => through(),
@@ -308,47 +264,10 @@ impl Session {
         }
     }
 
-    /// Gives up one socket: its operations are made to end, and it is closed once they have.
+    /// Gives up one socket.
     pub fn retire(&mut self, side: Side, cx: &mut Context<'_>) {
-        let conn = self.conn(side);
-        let port = self.port(side);
-        port.finished = true;
-        match port.link {
-            Link::Absent | Link::Retiring { .. } => return,
-            Link::Connecting => {
-                port.link = Link::Retiring { connecting: true };
-                cx.ops.push(Op::Cancel { conn, what: InFlight::Connect });
-            }
-            Link::Live => {
-                port.link = Link::Retiring { connecting: false };
-                // A shutdown would send FIN.
-                cx.ops.push(match port.abort {
-                    true => Op::Abort { conn },
-                    false => Op::Shutdown { conn, how: Shutdown::Both },
-                });
-                if matches!(port.receiving, Receiving::Armed) {
-                    port.receiving = Receiving::Cancelling;
-                    cx.ops.push(Op::Cancel { conn, what: InFlight::Receive });
-                }
-                if port.sending {
-                    cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
-                }
-            }
-        }
-        if port.receiving == Receiving::Starved {
-            port.receiving = Receiving::Idle;
-        }
-        cx.mark_dirty(self);
-    }
-
-    fn reconcile_retirement(&mut self, side: Side, cx: &mut Context<'_>) {
-        if self.port(side).is_ready_to_close() {
-            self.pipe_to(side).discard(cx);
-            *self.port(side) = Port::absent();
-            cx.ops.push(Op::Close { conn: self.conn(side) });
-            if side == Side::Backend {
-                self.release_backend(cx);
-            }
+        if self.port(side).retire(cx) {
+            cx.mark_dirty(self);
         }
     }
 
@@ -374,9 +293,9 @@ impl Session {
 
     fn free(&mut self, cx: &mut Context<'_>) {
         self.report(cx);
-        cx.shared.timers.clear(self.index);
+        cx.shared.timers.clear(self.index());
         self.state = State::Free;
-        debug_assert!(self.to_backend.is_empty() && self.to_client.is_empty());
+        debug_assert!(self.backend.is_flushed() && self.client.is_flushed());
         debug_assert!(!self.reserved, "the backend's socket is closed, and with it the reservation");
         self.policy = None;
         self.chosen = None;
@@ -387,7 +306,7 @@ impl Session {
         let wanted = self.next_deadline();
         if wanted < self.timer_at {
             self.timer_at = wanted;
-            cx.shared.timers.set(self.index, wanted);
+            cx.shared.timers.set(self.index(), wanted);
         }
     }
 
@@ -435,7 +354,7 @@ impl Session {
         }
         for side in [Side::Client, Side::Backend] {
             if self.port(side).waits_for_peer() && self.port(side).sending_since + self.waits().send_stall <= now {
-                return self.probe_send(side, cx);
+                return self.port(side).probe(cx);
             }
         }
         if matches!(self.state, State::Open) {

@@ -175,7 +175,7 @@ impl Context<'_> {
     pub fn mark_dirty(&mut self, session: &mut Session) {
         if !session.dirty {
             session.dirty = true;
-            self.shared.dirty.push(session.index);
+            self.shared.dirty.push(session.index());
         }
     }
 }

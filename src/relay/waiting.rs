@@ -48,7 +48,7 @@ impl Relay {
 
     fn is_starved(&mut self, conn: ConnId) -> bool {
         let session = &mut self.sessions[conn.session() as usize];
-        session.generation == conn.generation() && session.port(conn.side()).receiving == Receiving::Starved
+        session.generation() == conn.generation() && session.port(conn.side()).receiving == Receiving::Starved
     }
 
     /// Slow readers hold buffers that others want: what waits for these readers is copied out of them, so that they keep no more
@@ -67,7 +67,7 @@ impl Relay {
                 if buffers == 0 {
                     continue;
                 }
-                let more = session.pipe_to(side).unkept_bytes();
+                let more = session.port(side).unkept_bytes();
                 if !cx.shared.loans.may_keep(bytes + more) {
                     if session.slow_sink_buffers(side, cx.now, session.waits().send_stall / CUT_PART) > 0 {
                         worst = worst.max(Some((buffers, index, side == Side::Backend)));

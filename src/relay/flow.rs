@@ -1,27 +1,19 @@
-//! One direction of a session: scan what came, forward the leases, bound what is held.
+//! One direction of frames: scans what came from one port, gives it to the other, and knows what was heard and told.
 
 use super::notice::Notice;
 use super::policy::Policy;
 use super::port::Port;
-use super::shared::{BULK_WEIGHT, Context, Shared};
+use super::shared::{Context, Shared};
 use crate::config::CloseCodes;
-use crate::op::{Group, Lease, Piece, Side};
+use crate::op::{Lease, Piece, Side};
 use crate::proto::close;
 use crate::proto::frame::{Scan, ScanEnd, Scanner};
 
-/// From one side's socket to the other's.
+/// From one side's port, the source, to the other's, the sink.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(super) struct Flow {
     from: Side,
     scanner: Scanner,
-    /// What waits behind the send in flight, in order.
-    pub queue: Vec<Piece>,
-    /// Bytes queued or in flight.
-    held_bytes: u32,
-    /// Buffers queued or in flight, counted in small ones: a slow reader is charged for the room its bytes take.
-    held_buffers: u16,
-    /// The first of the bytes held lie in memory of their own, copied out of their buffers: so many.
-    kept_bytes: u32,
     /// Data messages that have ended, and frame bytes relayed.
     pub messages: u64,
     pub bytes: u64,
@@ -38,8 +30,6 @@ pub(super) struct Pipe {
     pub pending: Option<Notice>,
     /// To be told in place of the source's own Close.
     pub instead: Option<Notice>,
-    /// Send FIN to the sink when all is sent.
-    pub finish: bool,
 }
 
 /// What the bytes that came mean for the session.
@@ -55,15 +45,11 @@ pub(super) enum Event {
 /// What a source that has not shown bulk is granted at a time, in small buffers.
 const CHAT_BUFFERS: u32 = 4;
 
-impl Pipe {
+impl Flow {
     pub fn new(from: Side, deflate: bool) -> Self {
-        Pipe {
+        Flow {
             from,
             scanner: Scanner::new(from == Side::Client, deflate),
-            queue: Vec::new(),
-            held_bytes: 0,
-            held_buffers: 0,
-            kept_bytes: 0,
             messages: 0,
             bytes: 0,
             control_second: 0,
@@ -73,7 +59,6 @@ impl Pipe {
             told: false,
             pending: None,
             instead: None,
-            finish: false,
         }
     }
 
@@ -90,47 +75,61 @@ impl Pipe {
         if self.told || self.deaf {
             return window;
         }
-        let room = window.saturating_sub(self.held_bytes);
+        let room = window.saturating_sub(sink.held_bytes());
         if shared.loans.small_is_scarce() {
             // Nobody takes a second buffer before the first has left.
-            return if self.held_buffers > 0 { 0 } else { room.min(shared.small_bytes) };
+            return if sink.held_buffers() > 0 { 0 } else { room.min(shared.small_bytes) };
         }
         let little = room.min(CHAT_BUFFERS * shared.small_bytes);
         if sink.sluggish {
             // What it holds is little, and all of it leaves before there is more.
-            return if self.held_bytes > 0 { 0 } else { little };
+            return if sink.held_bytes() > 0 { 0 } else { little };
         }
         let room = if bulk { room } else { little };
         if !sink.sending {
             // What is held leaves with this batch; only a flood that came all at once can be too much.
-            let flooded = self.held_bytes >= 2 * window || self.held_buffers >= 2 * policy.window_buffers;
+            let flooded = sink.held_bytes() >= 2 * window || sink.held_buffers() >= 2 * policy.window_buffers;
             return if flooded { 0 } else { room.max(1) };
         }
-        if self.held_buffers >= policy.window_buffers { 0 } else { room }
+        if sink.held_buffers() >= policy.window_buffers { 0 } else { room }
     }
 
     /// Takes in what the source sent: `bytes`, and the lease they lie in. Bytes without a lease are copied.
-    pub fn absorb(&mut self, bytes: &[u8], lease: Option<Lease>, policy: &Policy, cx: &mut Context<'_>) -> Event {
+    pub fn absorb(
+        &mut self,
+        bytes: &[u8],
+        lease: Option<Lease>,
+        sink: &mut Port,
+        policy: &Policy,
+        cx: &mut Context<'_>,
+    ) -> Event {
         if self.deaf || self.told {
             cx.recycle(lease);
             return self.listen(bytes, policy);
         }
-        let Some(notice) = self.pending else { return self.relay(bytes, lease, policy, cx) };
+        let Some(notice) = self.pending else { return self.relay(bytes, lease, sink, policy, cx) };
         // In the middle of a frame: the rest of it still passes.
         let (rest_of_frame, behind) = bytes.split_at(self.scanner.payload_left().min(bytes.len() as u64) as usize);
-        let event = self.relay(rest_of_frame, lease, policy, cx);
+        let event = self.relay(rest_of_frame, lease, sink, policy, cx);
         debug_assert_eq!(event, Event::None, "a payload holds no faults");
-        self.tell(notice, policy.close_codes, cx);
+        self.tell(notice, policy.close_codes, sink, cx);
         self.listen(behind, policy)
     }
 
-    fn relay(&mut self, bytes: &[u8], lease: Option<Lease>, policy: &Policy, cx: &mut Context<'_>) -> Event {
+    fn relay(
+        &mut self,
+        bytes: &[u8],
+        lease: Option<Lease>,
+        sink: &mut Port,
+        policy: &Policy,
+        cx: &mut Context<'_>,
+    ) -> Event {
         let scan = self.scanner.scan(bytes, policy.frame_limits(self.from));
         self.count(&scan, cx);
         if !scan.head.as_slice().is_empty() {
-            self.push(Piece::inline(scan.head.as_slice()), cx);
+            sink.push(Piece::inline(scan.head.as_slice()), cx);
         }
-        self.forward(&bytes[..scan.pass], lease, cx);
+        sink.forward(&bytes[..scan.pass], lease, cx);
         match scan.end {
             None if self.is_flooding(scan.controls, policy, cx.now) => Event::Fault(Notice::ControlFlood),
             None => Event::None,
@@ -141,11 +140,11 @@ impl Pipe {
             Some(ScanEnd::Close(close)) => {
                 self.heard = Some(close.code);
                 match self.instead.take() {
-                    Some(notice) => self.tell(notice, policy.close_codes, cx),
+                    Some(notice) => self.tell(notice, policy.close_codes, sink, cx),
                     None => {
                         self.told = true;
                         self.bytes += close.frame.len() as u64;
-                        self.push(Piece::owned(close.frame), cx);
+                        sink.push(Piece::owned(close.frame), cx);
                     }
                 }
                 Event::Close
@@ -172,7 +171,7 @@ impl Pipe {
     }
 
     /// Tells the sink why the session ends: now, if it is between two frames, else at the end of the current one.
-    pub fn tell(&mut self, notice: Notice, codes: CloseCodes, cx: &mut Context<'_>) {
+    pub fn tell(&mut self, notice: Notice, codes: CloseCodes, sink: &mut Port, cx: &mut Context<'_>) {
         if self.told {
             return;
         }
@@ -181,15 +180,15 @@ impl Pipe {
             return;
         }
         let mask = (self.from == Side::Client).then(|| (cx.shared.random() as u32).to_ne_bytes());
-        self.push(Piece::owned(close::encode(notice.code(codes), notice.text(), mask)), cx);
+        sink.push(Piece::owned(close::encode(notice.code(codes), notice.text(), mask)), cx);
         self.pending = None;
         self.told = true;
     }
 
     /// Tells the sink for the last time: the source will not complete the frame it is in.
-    pub fn tell_or_cut(&mut self, notice: Notice, codes: CloseCodes, cx: &mut Context<'_>) {
+    pub fn tell_or_cut(&mut self, notice: Notice, codes: CloseCodes, sink: &mut Port, cx: &mut Context<'_>) {
         if self.scanner.is_between_frames() {
-            self.tell(notice, codes, cx);
+            self.tell(notice, codes, sink, cx);
         }
         self.pending = None;
         self.told = true;
@@ -223,115 +222,5 @@ impl Pipe {
         }
         self.controls = self.controls.saturating_add(controls);
         self.controls > budget
-    }
-
-    /// Queues the first bytes of what came: in their lease, narrowed to them, or copied.
-    pub fn forward(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) {
-        match lease {
-            lease if bytes.is_empty() => cx.recycle(lease),
-            Some(mut lease) => {
-                lease.truncate(bytes.len());
-                self.push(Piece::Lease(lease), cx);
-            }
-            None => self.push(Piece::owned(bytes), cx),
-        }
-    }
-
-    pub fn push(&mut self, piece: Piece, cx: &mut Context<'_>) {
-        self.held_bytes += piece.len() as u32;
-        self.held_buffers += weight(&piece);
-        if self.queue.capacity() == 0 {
-            self.queue = cx.shared.spare.pop().unwrap_or_default();
-        }
-        self.queue.push(piece);
-    }
-
-    /// The pieces of a send come back; the first `sent` bytes are on their way, the rest goes back to the front.
-    pub fn sent(&mut self, mut pieces: Vec<Piece>, sent: usize, cx: &mut Context<'_>) {
-        let mut left = sent;
-        let mut whole = 0;
-        self.keep(self.kept_bytes.saturating_sub(sent as u32), cx);
-        for piece in &mut pieces {
-            let len = piece.len().min(left);
-            left -= len;
-            self.held_bytes -= len as u32;
-            if len < piece.len() {
-                piece.advance(len);
-                break;
-            }
-            whole += 1;
-        }
-        for piece in pieces.drain(..whole) {
-            self.held_buffers -= weight(&piece);
-            release(piece, cx);
-        }
-        if pieces.is_empty() {
-            cx.keep_spare(pieces);
-        } else {
-            pieces.append(&mut self.queue);
-            let emptied = std::mem::replace(&mut self.queue, pieces);
-            cx.keep_spare(emptied);
-        }
-    }
-
-    /// The bytes of the pieces have been copied: their buffers go back.
-    pub fn copied(&mut self, bytes: Box<[u8]>, mut pieces: Vec<Piece>, cx: &mut Context<'_>) {
-        for piece in pieces.drain(..) {
-            self.held_buffers -= weight(&piece);
-            release(piece, cx);
-        }
-        cx.keep_spare(pieces);
-        self.keep(bytes.len() as u32, cx);
-        self.queue.insert(0, Piece::owned(bytes));
-    }
-
-    fn keep(&mut self, bytes: u32, cx: &mut Context<'_>) {
-        cx.shared.loans.kept_bytes += bytes as usize;
-        cx.shared.loans.kept_bytes -= std::mem::replace(&mut self.kept_bytes, bytes) as usize;
-    }
-
-    /// Drops what is queued: it cannot be delivered any more.
-    pub fn discard(&mut self, cx: &mut Context<'_>) {
-        if self.queue.is_empty() {
-            return;
-        }
-        self.keep(0, cx);
-        let mut pieces = std::mem::take(&mut self.queue);
-        for piece in pieces.drain(..) {
-            self.held_bytes -= piece.len() as u32;
-            self.held_buffers -= weight(&piece);
-            release(piece, cx);
-        }
-        cx.keep_spare(pieces);
-    }
-
-    /// Buffers queued or in flight, counted in small ones.
-    pub fn held_buffers(&self) -> u16 {
-        self.held_buffers
-    }
-
-    /// What copying all that is held would add to what is kept already.
-    pub fn unkept_bytes(&self) -> usize {
-        (self.held_bytes - self.kept_bytes) as usize
-    }
-
-    /// Nothing queued, nothing in flight.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.held_bytes == 0 && self.held_buffers == 0
-    }
-}
-
-fn weight(piece: &Piece) -> u16 {
-    match piece {
-        Piece::Lease(lease) if lease.group() == Group::Bulk => BULK_WEIGHT,
-        Piece::Lease(_) => 1,
-        Piece::Inline { .. } | Piece::Owned { .. } => 0,
-    }
-}
-
-fn release(piece: Piece, cx: &mut Context<'_>) {
-    match piece {
-        Piece::Lease(lease) => cx.recycle(Some(lease)),
-        Piece::Inline { .. } | Piece::Owned { .. } => {}
     }
 }
