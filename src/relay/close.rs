@@ -3,13 +3,13 @@
 //! RFC 6455, 7.1.1: "in most normal cases, the server closes the TCP connection first". To the client Ringway is the
 //! server, so it sends FIN once both Closes are through; to the backend it is the client, so it waits for the FIN.
 
+use super::context::Context;
 use super::feedback::Failure;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy};
 use super::port::{Link, Receiving};
 use super::refusal::Refusal;
 use super::session::{Grace, Session, State};
-use super::shared::Context;
 use crate::op::Side;
 
 /// How long a peer may go on answering valid messages after the other side has failed.
@@ -112,7 +112,7 @@ impl Session {
     pub fn reclaim(&mut self, side: Side, cx: &mut Context<'_>) {
         self.port(side).reclaim(cx);
         // What is granted to the other side was meant for a fast one.
-        cx.mark_dirty(self);
+        self.mark_dirty(cx);
     }
 
     fn begin_close(&mut self, grace: Grace, wait: u64, cx: &mut Context<'_>) {
@@ -124,7 +124,7 @@ impl Session {
             self.state = State::Closing(grace);
             self.deadline = cx.now + wait;
         }
-        cx.mark_dirty(self);
+        self.mark_dirty(cx);
     }
 
     /// Draws the consequences of what has been heard and told so far.

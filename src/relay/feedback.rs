@@ -1,8 +1,8 @@
 //! What ejection and the circuit breaker hear of a session, and the log of them.
 
+use super::context::Context;
 use super::policy::Routed;
 use super::session::Session;
-use super::shared::Context;
 use crate::config::millis;
 use crate::table::breaker::BreakerChange;
 use crate::table::eject;

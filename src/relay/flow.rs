@@ -1,9 +1,9 @@
 //! One direction of frames: scans what came from one port, gives it to the other, and knows what was heard and told.
 
+use super::context::{Context, Shared};
 use super::notice::Notice;
 use super::policy::Policy;
 use super::port::Port;
-use super::shared::{Context, Shared};
 use crate::config::CloseCodes;
 use crate::op::{Lease, Piece, Side};
 use crate::proto::close;

@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
+use super::context::Context;
 use super::feedback::Failure;
 use super::flow::Event;
 use super::hops;
@@ -16,7 +17,6 @@ use super::refusal::{Refusal, RetryAfter};
 use super::respond::Response;
 use super::route::{self, LocalExhaustion};
 use super::session::{Session, State};
-use super::shared::Context;
 use crate::config::{Forward, ForwardMode, Limits, millis};
 use crate::op::{Piece, Side};
 use crate::proto::http::{Body, HeadKind, head_end};
@@ -444,7 +444,7 @@ impl Session {
         self.client.fin = true;
         self.state = State::Lingering;
         self.deadline = cx.now + self.waits().send_stall;
-        cx.mark_dirty(self);
+        self.mark_dirty(cx);
     }
 }
 

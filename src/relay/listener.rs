@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 
+use super::context::Context;
 use super::outcome::{Cause, EndedBy};
 use super::session::Session;
-use super::shared::Context;
 use super::{Relay, Slots};
 use crate::op::{Accepted, Op};
 use crate::table::state::LogThrottle;

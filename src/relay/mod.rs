@@ -41,7 +41,9 @@ mod policy;
 
 mod waiting;
 
-mod shared;
+mod context;
+
+mod loans;
 
 mod timers;
 
@@ -54,6 +56,7 @@ pub use listener::ListenerId;
 use crate::config::millis;
 use crate::table::Table;
 use crate::table::state::BackendState;
+use context::{Context, Shared};
 use handshake::Handshake;
 use listener::{Line, Listeners};
 use notice::Notice;
@@ -62,7 +65,6 @@ use policy::Current;
 use port::{Link, Receiving};
 use refusal::Refusal;
 use session::{Session, State};
-use shared::{Context, Shared};
 
 use crate::config::{OnLoss, Plan};
 use crate::metrics::Metrics;
@@ -250,7 +252,7 @@ impl Relay {
         while let Some(index) = self.shared.timers.pop(self.now) {
             let (session, mut cx) = self.enter(index, ops);
             session.handle_timeout(&mut cx);
-            cx.mark_dirty(session);
+            session.mark_dirty(&mut cx);
         }
         if self.listeners.retry_at <= self.now && !self.shared.draining {
             // With all slots taken, the next one to become free arms accept.
@@ -319,7 +321,7 @@ impl Relay {
         if !more {
             port.receiving = Receiving::Idle;
         }
-        cx.mark_dirty(session);
+        session.mark_dirty(&mut cx);
         let copied = match (&session.state, side) {
             (State::Open | State::Closing(_), _) => return session.absorb(side, bytes, Some(lease), &mut cx),
             (State::Responding(_), Side::Backend) => return session.response_body(bytes, Some(lease), &mut cx),
@@ -352,7 +354,7 @@ impl Relay {
         let retiring = port.link != Link::Live || port.broken;
         let sent = *result.as_ref().unwrap_or(&0);
         session.port(side).sent(pieces, sent, &mut cx);
-        cx.mark_dirty(session);
+        session.mark_dirty(&mut cx);
         match result {
             _ if retiring => {}
             Ok(_) | Err(_) if reclaiming && is_cut_short(&result) => {
@@ -379,13 +381,13 @@ impl Relay {
     fn copied(&mut self, conn: ConnId, bytes: Box<[u8]>, pieces: Vec<Piece>, ops: &mut Vec<Op>) {
         let (session, mut cx) = self.enter_conn(conn, ops);
         session.port(conn.side()).copied(bytes, pieces, &mut cx);
-        cx.mark_dirty(session);
+        session.mark_dirty(&mut cx);
     }
 
     fn receive_ended(&mut self, conn: ConnId, why: ReceiveEnd, ops: &mut Vec<Op>) {
         let side = conn.side();
         let (session, mut cx) = self.enter_conn(conn, ops);
-        cx.mark_dirty(session);
+        session.mark_dirty(&mut cx);
         let port = session.port(side);
         port.receiving = Receiving::Idle;
         let live = port.link == Link::Live && !port.finished;
@@ -427,7 +429,7 @@ impl Relay {
 
     fn connected(&mut self, conn: ConnId, result: std::io::Result<()>, ops: &mut Vec<Op>) {
         let (session, mut cx) = self.enter_conn(conn, ops);
-        cx.mark_dirty(session);
+        session.mark_dirty(&mut cx);
         match session.backend.link {
             Link::Connecting => session.connected(result, &mut cx),
             Link::Retiring { .. } => session.backend.link = Link::Retiring { connecting: false },
@@ -448,7 +450,7 @@ impl Relay {
         session.begin(Handshake::new(listener), peer, entry, cx.now);
         session.deadline = cx.now + session.waits().head;
         session.client.adopt(socket, &mut cx);
-        cx.mark_dirty(session);
+        session.mark_dirty(&mut cx);
     }
 
     fn take_slot(&mut self) -> Option<u32> {
@@ -539,7 +541,7 @@ impl Session {
                 // Also if it was to leave its backend: that is over with the relay.
                 self.leave = Notice::Draining;
                 self.deadline = cx.now + cx.shared.random() % spread;
-                cx.mark_dirty(self);
+                self.mark_dirty(cx);
             }
         }
     }

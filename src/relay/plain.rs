@@ -1,10 +1,10 @@
 //! One plain HTTP request through a route that forwards those: the request's body on its way up. The rest is shared with
 //! upgrades: the connect, the answer's head, and the answer's body.
 
+use super::context::Context;
 use super::outcome::{Cause, EndedBy};
 use super::refusal::Refusal;
 use super::session::{Session, State};
-use super::shared::Context;
 use crate::op::{Lease, Piece, Side};
 use crate::proto::http::Body;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::balance::{self, Balancer};
 use super::listener::ListenerId;
-use super::shared::BULK_WEIGHT;
+use super::loans::BULK_WEIGHT;
 use crate::config::millis;
 use crate::config::{self, Balance, CloseCodes, Config, HashKeep, Limits, Route, Timeouts};
 use crate::op::Side;

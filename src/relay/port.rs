@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use socket2::SockAddr;
 
-use super::shared::{BULK_WEIGHT, Context};
+use super::context::Context;
+use super::loans::BULK_WEIGHT;
 use crate::op::{Accepted, ConnId, Group, InFlight, Lease, Op, Piece};
 
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! A backend's answer other than 101, to an upgrade or to plain HTTP: relayed with its body, then both connections end.
 
+use super::context::Context;
 use super::outcome::{Cause, EndedBy};
 use super::plain::Upload;
 use super::session::{Session, State};
-use super::shared::Context;
 use crate::config::Limits;
 use crate::op::{Lease, Piece};
 use crate::proto::http::Body;

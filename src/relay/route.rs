@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::balance::{self, Ask, Unavailable, hash_bytes};
+use super::context::Context;
 use super::handshake::Handshake;
 use super::hops;
 use super::notice::Notice;
@@ -17,7 +18,6 @@ use super::policy::{PoolView, Routed, Waiting};
 use super::port::{Link, Port};
 use super::refusal::Refusal;
 use super::session::{Session, State};
-use super::shared::Context;
 use super::waiting::ADMIT_MS;
 use crate::config::millis;
 use crate::config::{self, Balance, HashKeep, HashKey, HeaderEdits, PlainHttp, ValueMatch};
@@ -241,7 +241,7 @@ impl Session {
             Ok(number) => self.connect(number, cx),
             Err(denial) => self.deny(denial, cx),
         }
-        cx.mark_dirty(self);
+        self.mark_dirty(cx);
         Ok(())
     }
 
@@ -374,7 +374,7 @@ impl Session {
             return self.go_away(notice, cx);
         }
         self.deadline = cx.now + cx.shared.random() % spread;
-        cx.mark_dirty(self);
+        self.mark_dirty(cx);
     }
 }
 

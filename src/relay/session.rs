@@ -19,6 +19,7 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::context::Context;
 use super::flow::Flow;
 use super::handshake::Handshake;
 use super::notice::Notice;
@@ -26,7 +27,6 @@ use super::outcome::{Cause, EndedBy, Outcome};
 use super::policy::{Policy, Waits};
 use super::port::{Link, Port};
 use super::respond::Response;
-use super::shared::Context;
 use crate::op::{ConnId, Side};
 use crate::table::Backend;
 
@@ -264,10 +264,18 @@ impl Session {
         }
     }
 
+    /// Puts the session on the list of those to reconcile at the end of the batch.
+    pub fn mark_dirty(&mut self, cx: &mut Context<'_>) {
+        if !self.dirty {
+            self.dirty = true;
+            cx.shared.dirty.push(self.index());
+        }
+    }
+
     /// Gives up one socket.
     pub fn retire(&mut self, side: Side, cx: &mut Context<'_>) {
         if self.port(side).retire(cx) {
-            cx.mark_dirty(self);
+            self.mark_dirty(cx);
         }
     }
 
@@ -288,7 +296,7 @@ impl Session {
         self.deadline = u64::MAX;
         self.retire(Side::Client, cx);
         self.retire(Side::Backend, cx);
-        cx.mark_dirty(self);
+        self.mark_dirty(cx);
     }
 
     fn free(&mut self, cx: &mut Context<'_>) {

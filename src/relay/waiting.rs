@@ -31,7 +31,7 @@ impl Relay {
             if self.is_starved(conn) {
                 let (session, mut cx) = self.enter(conn.session(), ops);
                 session.port(conn.side()).receiving = Receiving::Idle;
-                cx.mark_dirty(session);
+                session.mark_dirty(&mut cx);
                 room -= 1;
             }
         }
@@ -86,7 +86,7 @@ impl Relay {
             let (session, mut cx) = self.enter(index, ops);
             let side = if is_backend { Side::Backend } else { Side::Client };
             session.send_failed(side, Cause::SlowWhileShort, &mut cx);
-            cx.mark_dirty(session);
+            session.mark_dirty(&mut cx);
         }
     }
 

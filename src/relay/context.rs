@@ -1,14 +1,13 @@
 //! What all sessions of a worker share, and the handle with which they reach it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::loans::Loans;
 use super::policy::Current;
-use super::session::Session;
 use super::timers::Timers;
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;
-use crate::op::{ConnId, Group, Lease, Op, Piece};
+use crate::op::{Lease, Op, Piece};
 use crate::table::state::LogThrottle;
 
 #[derive(Debug)]
@@ -32,29 +31,12 @@ pub(super) struct Shared {
     random_state: u64,
 }
 
-/// The buffers on loan from the engine.
-#[derive(Debug)]
-pub(super) struct Loans {
-    small: usize,
-    small_max: usize,
-    bulk: usize,
-    bulk_max: usize,
-    /// Bytes that have been copied out of buffers, as their receivers are slow, and how many they may be.
-    pub kept_bytes: usize,
-    kept_max: usize,
-    /// Sockets that wait for a small buffer, first come, first served.
-    pub starved: VecDeque<ConnId>,
-}
-
 /// One batch's view: the shared part, the operations asked for, and the time in milliseconds since the start.
 pub(super) struct Context<'a> {
     pub shared: &'a mut Shared,
     pub ops: &'a mut Vec<Op>,
     pub now: u64,
 }
-
-/// A bulk buffer is charged as this many small ones, so that one connection cannot hold many of them.
-pub(super) const BULK_WEIGHT: u16 = 8;
 
 /// Vectors of pieces kept for reuse, and the largest kept: what a burst has grown goes back to the allocator.
 const SPARE_MAX: usize = 256;
@@ -68,16 +50,7 @@ impl Shared {
             current,
             timers: Timers::new(plan.sessions_max + plan.refusals_max),
             room: false,
-            loans: Loans {
-                small: 0,
-                small_max: plan.small_count,
-                bulk: 0,
-                bulk_max: plan.bulk_count,
-                kept_bytes: 0,
-                // As much again as the small buffers are.
-                kept_max: plan.small_count * small_bytes,
-                starved: VecDeque::new(),
-            },
+            loans: Loans::new(&plan, small_bytes),
             dirty: Vec::new(),
             spare: Vec::new(),
             draining: false,
@@ -102,63 +75,14 @@ impl Shared {
     }
 }
 
-impl Loans {
-    fn count(&mut self, group: Group) -> &mut usize {
-        match group {
-            Group::Small => &mut self.small,
-            Group::Bulk => &mut self.bulk,
-        }
-    }
-
-    /// So few are left that slow readers may not take another.
-    pub fn small_is_scarce(&self) -> bool {
-        self.small * 4 > self.small_max * 3
-    }
-
-    pub fn small_is_out(&self) -> bool {
-        self.small_left() == 0
-    }
-
-    pub fn small_left(&self) -> usize {
-        self.small_max.saturating_sub(self.small)
-    }
-
-    /// So many buffers are in use that those of slow readers are wanted back.
-    pub fn is_pressed(&self) -> bool {
-        self.small * 4 > self.small_max || self.bulk * 4 > self.bulk_max
-    }
-
-    /// So many are that others have to do with fewer.
-    pub fn is_short(&self) -> bool {
-        self.small_is_scarce() || !self.bulk_is_plentiful()
-    }
-
-    pub fn may_keep(&self, bytes: usize) -> bool {
-        self.kept_bytes + bytes <= self.kept_max
-    }
-
-    /// Somebody waits for a buffer, and there is one.
-    pub fn can_rearm(&self) -> bool {
-        !self.starved.is_empty() && !self.small_is_out()
-    }
-
-    pub fn bulk_is_plentiful(&self) -> bool {
-        self.bulk * 2 < self.bulk_max
-    }
-
-    pub fn total(&self) -> usize {
-        self.small + self.bulk
-    }
-}
-
 impl Context<'_> {
     pub fn lent(&mut self, lease: &Lease) {
-        *self.shared.loans.count(lease.group()) += 1;
+        self.shared.loans.lent(lease);
     }
 
     pub fn recycle(&mut self, lease: Option<Lease>) {
         if let Some(lease) = lease {
-            *self.shared.loans.count(lease.group()) -= 1;
+            self.shared.loans.returned(&lease);
             self.ops.push(Op::Recycle { lease });
         }
     }
@@ -168,14 +92,6 @@ impl Context<'_> {
         let kept = 1..=SPARE_PIECES_MAX;
         if kept.contains(&pieces.capacity()) && self.shared.spare.len() < SPARE_MAX {
             self.shared.spare.push(pieces);
-        }
-    }
-
-    /// Puts the session on the list of those to reconcile at the end of the batch.
-    pub fn mark_dirty(&mut self, session: &mut Session) {
-        if !session.dirty {
-            session.dirty = true;
-            self.shared.dirty.push(session.index());
         }
     }
 }
