@@ -91,15 +91,17 @@ impl Session {
 
     /// The handshake is over, for the pool's circuit breaker: once for each that was admitted.
     pub fn handshake_judged(&mut self, good: bool, cx: &mut Context<'_>) {
-        self.probe = false;
+        if let Some(probe) = self.probe.take() {
+            probe.reported();
+        }
         let pool = self.policy().pool();
         tell(pool, pool.state.breaker.report(&pool.config.breaker, good, cx.now));
     }
 
     /// The handshake is over, and nobody has learnt anything about the pool.
     pub fn withdraw_probe(&mut self) {
-        if std::mem::take(&mut self.probe) {
-            self.policy().pool().state.breaker.withdraw();
+        if let Some(probe) = self.probe.take() {
+            probe.withdraw(&self.policy().pool().state);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One direction of frames: scans what came from one port, gives it to the other, and knows what was heard and told.
 
+use super::close::{Ending, Heard, Told};
 use super::context::{Context, Shared};
 use super::notice::Notice;
 use super::policy::Policy;
@@ -20,16 +21,7 @@ pub(super) struct Flow {
     /// The second that `controls` is about, and the pings and pongs in it.
     control_second: u32,
     controls: u32,
-    /// The source's Close frame has come, with this code.
-    pub heard: Option<Option<u16>>,
-    /// The source has broken the protocol: nothing it still sends is looked at.
-    pub deaf: bool,
-    /// Nothing more is relayed: the sink has been sent a Close, or can be sent none.
-    pub told: bool,
-    /// To be told at the next frame boundary.
-    pub pending: Option<Notice>,
-    /// To be told in place of the source's own Close.
-    pub instead: Option<Notice>,
+    pub ending: Ending,
 }
 
 /// What the bytes that came mean for the session.
@@ -54,11 +46,7 @@ impl Flow {
             bytes: 0,
             control_second: 0,
             controls: 0,
-            heard: None,
-            deaf: false,
-            told: false,
-            pending: None,
-            instead: None,
+            ending: Ending::NONE,
         }
     }
 
@@ -72,7 +60,7 @@ impl Flow {
     /// the next batch, by when the sink may have turned out to be slow.
     pub fn credit(&self, sink: &Port, bulk: bool, policy: &Policy, shared: &Shared) -> u32 {
         let window = policy.window_bytes;
-        if self.told || self.deaf {
+        if self.ending.told.is_over() || self.ending.heard == Heard::Fault {
             return window;
         }
         let room = window.saturating_sub(sink.held_bytes());
@@ -103,11 +91,11 @@ impl Flow {
         policy: &Policy,
         cx: &mut Context<'_>,
     ) -> Event {
-        if self.deaf || self.told {
+        if self.ending.heard == Heard::Fault || self.ending.told.is_over() {
             cx.recycle(lease);
             return self.listen(bytes, policy);
         }
-        let Some(notice) = self.pending else { return self.relay(bytes, lease, sink, policy, cx) };
+        let Told::Due(notice) = self.ending.told else { return self.relay(bytes, lease, sink, policy, cx) };
         // In the middle of a frame: the rest of it still passes.
         let (rest_of_frame, behind) = bytes.split_at(self.scanner.payload_left().min(bytes.len() as u64) as usize);
         let event = self.relay(rest_of_frame, lease, sink, policy, cx);
@@ -134,15 +122,15 @@ impl Flow {
             None if self.is_flooding(scan.controls, policy, cx.now) => Event::Fault(Notice::ControlFlood),
             None => Event::None,
             Some(ScanEnd::Fault(fault)) => {
-                self.deaf = true;
+                self.ending.heard = Heard::Fault;
                 Event::Fault(Notice::Fault(fault))
             }
             Some(ScanEnd::Close(close)) => {
-                self.heard = Some(close.code);
-                match self.instead.take() {
+                self.ending.heard = Heard::Close(close.code);
+                match self.ending.instead.take() {
                     Some(notice) => self.tell(notice, policy.close_codes, sink, cx),
                     None => {
-                        self.told = true;
+                        self.ending.told = Told::Close;
                         self.bytes += close.frame.len() as u64;
                         sink.push(Piece::owned(close.frame), cx);
                     }
@@ -154,17 +142,17 @@ impl Flow {
 
     /// Relays nothing any more, but still wants to know whether the source answers with its Close.
     fn listen(&mut self, bytes: &[u8], policy: &Policy) -> Event {
-        if self.deaf || self.heard.is_some() || bytes.is_empty() {
+        if self.ending.heard != Heard::No || bytes.is_empty() {
             return Event::None;
         }
         match self.scanner.scan(bytes, policy.frame_limits(self.from)).end {
             None => Event::None,
             Some(ScanEnd::Fault(_)) => {
-                self.deaf = true;
+                self.ending.heard = Heard::Fault;
                 Event::None
             }
             Some(ScanEnd::Close(close)) => {
-                self.heard = Some(close.code);
+                self.ending.heard = Heard::Close(close.code);
                 Event::Close
             }
         }
@@ -172,17 +160,16 @@ impl Flow {
 
     /// Tells the sink why the session ends: now, if it is between two frames, else at the end of the current one.
     pub fn tell(&mut self, notice: Notice, codes: CloseCodes, sink: &mut Port, cx: &mut Context<'_>) {
-        if self.told {
+        if self.ending.told.is_over() {
             return;
         }
         if !self.scanner.is_between_frames() {
-            self.pending = Some(notice);
+            self.ending.told = Told::Due(notice);
             return;
         }
         let mask = (self.from == Side::Client).then(|| (cx.shared.random() as u32).to_ne_bytes());
         sink.push(Piece::owned(close::encode(notice.code(codes), notice.text(), mask)), cx);
-        self.pending = None;
-        self.told = true;
+        self.ending.told = Told::Close;
     }
 
     /// Tells the sink for the last time: the source will not complete the frame it is in.
@@ -190,8 +177,9 @@ impl Flow {
         if self.scanner.is_between_frames() {
             self.tell(notice, codes, sink, cx);
         }
-        self.pending = None;
-        self.told = true;
+        if !self.ending.told.is_over() {
+            self.ending.told = Told::Cut;
+        }
     }
 
     fn count(&mut self, scan: &Scan, cx: &mut Context<'_>) {

@@ -7,7 +7,6 @@ use std::num::NonZeroU64;
 
 use super::context::Context;
 use super::feedback::Failure;
-use super::flow::Event;
 use super::hops;
 use super::listener::ListenerId;
 use super::notice::Notice;
@@ -330,20 +329,6 @@ impl Session {
         }
         if let Some((notice, spread)) = handshake.leaves {
             self.move_away(notice, spread, cx);
-        }
-    }
-
-    /// Frames of this side, in a lease or copied.
-    pub fn absorb(&mut self, from: Side, bytes: &[u8], lease: Option<crate::op::Lease>, cx: &mut Context<'_>) {
-        let policy = self.policy.as_deref().expect("an open session has a policy");
-        let (flow, sink) = match from {
-            Side::Client => (&mut self.to_backend, &mut self.backend),
-            Side::Backend => (&mut self.to_client, &mut self.client),
-        };
-        match flow.absorb(bytes, lease, sink, policy, cx) {
-            Event::None => {}
-            Event::Close => self.closed_by(from, cx),
-            Event::Fault(notice) => self.fail(from, notice, cx),
         }
     }
 

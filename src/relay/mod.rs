@@ -25,7 +25,11 @@ mod plain;
 
 mod flow;
 
+mod tunnel;
+
 mod close;
+
+mod booking;
 
 mod notice;
 
@@ -190,7 +194,7 @@ impl Relay {
         };
         for index in 0..self.sessions.len() as u32 {
             let session = &self.sessions[index as usize];
-            if session.reserved
+            if session.booking.is_some()
                 && session.chosen.as_ref().is_some_and(|chosen| Arc::ptr_eq(&chosen.state, &leave.backend))
             {
                 let (session, mut cx) = self.enter(index, ops);
@@ -539,8 +543,7 @@ impl Session {
                     return self.go_away(Notice::Draining, cx);
                 }
                 // Also if it was to leave its backend: that is over with the relay.
-                self.leave = Notice::Draining;
-                self.deadline = cx.now + cx.shared.random() % spread;
+                self.leave = Some((cx.now + cx.shared.random() % spread, Notice::Draining));
                 self.mark_dirty(cx);
             }
         }

@@ -343,6 +343,16 @@ impl Port {
         self.queue.is_empty() && self.held_bytes == 0 && self.held_buffers == 0
     }
 
+    /// What is in flight is so on a socket, and what has ended stays so.
+    pub fn is_consistent(&self) -> bool {
+        let is_idle = !self.sending && matches!(self.receiving, Receiving::Idle);
+        let has_socket = matches!(self.link, Link::Live | Link::Retiring { .. });
+        (is_idle || has_socket)
+            && (self.sending || !self.probing && !self.reclaiming)
+            && (!self.shut || self.queue.is_empty() && !self.sending)
+            && (self.link != Link::Live || self.held_bytes > 0 || self.queue.is_empty())
+    }
+
     /// A send is in flight, and nobody has cancelled it to see how far it got.
     pub fn waits_for_peer(&self) -> bool {
         self.sending && !self.probing && !self.reclaiming

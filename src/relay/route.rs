@@ -8,7 +8,8 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::balance::{self, Ask, Unavailable, hash_bytes};
+use super::balance::{Ask, Unavailable, hash_bytes};
+use super::booking::{Booking, Probe};
 use super::context::Context;
 use super::handshake::Handshake;
 use super::hops;
@@ -55,7 +56,7 @@ impl Session {
     /// Connects to the next backend, waits for its turn, or tells the client why not.
     pub fn connect_next(&mut self, cx: &mut Context<'_>) {
         match self.routed(cx).and_then(|()| self.choose(false, cx)) {
-            Ok(number) => self.connect(number, cx),
+            Ok((number, booking)) => self.connect(number, booking, cx),
             Err(Denial::Busy(refusal, _)) => self.enqueue(refusal, cx),
             Err(denial) => self.deny(denial, cx),
         }
@@ -119,8 +120,10 @@ impl Session {
         handshake.generation = generation;
         // Another table's pool may be the same one, which has let it in and counted it already.
         handshake.admitted &= before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &pool.state));
-        if let Some(before) = before.filter(|_| !handshake.admitted && std::mem::take(&mut self.probe)) {
-            before.breaker.withdraw();
+        if let Some(before) = before.filter(|_| !handshake.admitted)
+            && let Some(probe) = self.probe.take()
+        {
+            probe.withdraw(&before);
         }
         self.chosen = None;
         self.policy = Some(policy);
@@ -128,7 +131,7 @@ impl Session {
     }
 
     /// A backend, reserved. `its_turn`: nobody waits before this one.
-    fn choose(&mut self, its_turn: bool, cx: &mut Context<'_>) -> Result<u16, Denial> {
+    fn choose(&mut self, its_turn: bool, cx: &mut Context<'_>) -> Result<(u16, Booking), Denial> {
         let (State::Connecting(handshake) | State::Queued(handshake)) = &mut self.state else {
             unreachable!("asked before there is a backend")
         };
@@ -171,15 +174,15 @@ impl Session {
         };
         if let (Ok(number), Some(held)) = (chosen, held) {
             held.join(&pool.members[usize::from(number)].state);
-            self.key = handshake.kept_key;
         }
-        chosen.map_err(|unavailable| match unavailable {
+        let booking = |number| (number, Booking::new(handshake.kept_key, is_handshake));
+        chosen.map(booking).map_err(|unavailable| match unavailable {
             Unavailable::Full => Denial::Busy(Refusal::PoolFull, ADMIT_MS),
             Unavailable::Down => nobody(handshake).into(),
         })
     }
 
-    fn connect(&mut self, number: u16, cx: &mut Context<'_>) {
+    fn connect(&mut self, number: u16, booking: Booking, cx: &mut Context<'_>) {
         let (State::Connecting(handshake) | State::Queued(handshake)) = &mut self.state else {
             unreachable!("a backend is chosen before there is one")
         };
@@ -200,8 +203,7 @@ impl Session {
         let tries_left = u64::from(pool.config.admission.tries_max.saturating_sub(handshake.tries) + 1).min(untried);
         self.deadline = cx.now + waits.connect.min((handshake.dial_left / tries_left).max(1));
         self.chosen = Some(backend.clone());
-        self.reserved = true;
-        self.handshaking = !handshake.is_plain();
+        self.booking = Some(booking);
         self.backend = Port::absent(self.backend.conn());
         let address = backend.address.clone();
         self.backend.connect(address, cx);
@@ -238,7 +240,7 @@ impl Session {
         self.leave_queue(cx);
         self.resume();
         match chosen {
-            Ok(number) => self.connect(number, cx),
+            Ok((number, booking)) => self.connect(number, booking, cx),
             Err(denial) => self.deny(denial, cx),
         }
         self.mark_dirty(cx);
@@ -322,33 +324,24 @@ impl Session {
 
     /// It no longer counts among the backend's handshakes.
     pub fn end_handshaking(&mut self, cx: &mut Context<'_>) {
-        if std::mem::take(&mut self.handshaking)
-            && let Some(chosen) = &self.chosen
-        {
-            balance::handshake_ended(&chosen.state);
-            cx.shared.room = true;
+        if let (Some(booking), Some(chosen)) = (&mut self.booking, &self.chosen) {
+            cx.shared.room |= booking.end_handshake(&chosen.state);
         }
     }
 
     /// The backend's socket is closed.
     pub fn release_backend(&mut self, cx: &mut Context<'_>) {
-        self.end_handshaking(cx);
-        if std::mem::take(&mut self.reserved)
-            && let Some(chosen) = &self.chosen
-        {
-            let pool = &self.policy().pool().state;
-            if let Some(key) = self.key {
-                pool.keys.leave(key.get(), &chosen.state);
-            }
-            balance::release(&chosen.state, pool, &cx.shared.current.table);
-            self.key = None;
+        if let Some(booking) = self.booking.take() {
+            let backend = self.chosen.as_ref().expect("a booking is one at the backend that was chosen");
+            booking.release(backend, &self.policy().pool().state, &cx.shared.current.table);
             cx.shared.room = true;
         }
     }
 
     /// It is of this pool of the newest table, and its key's home is another backend, which has room.
     pub fn is_away(&self, number: usize, cx: &mut Context<'_>) -> bool {
-        let (Some(key), Some(chosen)) = (self.key, &self.chosen) else { return false };
+        let key = self.booking.as_ref().and_then(Booking::key);
+        let (Some(key), Some(chosen)) = (key, &self.chosen) else { return false };
         let random = cx.shared.random();
         let (pool, PoolView { balancer, .. }) = cx.shared.current.pool_and_view(number);
         if !Arc::ptr_eq(&self.policy().pool().state, &pool.state) {
@@ -366,14 +359,13 @@ impl Session {
         if let State::Connecting(handshake) | State::Answering(handshake) = &mut self.state {
             handshake.leaves = Some((notice, spread));
         }
-        if !matches!(self.state, State::Open) || self.deadline != u64::MAX {
+        if !matches!(self.state, State::Open) || self.leave.is_some() {
             return;
         }
-        self.leave = notice;
         if spread == 0 {
             return self.go_away(notice, cx);
         }
-        self.deadline = cx.now + cx.shared.random() % spread;
+        self.leave = Some((cx.now + cx.shared.random() % spread, notice));
         self.mark_dirty(cx);
     }
 }
@@ -410,7 +402,7 @@ fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
 
 /// Whether the pool takes another request now, and whether that is a probe of its breaker. The rate is one of handshakes;
 /// the breaker asks about plain HTTP too.
-fn admit(pool: &Routed, is_handshake: bool, now: u64) -> Result<bool, Denial> {
+fn admit(pool: &Routed, is_handshake: bool, now: u64) -> Result<Option<Probe>, Denial> {
     if pool.state.breaker.refuses(&pool.config.breaker, now) {
         return Err(Refusal::BreakerOpen.into());
     }
@@ -425,7 +417,7 @@ fn admit(pool: &Routed, is_handshake: bool, now: u64) -> Result<bool, Denial> {
     if admitted == Admitted::FirstProbe {
         tracing::info!(pool = pool.config.name, "circuit breaker is half open");
     }
-    Ok(admitted != Admitted::Freely)
+    Ok((admitted != Admitted::Freely).then(Probe::new))
 }
 
 /// What the request says of where consistent hashing is to send it.

@@ -15,10 +15,10 @@
 //! Events only change state; [`Session::reconcile`], once per batch, asks the kernel for what the state now wants.
 
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::booking::{Booking, Probe};
 use super::context::Context;
 use super::flow::Flow;
 use super::handshake::Handshake;
@@ -54,16 +54,12 @@ pub(super) struct Session {
     pub policy: Option<Rc<Policy>>,
     /// Who the backend is, once one is chosen.
     pub chosen: Option<Arc<Backend>>,
-    /// The key under which it counts at its backend, if it does.
-    pub key: Option<NonZeroU64>,
-    /// True exactly while it counts among that backend's sessions.
-    pub reserved: bool,
-    /// True exactly while it counts among that backend's handshakes, as plain HTTP never does.
-    pub handshaking: bool,
-    /// True exactly while the breaker of its pool waits for it as a probe.
-    pub probe: bool,
-    /// What both sides hear when the deadline of an open session comes.
-    pub leave: Notice,
+    /// Its place at that backend, if it has one: exactly while there is a socket towards it.
+    pub booking: Option<Booking>,
+    /// Exactly while the breaker of its pool waits for it.
+    pub probe: Option<Probe>,
+    /// When an open session is to leave, and what both sides hear then.
+    pub leave: Option<(u64, Notice)>,
     /// True exactly when the session is on the list of those to reconcile.
     pub dirty: bool,
     pub outcome: Outcome,
@@ -120,11 +116,9 @@ impl Session {
             client_ip: None,
             policy: None,
             chosen: None,
-            key: None,
-            reserved: false,
-            handshaking: false,
-            probe: false,
-            leave: Notice::Draining,
+            booking: None,
+            probe: None,
+            leave: None,
             dirty: false,
             outcome: Outcome::default(),
         }
@@ -206,7 +200,21 @@ impl Session {
             return true;
         }
         self.arm_timer(cx);
+        self.check();
         false
+    }
+
+    /// What holds once all that has come has been taken in. In debug only.
+    fn check(&self) {
+        debug_assert_eq!(self.booking.is_some(), self.backend.link != Link::Absent, "a booking is one of a socket");
+        for (flow, port) in [(&self.to_backend, &self.backend), (&self.to_client, &self.client)] {
+            debug_assert!(port.is_consistent(), "{port:?}");
+            match &self.state {
+                State::Closing(_) => debug_assert!(flow.ending.is_legal(), "{:?}", flow.ending),
+                State::Ending | State::Free => {}
+                _ => debug_assert!(flow.ending.is_none(), "{:?} in {:?}", flow.ending, self.state),
+            }
+        }
     }
 
     /// A send got bytes through: the client of a response or of a refusal, or the backend of an upload, is worth waiting for.
@@ -304,7 +312,8 @@ impl Session {
         cx.shared.timers.clear(self.index());
         self.state = State::Free;
         debug_assert!(self.backend.is_flushed() && self.client.is_flushed());
-        debug_assert!(!self.reserved, "the backend's socket is closed, and with it the reservation");
+        debug_assert!(self.booking.is_none(), "the backend's socket is closed, and with it the booking");
+        debug_assert!(self.probe.is_none(), "the breaker knows how its probe went");
         self.policy = None;
         self.chosen = None;
     }
@@ -329,6 +338,9 @@ impl Session {
             }
         }
         // While something is being sent the session is not idle; a send that stalls has its own deadline.
+        if matches!(self.state, State::Open) {
+            earliest = earliest.min(self.leave.map_or(u64::MAX, |(when, _)| when));
+        }
         if matches!(self.state, State::Open) && !self.client.sending && !self.backend.sending {
             earliest = earliest.min(self.active_at.saturating_add(self.waits().idle));
         }
@@ -355,10 +367,15 @@ impl Session {
                     self.outcome.set(EndedBy::Client, Cause::AnswerNotTaken);
                     self.terminate(cx);
                 }
-                State::Open => self.go_away(self.leave, cx),
+                State::Open => {}
                 State::Closing(_) => self.close_timed_out(cx),
             }
             return;
+        }
+        if matches!(self.state, State::Open)
+            && let Some((_, notice)) = self.leave.take_if(|(when, _)| *when <= now)
+        {
+            return self.go_away(notice, cx);
         }
         for side in [Side::Client, Side::Backend] {
             if self.port(side).waits_for_peer() && self.port(side).sending_since + self.waits().send_stall <= now {
