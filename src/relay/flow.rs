@@ -34,9 +34,6 @@ pub(super) enum Event {
     Fault(Notice),
 }
 
-/// What a source that has not shown bulk is granted at a time, in small buffers.
-const CHAT_BUFFERS: u32 = 4;
-
 impl Flow {
     pub fn new(from: Side, deflate: bool) -> Self {
         Flow {
@@ -50,36 +47,12 @@ impl Flow {
         }
     }
 
-    /// The 101 has been checked: from here on there are frames.
-    pub fn open(&mut self, deflate: bool) {
-        self.scanner = Scanner::new(self.from == Side::Client, deflate);
-    }
-
-    /// How many more bytes may be read; 0: stop reading. If a send is in flight
-    /// to the sink, it has not taken that at once. `bulk`: the source sends much at a time. Others get little at once, as what is granted cannot be taken back before
-    /// the next batch, by when the sink may have turned out to be slow.
+    /// How many more bytes of the source may be read; 0: stop reading. `bulk`: it sends much at a time.
     pub fn credit(&self, sink: &Port, bulk: bool, policy: &Policy, shared: &Shared) -> u32 {
-        let window = policy.window_bytes;
         if self.ending.told.is_over() || self.ending.heard == Heard::Fault {
-            return window;
+            return policy.window_bytes;
         }
-        let room = window.saturating_sub(sink.held_bytes());
-        if shared.loans.small_is_scarce() {
-            // Nobody takes a second buffer before the first has left.
-            return if sink.held_buffers() > 0 { 0 } else { room.min(shared.small_bytes) };
-        }
-        let little = room.min(CHAT_BUFFERS * shared.small_bytes);
-        if sink.sluggish {
-            // What it holds is little, and all of it leaves before there is more.
-            return if sink.held_bytes() > 0 { 0 } else { little };
-        }
-        let room = if bulk { room } else { little };
-        if !sink.sending {
-            // What is held leaves with this batch; only a flood that came all at once can be too much.
-            let flooded = sink.held_bytes() >= 2 * window || sink.held_buffers() >= 2 * policy.window_buffers;
-            return if flooded { 0 } else { room.max(1) };
-        }
-        if sink.held_buffers() >= policy.window_buffers { 0 } else { room }
+        sink.credit(bulk, policy, shared)
     }
 
     /// Takes in what the source sent: `bytes`, and the lease they lie in. Bytes without a lease are copied.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::context::Context;
 use super::outcome::{Cause, EndedBy};
+use super::refusal::Refusal;
 use super::session::Session;
 use super::{Relay, Slots};
 use crate::op::{Accepted, Op};
@@ -174,7 +175,7 @@ impl Relay {
         if over_limit {
             self.listeners.warn_full(self.plan.sessions_max, self.now);
             let (session, mut cx) = self.enter(index, ops);
-            session.refuse_at_accept(&mut cx);
+            session.refuse(Refusal::SessionsTaken, &mut cx);
             self.refused.join(index, &self.sessions);
         } else {
             self.silent.join(index, &self.sessions);
@@ -189,8 +190,7 @@ impl Relay {
     fn shed_silent(&mut self, ops: &mut Vec<Op>) -> bool {
         let Some(index) = self.silent.pop(&self.sessions) else { return false };
         let (session, mut cx) = self.enter(index, ops);
-        session.outcome.set(EndedBy::Ringway, Cause::NoRequestAndOthersWait);
-        session.terminate(&mut cx);
+        session.end(EndedBy::Ringway, Cause::NoRequestAndOthersWait, &mut cx);
         true
     }
 
@@ -249,25 +249,25 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::session::State;
 
     /// Strangers drive this: it must not grow with all who have ever come.
     #[test]
     fn field_a11_a_line_keeps_no_more_than_come_while_its_oldest_stays() {
+        let lingering = |index, generation| Session::new(index, generation).lingers();
         let mut sessions: Vec<Session> = (0..3).map(|index| Session::new(index, 0)).collect();
-        let mut line = Line::new(|session| matches!(session.state, State::Lingering));
-        for _ in 0..10_000 {
-            sessions[0].state = State::Lingering;
+        let mut line = Line::new(Session::is_lingering);
+        for generation in 0..10_000 {
+            sessions[0] = lingering(0, generation);
             line.join(0, &sessions);
             assert_eq!(line.len(), 1);
-            sessions[0] = Session::new(0, sessions[0].generation().wrapping_add(1));
+            sessions[0] = Session::new(0, generation + 1);
         }
         assert_eq!(line.pop(&sessions), None);
         for index in 0..3 {
-            sessions[index as usize].state = State::Lingering;
+            sessions[index as usize] = lingering(index, 20_000);
             line.join(index, &sessions);
         }
-        sessions[1].state = State::Free;
+        sessions[1] = Session::new(1, 20_001);
         assert_eq!([(); 3].map(|()| line.pop(&sessions)), [Some(0), Some(2), None], "the oldest first");
     }
 }

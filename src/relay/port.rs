@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use socket2::SockAddr;
 
-use super::context::Context;
+use super::context::{Context, Shared};
 use super::loans::BULK_WEIGHT;
-use crate::op::{Accepted, ConnId, Group, InFlight, Lease, Op, Piece};
+use super::policy::Policy;
+use crate::op::{Accepted, ConnId, Group, InFlight, Lease, Op, Piece, Side};
 
 #[derive(Debug)]
 pub(super) struct Port {
@@ -53,6 +54,16 @@ pub(super) struct Port {
     pub group: Group,
 }
 
+/// What a source that has not shown bulk is granted at a time, in small buffers.
+const CHAT_BUFFERS: u32 = 4;
+
+/// Both ends of a session.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub client: Port,
+    pub backend: Port,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     /// No socket.
@@ -74,6 +85,28 @@ pub(super) enum Receiving {
     Cancelling,
     /// Not armed: no buffer was free. On the list of those who wait for one.
     Starved,
+}
+
+impl Ports {
+    /// Of a slot that is free.
+    pub fn absent(session: u32, generation: u16) -> Self {
+        let absent = |side| Port::absent(ConnId::new(session, side, generation));
+        Ports { client: absent(Side::Client), backend: absent(Side::Backend) }
+    }
+
+    pub fn of(&mut self, side: Side) -> &mut Port {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Backend => &mut self.backend,
+        }
+    }
+
+    pub fn get(&self, side: Side) -> &Port {
+        match side {
+            Side::Client => &self.client,
+            Side::Backend => &self.backend,
+        }
+    }
 }
 
 impl Port {
@@ -267,6 +300,38 @@ impl Port {
         }
     }
 
+    /// The receive has ended because no buffer was left: the port waits for one, if there is none.
+    pub fn starve(&mut self, cx: &mut Context<'_>) {
+        if self.group == Group::Small && cx.shared.loans.small_is_out() {
+            self.receiving = Receiving::Starved;
+            cx.shared.loans.starved.push_back(self.conn);
+        }
+    }
+
+    /// How many more bytes may be read to be sent to it; 0: none. If a send is in flight to it, it has not taken that at once.
+    /// `bulk`: their source sends much at a time. Others get little at once, as what is granted cannot be taken back before
+    /// the next batch, by when this port may have turned out to be slow.
+    pub fn credit(&self, bulk: bool, policy: &Policy, shared: &Shared) -> u32 {
+        let window = policy.window_bytes;
+        let room = window.saturating_sub(self.held_bytes);
+        if shared.loans.small_is_scarce() {
+            // Nobody takes a second buffer before the first has left.
+            return if self.held_buffers > 0 { 0 } else { room.min(shared.small_bytes) };
+        }
+        let little = room.min(CHAT_BUFFERS * shared.small_bytes);
+        if self.sluggish {
+            // What it holds is little, and all of it leaves before there is more.
+            return if self.held_bytes > 0 { 0 } else { little };
+        }
+        let room = if bulk { room } else { little };
+        if !self.sending {
+            // What is held leaves with this batch; only a flood that came all at once can be too much.
+            let flooded = self.held_bytes >= 2 * window || self.held_buffers >= 2 * policy.window_buffers;
+            return if flooded { 0 } else { room.max(1) };
+        }
+        if self.held_buffers >= policy.window_buffers { 0 } else { room }
+    }
+
     fn cancel_receive(&mut self, cx: &mut Context<'_>) {
         self.receiving = Receiving::Cancelling;
         cx.ops.push(Op::Cancel { conn: self.conn, what: InFlight::Receive });
@@ -322,10 +387,6 @@ impl Port {
             cx.ops.push(Op::Close { conn: self.conn });
         }
         is_ready
-    }
-
-    pub fn held_bytes(&self) -> u32 {
-        self.held_bytes
     }
 
     /// Buffers queued or in flight, counted in small ones.

@@ -1,201 +1,288 @@
-//! One session: two ports, two flows, one state.
+//! One session: two ports, a life, and the stage that it is in.
 //!
 //! ```text
-//!                               Queued <-- no room --+
-//!                                  +-- its turn --+  |
-//!                                                 v  |
-//!   Free --accept--> Head --head ok--> Connecting --connected--> Answering --101 ok--> Open --Close / EOF / fault--> Closing
-//!                     |  400..431, 408    | ^ refused: next one     | \                                             |
-//!                     |                   | +-+  502 503 504        |  +-- other status --> Responding              |
-//!                     +-------------------+-----------------------+-----------------------> Lingering              |
-//!                                                                                                v                   v
-//!                                                     Free <-- nothing in flight, both closed -- Ending <------------+
+//!                              its turn
+//!                            +-- queue <-- no room
+//!                            v            |
+//!   Free --accept--> Head --ok--> Dialing-+-connected--> Answering --101 ok--> Tunnel --both closed, or lost---+
+//!                     | 400..431, 408  | ^ refused: next   |   \                                             |
+//!                     |                | +--+ 502 503 504  |    +-- other status --> Exchange                |
+//!                     +----------------+-------------------+----------------------> Lingering                |
+//!                                                                                       v                    v
+//!                                           Free <-- nothing in flight, both closed -- Ending <--------------+
 //! ```
 //!
-//! Events only change state; [`Session::reconcile`], once per batch, asks the kernel for what the state now wants.
+//! A stage owns its data and says what follows; only this file changes the state. What the kernel is asked for follows from
+//! the state, once per batch, in [`Session::reconcile`]; a stage asks by itself only for what it ends or begins: a connect, the
+//! cancelling of a send.
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use super::booking::{Booking, Probe};
+use super::answer::{self, Answer};
+use super::balance::Ask;
+use super::booking::Booking;
 use super::context::Context;
-use super::flow::Flow;
-use super::handshake::Handshake;
+use super::dial::Dial;
+use super::exchange::Exchange;
+use super::head::Head;
+use super::life::Life;
+use super::linger;
+use super::listener::ListenerId;
 use super::notice::Notice;
-use super::outcome::{Cause, EndedBy, Outcome};
-use super::policy::{Policy, Waits};
-use super::port::{Link, Port};
-use super::respond::Response;
-use crate::op::{ConnId, Side};
-use crate::table::Backend;
+use super::outcome::{Cause, EndedBy};
+use super::policy::{Policy, PoolView};
+use super::port::{Link, Ports, Receiving};
+use super::refusal::{Refusal, RetryAfter};
+use super::stage::{Event, Step};
+use super::tunnel::Tunnel;
+use super::waiting::SLOW_MS;
+use crate::config::millis;
+use crate::op::{Accepted, Lease, Piece, ReceiveEnd, Side};
 
-/// Small: an idle connection has one, and nothing else in user space.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub state: State,
-    pub client: Port,
-    pub backend: Port,
-    pub to_backend: Flow,
-    pub to_client: Flow,
-    /// What the current state waits for at most, in milliseconds since the relay's start. `u64::MAX`: for ever.
-    pub deadline: u64,
+    state: State,
+    pub ports: Ports,
+    pub life: Life,
     /// When the session's timer fires; `u64::MAX`: it is not armed.
-    pub timer_at: u64,
-    /// When the last byte came, from either side.
-    pub active_at: u64,
-    pub began_at: u64,
-    /// When the tunnel opened.
-    pub opened_at: u64,
-    /// When it began to close.
-    pub closing_at: u64,
-    pub client_ip: Option<IpAddr>,
-    /// `None` exactly when the slot is free.
-    pub policy: Option<Rc<Policy>>,
-    /// Who the backend is, once one is chosen.
-    pub chosen: Option<Arc<Backend>>,
-    /// Its place at that backend, if it has one: exactly while there is a socket towards it.
-    pub booking: Option<Booking>,
-    /// Exactly while the breaker of its pool waits for it.
-    pub probe: Option<Probe>,
-    /// When an open session is to leave, and what both sides hear then.
-    pub leave: Option<(u64, Notice)>,
+    timer_at: u64,
     /// True exactly when the session is on the list of those to reconcile.
-    pub dirty: bool,
-    pub outcome: Outcome,
+    dirty: bool,
 }
 
+/// Stages that end soon are boxed; the tunnel, in which sessions are for nearly all of their time, lies inline.
 #[derive(Debug)]
-pub(super) enum State {
+enum State {
     Free,
-    /// Reading the client's request head.
-    Head(Box<Handshake>),
-    /// Waiting until the pool has room for it.
-    Queued(Box<Handshake>),
-    /// Connecting to a backend, or between two attempts.
-    Connecting(Box<Handshake>),
-    /// The request is on its way; reading the backend's response head.
-    Answering(Box<Handshake>),
-    /// Relaying a response other than 101.
-    Responding(Box<Response>),
-    /// Relaying frames.
-    Open,
-    /// Relaying the last frames, until both sides have had a Close and TCP has ended.
-    Closing(Grace),
-    /// The client's last bytes are on their way; whatever it still sends is dropped.
+    Head(Box<Head>),
+    Dialing(Box<Dial>),
+    Answering(Box<Answer>),
+    Tunnel(Tunnel),
+    Exchange(Box<Exchange>),
     Lingering,
     /// Both sockets are being given up.
     Ending,
 }
 
-/// What happens when the deadline of a closing session comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grace {
-    /// The peer of a failed side has had its second to answer what came before: tell the failed side why.
-    Answers,
-    /// Both have had their time: tell those who heard nothing yet, and give that a moment to arrive.
-    Peers,
-    /// Over.
-    None,
+impl From<answer::Next> for State {
+    fn from(next: answer::Next) -> Self {
+        match next {
+            answer::Next::Tunnel(tunnel) => State::Tunnel(tunnel),
+            answer::Next::Exchange(exchange) => State::Exchange(exchange),
+        }
+    }
 }
+
+/// Linux, on every architecture that Ringway runs on.
+const ECANCELED: i32 = 125;
 
 impl Session {
     pub fn new(index: u32, generation: u16) -> Self {
         Session {
             state: State::Free,
-            client: Port::absent(ConnId::new(index, Side::Client, generation)),
-            backend: Port::absent(ConnId::new(index, Side::Backend, generation)),
-            to_backend: Flow::new(Side::Client, false),
-            to_client: Flow::new(Side::Backend, false),
-            deadline: u64::MAX,
+            ports: Ports::absent(index, generation),
+            life: Life::none(),
             timer_at: u64::MAX,
-            active_at: 0,
-            began_at: 0,
-            opened_at: 0,
-            closing_at: 0,
-            client_ip: None,
-            policy: None,
-            chosen: None,
-            booking: None,
-            probe: None,
-            leave: None,
             dirty: false,
-            outcome: Outcome::default(),
         }
     }
 
     /// Takes the slot for a client that has just been accepted.
-    pub fn begin(&mut self, handshake: Box<Handshake>, client_ip: Option<IpAddr>, policy: Rc<Policy>, now: u64) {
+    pub fn begin(
+        &mut self,
+        listener: ListenerId,
+        socket: Accepted,
+        (client_ip, entry): (Option<IpAddr>, Rc<Policy>),
+        cx: &mut Context<'_>,
+    ) {
         debug_assert!(matches!(self.state, State::Free));
         *self = Session::new(self.index(), self.generation().wrapping_add(1));
-        self.state = State::Head(handshake);
-        self.client_ip = client_ip;
-        self.policy = Some(policy);
-        self.began_at = now;
-        self.active_at = now;
+        self.life = Life::new(client_ip, entry, cx.now);
+        self.life.deadline = cx.now + self.life.waits().head;
+        self.state = State::Head(Head::new(listener));
+        self.ports.client.adopt(socket, cx);
+        self.mark_dirty(cx);
     }
 
     pub fn index(&self) -> u32 {
-        self.client.conn().session()
+        self.ports.client.conn().session()
     }
 
     pub fn generation(&self) -> u16 {
-        self.client.conn().generation()
+        self.ports.client.conn().generation()
     }
 
-    pub fn port(&mut self, side: Side) -> &mut Port {
-        match side {
-            Side::Client => &mut self.client,
-            Side::Backend => &mut self.backend,
+    /// A client that has not begun a request.
+    pub fn is_silent(&self) -> bool {
+        matches!(&self.state, State::Head(head) if head.is_empty())
+    }
+
+    #[cfg(test)]
+    pub fn lingers(self) -> Self {
+        Session { state: State::Lingering, ..self }
+    }
+
+    pub fn is_lingering(&self) -> bool {
+        matches!(self.state, State::Lingering)
+    }
+
+    /// Tells the stage what has happened, and does what it says follows.
+    pub fn on(&mut self, event: Event<'_>, cx: &mut Context<'_>) {
+        let Session { state, ports, life, .. } = self;
+        let step = match state {
+            State::Tunnel(tunnel) => tunnel.on(event, ports, life, cx).map(|never| match never {}),
+            State::Head(head) => head.on(event, life, cx).map(State::Dialing),
+            State::Dialing(dial) => dial.on(event, ports, life, cx).map(State::Answering),
+            State::Answering(answer) => answer.on(event, ports, life, cx).map(State::from),
+            State::Exchange(exchange) => exchange.on(event, ports, life, cx).map(|never| match never {}),
+            State::Lingering => linger::on(event, ports, life, cx).map(|never| match never {}),
+            State::Free | State::Ending => event.ignore(cx),
+        };
+        self.step(step, cx);
+        self.mark_dirty(cx);
+    }
+
+    fn step(&mut self, step: Step<State>, cx: &mut Context<'_>) {
+        match step {
+            Step::Stay => {}
+            Step::Enter(state) => self.state = state,
+            Step::Refuse(refusal) => self.refuse(refusal, cx),
+            Step::Linger => self.linger(cx),
+            Step::End(by, cause) => self.end(by, cause, cx),
+            Step::Over => self.terminate(cx),
         }
     }
 
-    /// The flow from this side, and where it goes.
-    pub fn flow_from(&mut self, side: Side) -> (&mut Flow, &mut Port) {
-        match side {
-            Side::Client => (&mut self.to_backend, &mut self.backend),
-            Side::Backend => (&mut self.to_client, &mut self.client),
+    /// Bytes have come. `more`: the receive is still armed.
+    pub fn received(&mut self, side: Side, bytes: &[u8], lease: Lease, more: bool, cx: &mut Context<'_>) {
+        self.life.active_at = cx.now;
+        let port = self.ports.of(side);
+        port.learn(bytes.len(), cx.shared.small_bytes as usize);
+        if !more {
+            port.receiving = Receiving::Idle;
+        }
+        self.on(Event::Bytes(side, bytes, lease), cx);
+    }
+
+    /// A send has ended.
+    pub fn sent(&mut self, side: Side, result: std::io::Result<usize>, pieces: Vec<Piece>, cx: &mut Context<'_>) {
+        let port = self.ports.of(side);
+        port.sending = false;
+        let probing = std::mem::replace(&mut port.probing, false);
+        let reclaiming = std::mem::replace(&mut port.reclaiming, false);
+        let took = cx.now.saturating_sub(port.sending_since);
+        let is_retiring = port.link != Link::Live || port.broken;
+        let sent = *result.as_ref().unwrap_or(&0);
+        port.sent(pieces, sent, cx);
+        self.mark_dirty(cx);
+        match result {
+            _ if is_retiring => {}
+            Ok(_) | Err(_) if reclaiming && is_cut_short(&result) => {
+                if sent > 0 {
+                    self.made_progress(side, cx);
+                }
+                self.ports.of(side).copy_out(cx);
+            }
+            Ok(sent @ 1..) if probing && self.is_too_slow(side, sent) => self.unsendable(side, Cause::TooSlow, cx),
+            Ok(1..) => {
+                self.ports.of(side).sluggish &= took >= SLOW_MS;
+                self.made_progress(side, cx);
+            }
+            _ if probing => self.unsendable(side, Cause::Stalled, cx),
+            Ok(_) => self.unsendable(side, Cause::SendRefused, cx),
+            Err(_) => self.unsendable(side, Cause::ConnectionReset, cx),
         }
     }
 
-    pub fn flow_to(&mut self, side: Side) -> (&mut Flow, &mut Port) {
-        self.flow_from(side.other())
+    /// A send got bytes through.
+    fn made_progress(&mut self, side: Side, cx: &mut Context<'_>) {
+        self.life.active_at = cx.now;
+        if !matches!(self.state, State::Tunnel(_)) {
+            self.on(Event::Progress(side), cx);
+        }
     }
 
-    pub fn policy(&self) -> &Policy {
-        self.policy.as_deref().expect("a session that is not free has a policy")
+    /// Nothing more can go to this side.
+    pub fn unsendable(&mut self, side: Side, cause: Cause, cx: &mut Context<'_>) {
+        self.ports.of(side).broken = true;
+        self.on(Event::Unsendable(side, cause), cx);
     }
 
-    pub fn waits(&self) -> Waits {
-        self.policy().waits
+    /// What a probed send has got through is too little for the time that it took.
+    fn is_too_slow(&self, side: Side, sent: usize) -> bool {
+        // In less than that a peer may just have been about to read.
+        const WAITED_MS_MIN: u64 = 10_000;
+        let waited = u64::from(self.ports.get(side).probed_after);
+        let wanted = self.life.policy().receiver_min.saturating_mul(waited) / 1000;
+        waited >= WAITED_MS_MIN && (sent as u64) < wanted
+    }
+
+    pub fn copied(&mut self, side: Side, bytes: Box<[u8]>, pieces: Vec<Piece>, cx: &mut Context<'_>) {
+        self.ports.of(side).copied(bytes, pieces, cx);
+        self.mark_dirty(cx);
+    }
+
+    /// A receive is no longer armed, and has brought nothing.
+    pub fn receive_ended(&mut self, side: Side, why: ReceiveEnd, cx: &mut Context<'_>) {
+        self.mark_dirty(cx);
+        let port = self.ports.of(side);
+        port.receiving = Receiving::Idle;
+        let is_live = port.link == Link::Live && !port.finished;
+        let error = match why {
+            ReceiveEnd::Cancelled => return,
+            ReceiveEnd::NoBuffers => {
+                cx.shared.metrics.buffer_starvations.add(1);
+                return if is_live {
+                    port.starve(cx)
+                };
+            }
+            ReceiveEnd::Eof => None,
+            ReceiveEnd::Failed(error) => Some(error),
+        };
+        if is_live {
+            port.finished = true;
+            port.broken |= error.is_some();
+            self.on(Event::End(side, error), cx);
+        }
+    }
+
+    pub fn connected(&mut self, result: std::io::Result<()>, cx: &mut Context<'_>) {
+        match self.ports.backend.link {
+            Link::Connecting => self.on(Event::Connected(result), cx),
+            Link::Retiring { .. } => self.ports.backend.link = Link::Retiring { connecting: false },
+            Link::Absent | Link::Live => debug_assert!(false, "a connect completed that was not in flight"),
+        }
+        self.mark_dirty(cx);
     }
 
     /// Asks the kernel for everything that the state now wants. Returns whether the slot has become free.
     pub fn reconcile(&mut self, cx: &mut Context<'_>) -> bool {
-        if matches!(self.state, State::Closing(_)) {
-            self.progress_close(cx);
+        self.dirty = false;
+        if let State::Tunnel(tunnel) = &mut self.state {
+            let step = tunnel.progress(&mut self.ports, &self.life, cx).map(|never| match never {});
+            self.step(step, cx);
         }
         // Receives first: a send that is in flight now was not finished at once, so its peer is slow.
         self.reconcile_receive(Side::Client, cx);
         self.reconcile_receive(Side::Backend, cx);
         for side in [Side::Client, Side::Backend] {
-            if self.port(side).flush(cx) && matches!(self.state, State::Lingering) {
-                self.outcome.set(EndedBy::Backend, Cause::Answered);
-                self.deadline = cx.now + self.waits().linger;
+            if self.ports.of(side).flush(cx) && matches!(self.state, State::Lingering) {
+                linger::has_shut(&mut self.life, cx);
             }
-            if self.port(side).close(cx) && side == Side::Backend {
-                self.release_backend(cx);
+            if self.ports.of(side).close(cx) && side == Side::Backend {
+                self.life.release_backend(cx);
             }
         }
-        let may_end = self.client.finished || self.client.abort;
-        if matches!(self.state, State::Lingering) && may_end && self.client.is_flushed() {
+        if matches!(self.state, State::Lingering) && linger::is_over(&self.ports) {
             self.terminate(cx);
         }
-        if matches!(self.state, State::Connecting(_)) && self.backend.link == Link::Absent {
-            self.connect_next(cx);
+        if let State::Dialing(dial) = &mut self.state {
+            let step = dial.next(&mut self.ports, &mut self.life, cx).map(State::Answering);
+            self.step(step, cx);
         }
-        if matches!(self.state, State::Ending) && self.client.link == Link::Absent && self.backend.link == Link::Absent
-        {
+        let is_absent = |side| self.ports.get(side).link == Link::Absent;
+        if matches!(self.state, State::Ending) && is_absent(Side::Client) && is_absent(Side::Backend) {
             self.free(cx);
             return true;
         }
@@ -206,69 +293,40 @@ impl Session {
 
     /// What holds once all that has come has been taken in. In debug only.
     fn check(&self) {
-        debug_assert_eq!(self.booking.is_some(), self.backend.link != Link::Absent, "a booking is one of a socket");
-        for (flow, port) in [(&self.to_backend, &self.backend), (&self.to_client, &self.client)] {
-            debug_assert!(port.is_consistent(), "{port:?}");
-            match &self.state {
-                State::Closing(_) => debug_assert!(flow.ending.is_legal(), "{:?}", flow.ending),
-                State::Ending | State::Free => {}
-                _ => debug_assert!(flow.ending.is_none(), "{:?} in {:?}", flow.ending, self.state),
-            }
-        }
-    }
-
-    /// A send got bytes through: the client of a response or of a refusal, or the backend of an upload, is worth waiting for.
-    pub fn made_progress(&mut self, side: Side, cx: &mut Context<'_>) {
-        self.active_at = cx.now;
-        match (&self.state, side) {
-            (State::Lingering, Side::Client) if !self.client.shut => {
-                self.deadline = cx.now + self.waits().send_stall;
-            }
-            (State::Responding(response), Side::Client) => self.deadline = response.deadline(cx.now),
-            (State::Answering(handshake), Side::Backend) if handshake.uploads() => {
-                self.deadline = (cx.now + self.waits().plain_http).min(handshake.until);
-            }
-            _ => {}
+        let Ports { client, backend } = &self.ports;
+        debug_assert!(client.is_consistent() && backend.is_consistent(), "{self:?}");
+        debug_assert_eq!(self.life.booking.is_some(), backend.link != Link::Absent, "a booking is one of a socket");
+        if let State::Tunnel(tunnel) = &self.state {
+            debug_assert!(tunnel.is_consistent(), "{tunnel:?}");
         }
     }
 
     fn reconcile_receive(&mut self, from: Side, cx: &mut Context<'_>) {
-        let credit = self.receive_credit(from, cx);
-        // A handshake is granted a few kilobytes, of which one bulk buffer would be a multiple.
-        let streams = match &self.state {
-            State::Open | State::Closing(_) | State::Responding(_) => true,
-            State::Answering(handshake) => handshake.uploads(),
-            _ => false,
-        };
-        let is_sink_sluggish = self.port(from.other()).sluggish;
-        let port = self.port(from);
-        port.bulk &= streams;
+        let (credit, may_be_bulk) = self.receive_credit(from, cx);
+        let is_sink_sluggish = self.ports.get(from.other()).sluggish;
+        let port = self.ports.of(from);
+        port.bulk &= may_be_bulk;
         port.receive(credit, !is_sink_sluggish, cx);
     }
 
-    /// How many bytes of this side are wanted now; 0: stop reading.
-    fn receive_credit(&self, from: Side, cx: &Context<'_>) -> u32 {
-        let (flow, source, sink) = match from {
-            Side::Client => (&self.to_backend, &self.client, &self.backend),
-            Side::Backend => (&self.to_client, &self.backend, &self.client),
-        };
+    /// How many bytes of this side are wanted now; 0: stop reading. And whether bulk buffers may be used for it: a handshake is
+    /// granted a few kilobytes, of which one of those would be a multiple.
+    fn receive_credit(&self, from: Side, cx: &Context<'_>) -> (u32, bool) {
         let limits = &cx.shared.config().limits;
-        let through = || flow.credit(sink, source.bulk, self.policy(), cx.shared);
-        match &self.state {
-            State::Free | State::Ending => 0,
-            State::Answering(handshake) if handshake.uploads() && from == Side::Client => through(),
-            State::Head(handshake)
-            | State::Queued(handshake)
-            | State::Connecting(handshake)
-            | State::Answering(handshake) => match from {
-                Side::Client => handshake.client_credit(limits),
-                Side::Backend => handshake.backend_credit(limits),
-            },
-            State::Lingering => match from {
-                Side::Client => self.policy().window_bytes,
-                Side::Backend => 0,
-            },
-            State::Responding(_) | State::Open | State::Closing(_) => through(),
+        let to = self.ports.get(from.other());
+        let through = || to.credit(self.ports.get(from).bulk, self.life.policy(), cx.shared);
+        match (&self.state, from) {
+            (State::Tunnel(tunnel), _) => (tunnel.credit(from, &self.ports, &self.life, cx), true),
+            (State::Free | State::Ending, _) => (0, false),
+            (State::Head(head), Side::Client) => (head.credit(limits), false),
+            (State::Dialing(dial), Side::Client) => (dial.credit(cx), false),
+            (State::Answering(answer), Side::Client) if answer.uploads() => (through(), true),
+            (State::Answering(answer), Side::Client) => (answer.client_credit(limits), false),
+            (State::Answering(answer), Side::Backend) => (answer.backend_credit(limits), answer.uploads()),
+            (State::Head(_) | State::Dialing(_), Side::Backend) => (limits.head_bytes_max as u32 + 1, false),
+            (State::Exchange(_), _) => (through(), true),
+            (State::Lingering, Side::Client) => (self.life.policy().window_bytes, false),
+            (State::Lingering, Side::Backend) => (0, false),
         }
     }
 
@@ -280,11 +338,40 @@ impl Session {
         }
     }
 
-    /// Gives up one socket.
-    pub fn retire(&mut self, side: Side, cx: &mut Context<'_>) {
-        if self.port(side).retire(cx) {
-            self.mark_dirty(cx);
+    /// Answers the client in Ringway's own name, and gives up the backend.
+    pub fn refuse(&mut self, refusal: Refusal, cx: &mut Context<'_>) {
+        let policy = self.life.policy();
+        let wait = match refusal.retry_after() {
+            RetryAfter::Unsaid => None,
+            RetryAfter::Pool => Some(millis(policy.pool().config.admission.retry_after)),
+            RetryAfter::Ms(ms) => Some(ms),
+        };
+        // Give or take a half, as those who were refused together should not come back together; in whole seconds.
+        let seconds = wait.map(|ms| (ms / 2 + cx.shared.random() % ms.max(1)).div_ceil(1000).max(1));
+        let lines = seconds.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
+        cx.shared.metrics.refused.add(1);
+        match policy.route() {
+            Some(_) => policy.pool().state.refusals.count(refusal.status()),
+            None => cx.shared.current.table.refusals.count(refusal.status()),
         }
+        self.ports.client.push(Piece::owned(refusal.response(&lines, self.life.is_head)), cx);
+        self.life.outcome.set(EndedBy::Ringway, refusal);
+        self.linger(cx);
+    }
+
+    /// What is queued for the client is the last it hears.
+    fn linger(&mut self, cx: &mut Context<'_>) {
+        self.leave_stage(cx);
+        self.ports.backend.retire(cx);
+        self.ports.client.fin = true;
+        self.state = State::Lingering;
+        self.life.deadline = cx.now + self.life.waits().send_stall;
+        self.mark_dirty(cx);
+    }
+
+    pub fn end(&mut self, by: EndedBy, cause: Cause, cx: &mut Context<'_>) {
+        self.life.outcome.set(by, cause);
+        self.terminate(cx);
     }
 
     /// Gives up both sockets.
@@ -292,30 +379,36 @@ impl Session {
         if matches!(self.state, State::Free | State::Ending) {
             return;
         }
-        self.leave_queue(cx);
-        self.withdraw_probe();
-        self.client.abort |= match &self.state {
-            State::Responding(response) => response.ends_with_connection(),
+        self.leave_stage(cx);
+        let client = &mut self.ports.client;
+        client.abort |= match &self.state {
+            State::Exchange(exchange) => exchange.ends_with_connection(),
             // What is left has not been sent.
-            State::Lingering => !self.client.shut,
+            State::Lingering => !client.shut,
             _ => false,
         };
         self.state = State::Ending;
-        self.deadline = u64::MAX;
-        self.retire(Side::Client, cx);
-        self.retire(Side::Backend, cx);
+        self.life.deadline = u64::MAX;
+        self.ports.client.retire(cx);
+        self.ports.backend.retire(cx);
         self.mark_dirty(cx);
     }
 
+    fn leave_stage(&mut self, cx: &mut Context<'_>) {
+        match &mut self.state {
+            State::Dialing(dial) => dial.leave_queue(&self.ports, &self.life, cx),
+            State::Tunnel(tunnel) => self.life.relayed = Some(Box::new(tunnel.relayed())),
+            _ => {}
+        }
+        self.life.withdraw_probe();
+    }
+
     fn free(&mut self, cx: &mut Context<'_>) {
-        self.report(cx);
+        debug_assert!(self.ports.client.is_flushed() && self.ports.backend.is_flushed());
         cx.shared.timers.clear(self.index());
+        self.timer_at = u64::MAX;
+        self.life.end(cx);
         self.state = State::Free;
-        debug_assert!(self.backend.is_flushed() && self.client.is_flushed());
-        debug_assert!(self.booking.is_none(), "the backend's socket is closed, and with it the booking");
-        debug_assert!(self.probe.is_none(), "the breaker knows how its probe went");
-        self.policy = None;
-        self.chosen = None;
     }
 
     fn arm_timer(&mut self, cx: &mut Context<'_>) {
@@ -328,62 +421,91 @@ impl Session {
     }
 
     /// The earliest of all that this session waits for.
-    pub fn next_deadline(&self) -> u64 {
-        let mut earliest = self.deadline;
-        if matches!(self.state, State::Responding(_) | State::Open | State::Closing(_)) {
-            for port in [&self.client, &self.backend] {
-                if port.waits_for_peer() {
-                    earliest = earliest.min(port.sending_since + self.waits().send_stall);
-                }
-            }
-        }
-        // While something is being sent the session is not idle; a send that stalls has its own deadline.
-        if matches!(self.state, State::Open) {
-            earliest = earliest.min(self.leave.map_or(u64::MAX, |(when, _)| when));
-        }
-        if matches!(self.state, State::Open) && !self.client.sending && !self.backend.sending {
-            earliest = earliest.min(self.active_at.saturating_add(self.waits().idle));
-        }
-        earliest
+    fn next_deadline(&self) -> u64 {
+        let own = match &self.state {
+            State::Tunnel(tunnel) => tunnel.next_deadline(&self.ports, &self.life),
+            State::Exchange(_) => u64::MAX,
+            _ => return self.life.deadline,
+        };
+        let Ports { client, backend } = &self.ports;
+        let stall = self.life.waits().send_stall;
+        let sends = [client, backend].into_iter().filter(|port| port.waits_for_peer());
+        let stalled = sends.map(|port| port.sending_since + stall).min().unwrap_or(u64::MAX);
+        self.life.deadline.min(own).min(stalled)
     }
 
     /// The timer has fired: a deadline may have come.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        let now = cx.now;
+        self.mark_dirty(cx);
         self.timer_at = u64::MAX;
-        if self.next_deadline() > now {
+        if self.next_deadline() > cx.now {
             return;
         }
-        if self.deadline <= now {
-            self.deadline = u64::MAX;
-            match &self.state {
-                State::Free | State::Ending => {}
-                State::Head(_) => self.head_timed_out(cx),
-                State::Queued(_) => self.queue_timed_out(cx),
-                State::Connecting(_) => self.connect_timed_out(cx),
-                State::Answering(_) => self.answer_timed_out(cx),
-                State::Responding(_) => self.response_timed_out(cx),
-                State::Lingering => {
-                    self.outcome.set(EndedBy::Client, Cause::AnswerNotTaken);
-                    self.terminate(cx);
-                }
-                State::Open => {}
-                State::Closing(_) => self.close_timed_out(cx),
-            }
-            return;
+        if self.life.deadline <= cx.now {
+            self.life.deadline = u64::MAX;
+            return self.on(Event::Deadline, cx);
         }
-        if matches!(self.state, State::Open)
-            && let Some((_, notice)) = self.leave.take_if(|(when, _)| *when <= now)
+        if let State::Tunnel(tunnel) = &mut self.state
+            && self.life.leave.is_some_and(|(when, _)| when <= cx.now)
         {
-            return self.go_away(notice, cx);
+            return tunnel.expire(&mut self.ports, &mut self.life, cx);
         }
-        for side in [Side::Client, Side::Backend] {
-            if self.port(side).waits_for_peer() && self.port(side).sending_since + self.waits().send_stall <= now {
-                return self.port(side).probe(cx);
+        let stall = self.life.waits().send_stall;
+        for port in [&mut self.ports.client, &mut self.ports.backend] {
+            if port.waits_for_peer() && port.sending_since + stall <= cx.now {
+                return port.probe(cx);
             }
         }
-        if matches!(self.state, State::Open) {
-            self.go_away(Notice::Idle, cx);
+        if let State::Tunnel(tunnel) = &mut self.state {
+            tunnel.expire(&mut self.ports, &mut self.life, cx);
         }
     }
+
+    /// First in its queue. Fails if it cannot leave it yet: then it may ask again after so many milliseconds.
+    pub fn take_turn(&mut self, cx: &mut Context<'_>) -> Result<(), u64> {
+        let State::Dialing(dial) = &mut self.state else { return Ok(()) };
+        let step = dial.take_turn(&mut self.ports, &mut self.life, cx)?.map(State::Answering);
+        self.step(step, cx);
+        self.mark_dirty(cx);
+        Ok(())
+    }
+
+    /// The queue is gone, because there is a newer table.
+    pub fn requeue(&mut self) {
+        if let State::Dialing(dial) = &mut self.state {
+            dial.requeue(&mut self.life);
+        }
+    }
+
+    /// How many buffers wait for this side, if that has taken so long over the last send.
+    pub fn slow_sink_buffers(&self, side: Side, now: u64, patience: u64) -> u16 {
+        let port = self.ports.get(side);
+        if port.is_slow(now, patience) { port.held_buffers() } else { 0 }
+    }
+
+    /// It is of this pool of the newest table, and its key's home is another backend, which has room.
+    pub fn is_away(&self, number: usize, cx: &mut Context<'_>) -> bool {
+        let key = self.life.booking.as_ref().and_then(Booking::key);
+        let (Some(key), Some(chosen)) = (key, &self.life.chosen) else { return false };
+        let random = cx.shared.random();
+        let (pool, PoolView { balancer, .. }) = cx.shared.current.pool_and_view(number);
+        if !std::sync::Arc::ptr_eq(&self.life.policy().pool().state, &pool.state) {
+            return false;
+        }
+        let ask = Ask { key: key.get(), tried: &[], is_last: false, now: cx.now, random, is_handshake: true };
+        balancer
+            .home(pool, &ask)
+            .is_some_and(|home| !std::sync::Arc::ptr_eq(&pool.members[usize::from(home)].state, &chosen.state))
+    }
+
+    /// Its backend is to be left, but not by all at the same moment. A handshake that is under way goes on, as only an open
+    /// session can be told to come back.
+    pub fn move_away(&mut self, notice: Notice, spread: u64, cx: &mut Context<'_>) {
+        self.on(Event::Move(notice, spread), cx);
+    }
+}
+
+/// A cancelled send got so far, which may be nowhere.
+fn is_cut_short(result: &std::io::Result<usize>) -> bool {
+    result.as_ref().map_or_else(|error| error.raw_os_error() == Some(ECANCELED), |_| true)
 }

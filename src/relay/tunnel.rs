@@ -1,155 +1,211 @@
-//! Relaying frames, until both sides have had a Close and TCP has ended: who began that, and what the other side hears.
+//! Stage: relaying frames, until both sides have had a Close and TCP has ended: who began that, and what the other side hears.
 
 use super::close::{self, Heard, Told};
 use super::context::Context;
-use super::feedback::Failure;
-use super::flow::{Event, Flow};
+use super::flow::{self, Flow};
+use super::life::{Life, Relayed};
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy};
-use super::port::{Link, Receiving};
-use super::refusal::Refusal;
-use super::session::{Grace, Session, State};
+use super::port::{Link, Port, Ports, Receiving};
+use super::stage::{Event, Never, Step};
+use crate::config::millis;
 use crate::op::{Lease, Side};
 
 /// How long a peer may go on answering valid messages after the other side has failed.
 const FAIL_GRACE_MS: u64 = 1000;
 
-impl Session {
-    /// Frames of this side, in a lease or copied.
-    pub fn absorb(&mut self, from: Side, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) {
-        let policy = self.policy.as_deref().expect("an open session has a policy");
-        let (flow, sink) = match from {
-            Side::Client => (&mut self.to_backend, &mut self.backend),
-            Side::Backend => (&mut self.to_client, &mut self.client),
+/// Inline in the session: an idle connection has this, and nothing else in user space.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    to_backend: Flow,
+    to_client: Flow,
+    phase: Phase,
+    opened_at: u64,
+    /// When it began to close.
+    closing_at: u64,
+}
+
+/// And what happens when the deadline comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The peer of a failed side has its second to answer what came before. Then the failed side is told why.
+    Answers,
+    /// Both have had a Close, or will. Then those who heard nothing yet are told, and that has a moment to arrive.
+    Peers,
+    /// Then it is over.
+    Last,
+}
+
+impl Tunnel {
+    /// The 101 has been checked: from here on there are frames.
+    pub fn open(deflate: bool, life: &mut Life, cx: &Context<'_>) -> Self {
+        life.deadline = u64::MAX;
+        life.active_at = cx.now;
+        Tunnel {
+            to_backend: Flow::new(Side::Client, deflate),
+            to_client: Flow::new(Side::Backend, deflate),
+            phase: Phase::Open,
+            opened_at: cx.now,
+            closing_at: 0,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// The flow from this side, and where it goes.
+    fn flow_from<'a>(&'a mut self, side: Side, ports: &'a mut Ports) -> (&'a mut Flow, &'a mut Port) {
+        match side {
+            Side::Client => (&mut self.to_backend, &mut ports.backend),
+            Side::Backend => (&mut self.to_client, &mut ports.client),
+        }
+    }
+
+    /// How many more bytes of this side may be read; 0: stop reading.
+    pub fn credit(&self, from: Side, ports: &Ports, life: &Life, cx: &Context<'_>) -> u32 {
+        let flow = match from {
+            Side::Client => &self.to_backend,
+            Side::Backend => &self.to_client,
         };
-        match flow.absorb(bytes, lease, sink, policy, cx) {
-            Event::None => {}
-            Event::Close => self.closed_by(from, cx),
-            Event::Fault(notice) => self.fail(from, notice, cx),
+        flow.credit(ports.get(from.other()), ports.get(from).bulk, life.policy(), cx.shared)
+    }
+
+    pub fn on(&mut self, event: Event<'_>, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Never> {
+        match event {
+            Event::Bytes(from, bytes, lease) => self.absorb(from, bytes, Some(lease), ports, life, cx),
+            Event::Unsendable(side, cause) => self.send_failed(side, cause, ports, life, cx),
+            Event::End(side, None) => self.lost(side, Cause::ConnectionClosed, life, cx),
+            Event::End(side, Some(_)) => self.lost(side, Cause::ConnectionReset, life, cx),
+            Event::Deadline => return self.timed_out(ports, life, cx),
+            Event::Drain => self.drain(ports, life, cx),
+            Event::Move(notice, spread) => self.leave(notice, spread, ports, life, cx),
+            Event::Progress(_) | Event::Connected(_) => {}
+        }
+        Step::Stay
+    }
+
+    /// Frames of this side, in a lease or copied.
+    pub fn absorb(
+        &mut self,
+        from: Side,
+        bytes: &[u8],
+        lease: Option<Lease>,
+        ports: &mut Ports,
+        life: &mut Life,
+        cx: &mut Context<'_>,
+    ) {
+        let (flow, sink) = self.flow_from(from, ports);
+        match flow.absorb(bytes, lease, sink, life.policy(), cx) {
+            flow::Event::None => {}
+            flow::Event::Close => self.closed_by(from, life, cx),
+            flow::Event::Fault(notice) => self.fail(from, notice, ports, life, cx),
         }
     }
 
     /// A Close frame of this side has come.
-    pub fn closed_by(&mut self, side: Side, cx: &mut Context<'_>) {
-        if matches!(self.state, State::Open) {
-            self.backend_left(false, cx);
-        }
-        self.outcome.set(side, Cause::Close);
-        self.begin_close(Grace::Peers, self.waits().close, cx);
+    fn closed_by(&mut self, side: Side, life: &mut Life, cx: &mut Context<'_>) {
+        life.outcome.set(side, Cause::Close);
+        self.begin_close(Phase::Peers, life.waits().close, life, cx);
     }
 
     /// This side has sent FIN or RST, or cannot be reached.
-    pub fn lost(&mut self, side: Side, cause: Cause, cx: &mut Context<'_>) {
-        self.port(side).finished = true;
-        if matches!(self.state, State::Open) {
-            self.backend_left(side == Side::Backend, cx);
+    pub fn lost(&mut self, side: Side, cause: Cause, life: &mut Life, cx: &mut Context<'_>) {
+        self.left_by(side, life, cx);
+        life.outcome.set(side, cause);
+        self.begin_close(Phase::Peers, life.waits().close, life, cx);
+    }
+
+    /// What a backend has to answer for that drops a session soon after it has begun.
+    fn left_by(&self, side: Side, life: &mut Life, cx: &mut Context<'_>) {
+        if self.is_open() && side == Side::Backend {
+            life.backend_left(self.opened_at, cx);
         }
-        self.outcome.set(side, cause);
-        self.begin_close(Grace::Peers, self.waits().close, cx);
     }
 
     /// This side has broken a rule. What it sent before has been forwarded, and the other side may still answer that: so
     /// the other side is told now, and the offender once the answers are through.
-    pub fn fail(&mut self, side: Side, notice: Notice, cx: &mut Context<'_>) {
-        self.outcome.set(side, notice);
+    fn fail(&mut self, side: Side, notice: Notice, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
+        life.outcome.set(side, notice);
         cx.shared.metrics.frame_faults.add(1);
+        let codes = life.policy().close_codes;
         let told_other = if side == Side::Client { notice } else { Notice::BackendFault };
+        let (flow, sink) = self.flow_from(side, ports);
         // If the other side has broken a rule before, it hears of that.
-        let told_other = self.flow_from(side).0.ending.instead.take().unwrap_or(told_other);
-        let codes = self.policy().close_codes;
-        let (flow, sink) = self.flow_from(side);
+        let told_other = flow.ending.instead.take().unwrap_or(told_other);
         flow.tell(told_other, codes, sink, cx);
-        let (to_offender, _) = self.flow_to(side);
+        let (to_offender, _) = self.flow_from(side.other(), ports);
         if to_offender.ending.told.is_over() {
-            return self.begin_close(Grace::Peers, self.waits().close, cx);
+            return self.begin_close(Phase::Peers, life.waits().close, life, cx);
         }
         to_offender.ending.instead = Some(notice);
-        self.begin_close(Grace::Answers, FAIL_GRACE_MS.min(self.waits().close), cx);
+        self.begin_close(Phase::Answers, FAIL_GRACE_MS.min(life.waits().close), life, cx);
+    }
+
+    /// SIGTERM.
+    fn drain(&mut self, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
+        if !self.is_open() {
+            return;
+        }
+        let spread = millis(cx.shared.config().timeouts.drain_spread);
+        // Also if it was to leave its backend: that is over with the relay.
+        life.leave = None;
+        self.leave(Notice::Draining, spread, ports, life, cx);
+    }
+
+    /// The session is to end, but not all at the same moment.
+    pub fn leave(&mut self, notice: Notice, spread: u64, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
+        if !self.is_open() || life.leave.is_some() {
+            return;
+        }
+        if spread == 0 {
+            return self.go_away(notice, ports, life, cx);
+        }
+        life.leave = Some((cx.now + cx.shared.random() % spread, notice));
     }
 
     /// Ringway ends the session: both sides hear why at their next frame boundary, and may answer.
-    pub fn go_away(&mut self, notice: Notice, cx: &mut Context<'_>) {
-        self.outcome.set(EndedBy::Ringway, notice);
-        let codes = self.policy().close_codes;
-        self.to_backend.tell(notice, codes, &mut self.backend, cx);
-        self.to_client.tell(notice, codes, &mut self.client, cx);
-        self.begin_close(Grace::Peers, self.waits().close, cx);
-    }
-
-    /// What a probed send has got through is too little for the time that it took.
-    pub fn is_too_slow(&mut self, side: Side, sent: usize) -> bool {
-        // In less than that a peer may just have been about to read.
-        const WAITED_MS_MIN: u64 = 10_000;
-        let waited = u64::from(self.port(side).probed_after);
-        let wanted = self.policy().receiver_min.saturating_mul(waited) / 1000;
-        waited >= WAITED_MS_MIN && (sent as u64) < wanted
-    }
-
-    /// A send has found the connection reset.
-    pub fn reset_by(&mut self, side: Side, cx: &mut Context<'_>) {
-        if matches!(self.state, State::Open) {
-            self.backend_left(side == Side::Backend, cx);
-        }
-        self.send_failed(side, Cause::ConnectionReset, cx);
+    fn go_away(&mut self, notice: Notice, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
+        life.outcome.set(EndedBy::Ringway, notice);
+        let codes = life.policy().close_codes;
+        self.to_backend.tell(notice, codes, &mut ports.backend, cx);
+        self.to_client.tell(notice, codes, &mut ports.client, cx);
+        self.begin_close(Phase::Peers, life.waits().close, life, cx);
     }
 
     /// Nothing more can go to this side.
-    pub fn send_failed(&mut self, side: Side, cause: Cause, cx: &mut Context<'_>) {
-        self.port(side).broken = true;
-        match &self.state {
-            State::Open | State::Closing(_) => {
-                self.outcome.set(side, cause);
-                self.port(side).break_off(cx);
-                self.begin_close(Grace::Peers, self.waits().close, cx);
-            }
-            State::Answering(_) if side == Side::Backend => {
-                self.bad_answer(Failure::Request, Refusal::BackendClosedEarly, cx);
-            }
-            _ => {
-                self.outcome.set(side, cause);
-                self.terminate(cx);
-            }
+    fn send_failed(&mut self, side: Side, cause: Cause, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
+        if cause == Cause::ConnectionReset {
+            self.left_by(side, life, cx);
         }
+        life.outcome.set(side, cause);
+        ports.of(side).break_off(cx);
+        self.begin_close(Phase::Peers, life.waits().close, life, cx);
     }
 
-    /// How many buffers wait for this side, if that has taken so long over the last send.
-    pub fn slow_sink_buffers(&self, side: Side, now: u64, patience: u64) -> u16 {
-        let port = match side {
-            Side::Client => &self.client,
-            Side::Backend => &self.backend,
-        };
-        if port.is_slow(now, patience) { port.held_buffers() } else { 0 }
-    }
-
-    /// This side is slow, and others need the buffers that wait for it.
-    pub fn reclaim(&mut self, side: Side, cx: &mut Context<'_>) {
-        self.port(side).reclaim(cx);
-        // What is granted to the other side was meant for a fast one.
-        self.mark_dirty(cx);
-    }
-
-    fn begin_close(&mut self, grace: Grace, wait: u64, cx: &mut Context<'_>) {
-        let sooner = matches!(self.state, State::Closing(Grace::Peers)) && grace == Grace::Answers;
-        if matches!(self.state, State::Open) || sooner {
-            if matches!(self.state, State::Open) {
-                self.closing_at = cx.now;
-            }
-            self.state = State::Closing(grace);
-            self.deadline = cx.now + wait;
+    fn begin_close(&mut self, phase: Phase, wait: u64, life: &mut Life, cx: &Context<'_>) {
+        let is_sooner = self.phase == Phase::Peers && phase == Phase::Answers;
+        if self.is_open() {
+            self.closing_at = cx.now;
+        } else if !is_sooner {
+            return;
         }
-        self.mark_dirty(cx);
+        self.phase = phase;
+        life.deadline = cx.now + wait;
     }
 
     /// Draws the consequences of what has been heard and told so far.
-    pub fn progress_close(&mut self, cx: &mut Context<'_>) {
-        let codes = self.policy().close_codes;
+    pub fn progress(&mut self, ports: &mut Ports, life: &Life, cx: &mut Context<'_>) -> Step<Never> {
+        if self.is_open() {
+            return Step::Stay;
+        }
+        let codes = life.policy().close_codes;
         for side in [Side::Client, Side::Backend] {
-            let port = self.port(side);
-            if port.broken && matches!(port.receiving, Receiving::Idle | Receiving::Starved) {
-                port.finished = true;
-            }
+            let port = ports.of(side);
+            port.finished |= port.broken && matches!(port.receiving, Receiving::Idle | Receiving::Starved);
             if port.finished {
-                let (flow, sink) = self.flow_from(side);
+                let (flow, sink) = self.flow_from(side, ports);
                 if flow.ending.heard == Heard::No {
                     flow.ending.heard = Heard::Gone;
                 }
@@ -161,96 +217,107 @@ impl Session {
                 flow.tell_or_cut(notice, codes, sink, cx);
             }
         }
-        let due = close::fin_due(
-            (&self.to_backend.ending, self.client.finished),
-            (&self.to_client.ending, self.backend.finished),
-        );
-        self.client.fin |= due.client;
-        self.backend.fin |= due.backend;
-        let flushed =
-            (self.backend.is_flushed() || self.backend.broken) && (self.client.is_flushed() || self.client.broken);
-        if self.client.finished && self.backend.finished && flushed {
-            self.terminate(cx);
+        let Ports { client, backend } = ports;
+        let due =
+            close::fin_due((&self.to_backend.ending, client.finished), (&self.to_client.ending, backend.finished));
+        client.fin |= due.client;
+        backend.fin |= due.backend;
+        let is_flushed = [&*client, backend].iter().all(|port| port.is_flushed() || port.broken);
+        match client.finished && backend.finished && is_flushed {
+            true => Step::Over,
+            false => Step::Stay,
         }
     }
 
-    pub fn close_timed_out(&mut self, cx: &mut Context<'_>) {
-        if !matches!(self.state, State::Closing(Grace::Answers)) && self.is_flushing(cx) {
-            self.deadline = cx.now + self.waits().close;
-            return;
+    /// When it ends without a word from anybody: it leaves, or it has been idle for too long. While something is being sent it
+    /// is not idle; a send that stalls has its own deadline.
+    pub fn next_deadline(&self, ports: &Ports, life: &Life) -> u64 {
+        if !self.is_open() {
+            return u64::MAX;
         }
-        let codes = self.policy().close_codes;
-        match self.state {
-            State::Closing(Grace::Answers) => {
+        let leave = life.leave.map_or(u64::MAX, |(when, _)| when);
+        let is_sending = ports.client.sending || ports.backend.sending;
+        let idle = if is_sending { u64::MAX } else { life.active_at.saturating_add(life.waits().idle) };
+        leave.min(idle)
+    }
+
+    /// That has come.
+    pub fn expire(&mut self, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
+        match life.leave.take_if(|(when, _)| *when <= cx.now) {
+            Some((_, notice)) => self.go_away(notice, ports, life, cx),
+            None => self.go_away(Notice::Idle, ports, life, cx),
+        }
+    }
+
+    fn timed_out(&mut self, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Never> {
+        if self.phase != Phase::Answers && self.is_flushing(ports, life, cx) {
+            life.deadline = cx.now + life.waits().close;
+            return Step::Stay;
+        }
+        let codes = life.policy().close_codes;
+        match self.phase {
+            Phase::Open => {}
+            Phase::Answers => {
                 for side in [Side::Client, Side::Backend] {
-                    let (flow, sink) = self.flow_from(side);
+                    let (flow, sink) = self.flow_from(side, ports);
                     if let Some(notice) = flow.ending.instead.take() {
                         flow.tell(notice, codes, sink, cx);
                     }
                 }
-                self.state = State::Closing(Grace::Peers);
-                self.deadline = cx.now + self.waits().close;
+                self.phase = Phase::Peers;
+                life.deadline = cx.now + life.waits().close;
             }
-            State::Closing(Grace::Peers) => {
-                self.to_backend.tell_or_cut(Notice::ClientLost, codes, &mut self.backend, cx);
-                self.to_client.tell_or_cut(Notice::BackendLost, codes, &mut self.client, cx);
-                self.backend.fin = true;
-                self.client.fin = true;
-                self.state = State::Closing(Grace::None);
-                self.deadline = cx.now + self.waits().linger;
+            Phase::Peers => {
+                self.to_backend.tell_or_cut(Notice::ClientLost, codes, &mut ports.backend, cx);
+                self.to_client.tell_or_cut(Notice::BackendLost, codes, &mut ports.client, cx);
+                ports.backend.fin = true;
+                ports.client.fin = true;
+                self.phase = Phase::Last;
+                life.deadline = cx.now + life.waits().linger;
             }
-            _ => self.terminate(cx),
+            Phase::Last => return Step::Over,
         }
+        Step::Stay
     }
 
     /// A slow but living peer may still get what was read for it, as long as a stalled send would be waited for. A probe
     /// now makes sure that it lives: without progress the send has failed.
-    fn is_flushing(&mut self, cx: &mut Context<'_>) -> bool {
-        if cx.now >= self.closing_at.saturating_add(self.waits().send_stall) {
+    fn is_flushing(&self, ports: &mut Ports, life: &Life, cx: &mut Context<'_>) -> bool {
+        if self.is_open() || cx.now >= self.closing_at.saturating_add(life.waits().send_stall) {
             return false;
         }
         let mut flushing = false;
-        for side in [Side::Client, Side::Backend] {
-            let port = self.port(side);
+        for port in [&mut ports.client, &mut ports.backend] {
             if port.link == Link::Live && port.sending && !port.broken {
                 flushing = true;
                 if !port.probing {
-                    self.port(side).probe(cx);
+                    port.probe(cx);
                 }
             }
         }
         flushing
     }
 
-    /// The session's line in the log.
-    pub fn report(&self, cx: &Context<'_>) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
-        let backend = self.chosen.as_ref().map(|chosen| &*chosen.name);
-        let route = self.policy().route().map(|route| &*route.name);
+    /// What holds once all that has come has been taken in.
+    pub fn is_consistent(&self) -> bool {
+        let endings = [&self.to_backend.ending, &self.to_client.ending];
+        endings.into_iter().all(|ending| if self.is_open() { ending.is_none() } else { ending.is_legal() })
+    }
+
+    pub fn relayed(&self) -> Relayed {
         // RFC 6455, 7.1.5: "If this Close control frame contains no status code, _The WebSocket Connection Close Code_ is
         // considered to be 1005."
         let close_code = |flow: &Flow| match flow.ending.heard {
             Heard::Close(code) => Some(code.unwrap_or(1005)),
             _ => None,
         };
-        tracing::debug!(
-            client = self.client_ip.map(tracing::field::display),
-            route = route.map(tracing::field::display),
-            backend = backend.map(tracing::field::display),
-            ended_by = self.outcome.ended_by().name(),
-            cause = self.outcome.cause().map(Cause::label),
-            reason = %self.outcome.cause().map(Cause::text).unwrap_or_default(),
-            status = self.outcome.status(),
-            client_close = close_code(&self.to_backend),
-            backend_close = close_code(&self.to_client),
-            messages_in = self.to_backend.messages,
-            messages_out = self.to_client.messages,
-            bytes_in = self.to_backend.bytes,
-            bytes_out = self.to_client.bytes,
-            duration_ms = cx.now - self.began_at,
-            "session ended"
-        );
+        Relayed {
+            client_close: close_code(&self.to_backend),
+            backend_close: close_code(&self.to_client),
+            messages_in: self.to_backend.messages,
+            messages_out: self.to_client.messages,
+            bytes_in: self.to_backend.bytes,
+            bytes_out: self.to_client.bytes,
+        }
     }
 }
