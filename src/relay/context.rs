@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::loans::Loans;
 use super::policy::Current;
+use super::spare::Spare;
 use super::timers::Timers;
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;
-use crate::op::{Lease, Op, Piece};
+use crate::op::{Lease, Op};
 use crate::table::state::LogThrottle;
 
 #[derive(Debug)]
@@ -23,8 +24,7 @@ pub(super) struct Shared {
     pub loans: Loans,
     /// Sessions that something has happened to in this batch.
     pub dirty: Vec<u32>,
-    /// Empty vectors for the next sends.
-    pub spare: Vec<Vec<Piece>>,
+    pub spare: Spare,
     pub draining: bool,
     /// Of bodies that are too large.
     pub too_large: LogThrottle,
@@ -38,10 +38,6 @@ pub(super) struct Context<'a> {
     pub now: u64,
 }
 
-/// Vectors of pieces kept for reuse, and the largest kept: what a burst has grown goes back to the allocator.
-const SPARE_MAX: usize = 256;
-const SPARE_PIECES_MAX: usize = 64;
-
 impl Shared {
     pub fn new(current: Current, plan: Plan, metrics: Arc<Metrics>, seed: u64) -> Self {
         let small_bytes = current.table.config.buffers.small_bytes;
@@ -52,7 +48,7 @@ impl Shared {
             room: false,
             loans: Loans::new(&plan, small_bytes),
             dirty: Vec::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             draining: false,
             too_large: LogThrottle::default(),
             random_state: seed,
@@ -84,14 +80,6 @@ impl Context<'_> {
         if let Some(lease) = lease {
             self.shared.loans.returned(&lease);
             self.ops.push(Op::Recycle { lease });
-        }
-    }
-
-    pub fn keep_spare(&mut self, pieces: Vec<Piece>) {
-        debug_assert!(pieces.is_empty());
-        let kept = 1..=SPARE_PIECES_MAX;
-        if kept.contains(&pieces.capacity()) && self.shared.spare.len() < SPARE_MAX {
-            self.shared.spare.push(pieces);
         }
     }
 }

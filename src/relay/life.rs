@@ -27,25 +27,11 @@ pub(super) struct Life {
     pub booking: Option<Booking>,
     /// Exactly while the breaker of its pool waits for it.
     pub probe: Option<Probe>,
-    /// When an open session is to leave, and what both sides hear then.
-    pub leave: Option<(u64, Notice)>,
+    /// When an open session is to leave, and what both sides hear then. Boxed, as few ever do.
+    pub leave: Option<Box<(u64, Notice)>>,
     /// The answer may have no body: it is one to HEAD.
     pub is_head: bool,
     pub outcome: Outcome,
-    /// Of a tunnel that is over.
-    pub relayed: Option<Box<Relayed>>,
-}
-
-/// What a tunnel has relayed, for the log.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Relayed {
-    /// Codes of the Closes that have come.
-    pub client_close: Option<u16>,
-    pub backend_close: Option<u16>,
-    pub messages_in: u64,
-    pub messages_out: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
 }
 
 impl Life {
@@ -62,7 +48,6 @@ impl Life {
             leave: None,
             is_head: false,
             outcome: Outcome::default(),
-            relayed: None,
         }
     }
 
@@ -119,7 +104,7 @@ impl Life {
         }
         let backend = self.chosen.as_ref().map(|chosen| &*chosen.name);
         let route = self.policy().route().map(|route| &*route.name);
-        let relayed = self.relayed.as_deref().copied().unwrap_or_default();
+        let relayed = self.outcome.relayed();
         tracing::debug!(
             client = self.client_ip.map(tracing::field::display),
             route = route.map(tracing::field::display),

@@ -40,6 +40,7 @@ mod refusal;
 
 mod context;
 mod loans;
+mod spare;
 mod timers;
 
 use std::net::IpAddr;

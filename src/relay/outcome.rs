@@ -104,23 +104,57 @@ impl Cause {
     }
 }
 
-/// The first cause counts.
+/// What a tunnel has relayed, for the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Relayed {
+    /// Codes of the Closes that have come.
+    pub client_close: Option<u16>,
+    pub backend_close: Option<u16>,
+    pub messages_in: u64,
+    pub messages_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// Boxed, as most sessions have none for most of their time.
 #[derive(Debug, Default)]
-pub(super) struct Outcome(Option<(EndedBy, Cause)>);
+pub(super) struct Outcome(Option<Box<End>>);
+
+#[derive(Debug, Default)]
+struct End {
+    /// The first cause counts.
+    cause: Option<(EndedBy, Cause)>,
+    relayed: Relayed,
+}
 
 impl Outcome {
+    fn end(&mut self) -> &mut End {
+        self.0.get_or_insert_default()
+    }
+
     pub fn set(&mut self, by: impl Into<EndedBy>, cause: impl Into<Cause>) {
-        if self.0.is_none() {
-            self.0 = Some((by.into(), cause.into()));
-        }
+        self.end().cause.get_or_insert_with(|| (by.into(), cause.into()));
+    }
+
+    /// Of a tunnel that is over.
+    pub fn set_relayed(&mut self, relayed: Relayed) {
+        self.end().relayed = relayed;
+    }
+
+    pub fn relayed(&self) -> Relayed {
+        self.0.as_ref().map_or_else(Relayed::default, |end| end.relayed)
+    }
+
+    fn first(&self) -> Option<&(EndedBy, Cause)> {
+        self.0.as_ref()?.cause.as_ref()
     }
 
     pub fn ended_by(&self) -> EndedBy {
-        self.0.as_ref().map_or(EndedBy::Ringway, |(by, _)| *by)
+        self.first().map_or(EndedBy::Ringway, |(by, _)| *by)
     }
 
     pub fn cause(&self) -> Option<&Cause> {
-        self.0.as_ref().map(|(_, cause)| cause)
+        self.first().map(|(_, cause)| cause)
     }
 
     /// That Ringway itself has answered with.

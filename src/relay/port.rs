@@ -9,6 +9,7 @@ use socket2::SockAddr;
 use super::context::{Context, Shared};
 use super::loans::BULK_WEIGHT;
 use super::policy::Policy;
+use super::spare::Spare;
 use crate::op::{Accepted, ConnId, Group, InFlight, Lease, Op, Piece, Side};
 
 #[derive(Debug)]
@@ -16,22 +17,12 @@ pub(super) struct Port {
     conn: ConnId,
     pub link: Link,
     pub receiving: Receiving,
-    /// What waits behind the send in flight, in order.
-    queue: Vec<Piece>,
-    /// Bytes queued or in flight.
-    held_bytes: u32,
-    /// Buffers queued or in flight, counted in small ones: a slow reader is charged for the room its bytes take.
-    held_buffers: u16,
-    /// The first of the bytes held lie in memory of their own, copied out of their buffers: so many.
-    kept_bytes: u32,
+    /// What is sent to it, or waits; `None` while there is nothing, as for an idle connection.
+    outbox: Option<Box<Outbox>>,
     /// True exactly while a Send is in flight, or what it is to send is being copied.
     pub sending: bool,
-    /// When that Send was asked for or last got some bytes through.
-    pub sending_since: u64,
     /// That Send has been cancelled to see how far it got.
     pub probing: bool,
-    /// How long it had been under way then, in milliseconds.
-    pub probed_after: u32,
     /// That Send has been cancelled to have its buffers back.
     pub reclaiming: bool,
     /// It has lately taken so long that its buffers were wanted back: it gets little at a time until it is fast again.
@@ -52,6 +43,23 @@ pub(super) struct Port {
     score: i8,
     /// The group of the armed receive.
     pub group: Group,
+}
+
+/// What is on its way to a socket.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// What waits behind the send in flight, in order.
+    queue: Vec<Piece>,
+    /// Bytes queued or in flight.
+    held_bytes: u32,
+    /// Buffers queued or in flight, counted in small ones: a slow reader is charged for the room its bytes take.
+    held_buffers: u16,
+    /// The first of the bytes held lie in memory of their own, copied out of their buffers: so many.
+    kept_bytes: u32,
+    /// When the Send in flight was asked for or last got some bytes through.
+    sending_since: u64,
+    /// How long it had been under way when it was cancelled to see how far it got, in milliseconds.
+    probed_after: u32,
 }
 
 /// What a source that has not shown bulk is granted at a time, in small buffers.
@@ -116,14 +124,9 @@ impl Port {
             conn,
             link: Link::Absent,
             receiving: Receiving::Idle,
-            queue: Vec::new(),
-            held_bytes: 0,
-            held_buffers: 0,
-            kept_bytes: 0,
+            outbox: None,
             sending: false,
-            sending_since: 0,
             probing: false,
-            probed_after: 0,
             reclaiming: false,
             sluggish: false,
             finished: false,
@@ -165,12 +168,13 @@ impl Port {
     }
 
     pub fn push(&mut self, piece: Piece, cx: &mut Context<'_>) {
-        self.held_bytes += piece.len() as u32;
-        self.held_buffers += weight(&piece);
-        if self.queue.capacity() == 0 {
-            self.queue = cx.shared.spare.pop().unwrap_or_default();
+        let outbox = self.outbox.get_or_insert_with(|| cx.shared.spare.outbox());
+        outbox.held_bytes += piece.len() as u32;
+        outbox.held_buffers += weight(&piece);
+        if outbox.queue.capacity() == 0 {
+            outbox.queue = cx.shared.spare.pieces();
         }
-        self.queue.push(piece);
+        outbox.queue.push(piece);
     }
 
     /// Sends what waits, and FIN behind the last of it. Returns whether FIN has gone out just now.
@@ -180,10 +184,10 @@ impl Port {
         }
         if self.broken {
             self.discard(cx);
-        } else if !self.queue.is_empty() {
+        } else if let Some(outbox) = &mut self.outbox {
             self.sending = true;
-            self.sending_since = cx.now;
-            cx.ops.push(Op::Send { conn: self.conn, pieces: std::mem::take(&mut self.queue) });
+            outbox.sending_since = cx.now;
+            cx.ops.push(Op::Send { conn: self.conn, pieces: std::mem::take(&mut outbox.queue) });
         } else if self.fin && !self.shut && !self.abort {
             self.shut = true;
             cx.ops.push(Op::Shutdown { conn: self.conn, how: Shutdown::Write });
@@ -194,13 +198,14 @@ impl Port {
 
     /// The pieces of a send come back; the first `sent` bytes are on their way, the rest goes back to the front.
     pub fn sent(&mut self, mut pieces: Vec<Piece>, sent: usize, cx: &mut Context<'_>) {
+        let Some(outbox) = &mut self.outbox else { return debug_assert!(false, "nothing was sent") };
         let mut left = sent;
         let mut whole = 0;
-        self.keep(self.kept_bytes.saturating_sub(sent as u32), cx);
+        outbox.keep(outbox.kept_bytes.saturating_sub(sent as u32), cx);
         for piece in &mut pieces {
             let len = piece.len().min(left);
             left -= len;
-            self.held_bytes -= len as u32;
+            outbox.held_bytes -= len as u32;
             if len < piece.len() {
                 piece.advance(len);
                 break;
@@ -208,22 +213,33 @@ impl Port {
             whole += 1;
         }
         for piece in pieces.drain(..whole) {
-            self.held_buffers -= weight(&piece);
+            outbox.held_buffers -= weight(&piece);
             release(piece, cx);
         }
         if pieces.is_empty() {
-            cx.keep_spare(pieces);
+            cx.shared.spare.keep_pieces(pieces);
         } else {
-            pieces.append(&mut self.queue);
-            let emptied = std::mem::replace(&mut self.queue, pieces);
-            cx.keep_spare(emptied);
+            pieces.append(&mut outbox.queue);
+            let emptied = std::mem::replace(&mut outbox.queue, pieces);
+            cx.shared.spare.keep_pieces(emptied);
+        }
+        self.put_away(cx);
+    }
+
+    /// An outbox is kept only while there is something in it.
+    fn put_away(&mut self, cx: &mut Context<'_>) {
+        if let Some(outbox) = self.outbox.take_if(|outbox| outbox.queue.is_empty()) {
+            debug_assert_eq!((outbox.held_bytes, outbox.held_buffers, outbox.kept_bytes), (0, 0, 0));
+            cx.shared.spare.keep_outbox(outbox);
         }
     }
 
     /// A send has been under way for a long time: cancelling it tells whether it got any further.
     pub fn probe(&mut self, cx: &mut Context<'_>) {
-        self.probed_after = u32::try_from(cx.now - self.sending_since).unwrap_or(u32::MAX);
-        self.sending_since = cx.now;
+        if let Some(outbox) = &mut self.outbox {
+            outbox.probed_after = u32::try_from(cx.now - outbox.sending_since).unwrap_or(u32::MAX);
+            outbox.sending_since = cx.now;
+        }
         self.probing = true;
         cx.ops.push(Op::Cancel { conn: self.conn, what: InFlight::Send });
     }
@@ -237,44 +253,37 @@ impl Port {
 
     /// The cancelled send has come back: what it has left is copied out of its buffers.
     pub fn copy_out(&mut self, cx: &mut Context<'_>) {
-        if self.held_buffers == 0 {
-            return;
-        }
+        let Some(outbox) = self.outbox.as_mut().filter(|outbox| outbox.held_buffers > 0) else { return };
         self.sending = true;
         self.reclaiming = true;
-        cx.ops.push(Op::Copy { conn: self.conn, pieces: std::mem::take(&mut self.queue) });
+        cx.ops.push(Op::Copy { conn: self.conn, pieces: std::mem::take(&mut outbox.queue) });
     }
 
     /// The bytes of the pieces have been copied: their buffers go back.
     pub fn copied(&mut self, bytes: Box<[u8]>, mut pieces: Vec<Piece>, cx: &mut Context<'_>) {
         (self.sending, self.reclaiming) = (false, false);
+        let Some(outbox) = &mut self.outbox else { return debug_assert!(false, "nothing was copied") };
         for piece in pieces.drain(..) {
-            self.held_buffers -= weight(&piece);
+            outbox.held_buffers -= weight(&piece);
             release(piece, cx);
         }
-        cx.keep_spare(pieces);
-        self.keep(bytes.len() as u32, cx);
-        self.queue.insert(0, Piece::owned(bytes));
-    }
-
-    fn keep(&mut self, bytes: u32, cx: &mut Context<'_>) {
-        cx.shared.loans.kept_bytes += bytes as usize;
-        cx.shared.loans.kept_bytes -= std::mem::replace(&mut self.kept_bytes, bytes) as usize;
+        cx.shared.spare.keep_pieces(pieces);
+        outbox.keep(bytes.len() as u32, cx);
+        outbox.queue.insert(0, Piece::owned(bytes));
     }
 
     /// Drops what is queued: it cannot be delivered any more.
     fn discard(&mut self, cx: &mut Context<'_>) {
-        if self.queue.is_empty() {
-            return;
-        }
-        self.keep(0, cx);
-        let mut pieces = std::mem::take(&mut self.queue);
+        let Some(outbox) = self.outbox.as_mut().filter(|outbox| !outbox.queue.is_empty()) else { return };
+        outbox.keep(0, cx);
+        let mut pieces = std::mem::take(&mut outbox.queue);
         for piece in pieces.drain(..) {
-            self.held_bytes -= piece.len() as u32;
-            self.held_buffers -= weight(&piece);
+            outbox.held_bytes -= piece.len() as u32;
+            outbox.held_buffers -= weight(&piece);
             release(piece, cx);
         }
-        cx.keep_spare(pieces);
+        cx.shared.spare.keep_pieces(pieces);
+        self.put_away(cx);
     }
 
     /// Keeps the receive in step with how many bytes are wanted of it; 0: none. `in_bulk`: bulk buffers may be used for it.
@@ -313,23 +322,24 @@ impl Port {
     /// the next batch, by when this port may have turned out to be slow.
     pub fn credit(&self, bulk: bool, policy: &Policy, shared: &Shared) -> u32 {
         let window = policy.window_bytes;
-        let room = window.saturating_sub(self.held_bytes);
+        let (held_bytes, held_buffers) = self.held();
+        let room = window.saturating_sub(held_bytes);
         if shared.loans.small_is_scarce() {
             // Nobody takes a second buffer before the first has left.
-            return if self.held_buffers > 0 { 0 } else { room.min(shared.small_bytes) };
+            return if held_buffers > 0 { 0 } else { room.min(shared.small_bytes) };
         }
         let little = room.min(CHAT_BUFFERS * shared.small_bytes);
         if self.sluggish {
             // What it holds is little, and all of it leaves before there is more.
-            return if self.held_bytes > 0 { 0 } else { little };
+            return if held_bytes > 0 { 0 } else { little };
         }
         let room = if bulk { room } else { little };
         if !self.sending {
             // What is held leaves with this batch; only a flood that came all at once can be too much.
-            let flooded = self.held_bytes >= 2 * window || self.held_buffers >= 2 * policy.window_buffers;
+            let flooded = held_bytes >= 2 * window || held_buffers >= 2 * policy.window_buffers;
             return if flooded { 0 } else { room.max(1) };
         }
-        if self.held_buffers >= policy.window_buffers { 0 } else { room }
+        if held_buffers >= policy.window_buffers { 0 } else { room }
     }
 
     fn cancel_receive(&mut self, cx: &mut Context<'_>) {
@@ -389,19 +399,40 @@ impl Port {
         is_ready
     }
 
+    /// Bytes queued or in flight, and buffers, counted in small ones.
+    fn held(&self) -> (u32, u16) {
+        self.outbox.as_ref().map_or((0, 0), |outbox| (outbox.held_bytes, outbox.held_buffers))
+    }
+
     /// Buffers queued or in flight, counted in small ones.
     pub fn held_buffers(&self) -> u16 {
-        self.held_buffers
+        self.held().1
     }
 
     /// What copying all that is held would add to what is kept already.
     pub fn unkept_bytes(&self) -> usize {
-        (self.held_bytes - self.kept_bytes) as usize
+        self.outbox.as_ref().map_or(0, |outbox| (outbox.held_bytes - outbox.kept_bytes) as usize)
     }
 
     /// Nothing queued, nothing in flight.
     pub fn is_flushed(&self) -> bool {
-        self.queue.is_empty() && self.held_bytes == 0 && self.held_buffers == 0
+        self.outbox.is_none()
+    }
+
+    /// When the send in flight was asked for or last got some bytes through. `u64::MAX`: none is, or none is waited for.
+    pub fn waits_since(&self) -> u64 {
+        let waiting = self.outbox.as_ref().filter(|_| self.waits_for_peer());
+        waiting.map_or(u64::MAX, |outbox| outbox.sending_since)
+    }
+
+    /// How long the send in flight has been under way.
+    pub fn sending_for(&self, now: u64) -> u64 {
+        self.outbox.as_ref().map_or(0, |outbox| now.saturating_sub(outbox.sending_since))
+    }
+
+    /// How long the last probed send had been under way, in milliseconds.
+    pub fn probed_after(&self) -> u64 {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.probed_after.into())
     }
 
     /// What is in flight is so on a socket, and what has ended stays so.
@@ -410,19 +441,19 @@ impl Port {
         let has_socket = matches!(self.link, Link::Live | Link::Retiring { .. });
         (is_idle || has_socket)
             && (self.sending || !self.probing && !self.reclaiming)
-            && (!self.shut || self.queue.is_empty() && !self.sending)
-            && (self.link != Link::Live || self.held_bytes > 0 || self.queue.is_empty())
+            && (!self.shut || self.outbox.is_none())
+            && (!self.sending || self.outbox.is_some())
     }
 
     /// A send is in flight, and nobody has cancelled it to see how far it got.
-    pub fn waits_for_peer(&self) -> bool {
+    fn waits_for_peer(&self) -> bool {
         self.sending && !self.probing && !self.reclaiming
     }
 
     /// The send in flight has been under way for that long.
     pub fn is_slow(&self, now: u64, patience: u64) -> bool {
         let is_live = self.link == Link::Live && !self.broken;
-        is_live && self.waits_for_peer() && now >= self.sending_since.saturating_add(patience)
+        is_live && now >= self.waits_since().saturating_add(patience)
     }
 
     /// Learns from the size of a receive which group suits this peer. A message a little longer than a small buffer shows
@@ -442,6 +473,18 @@ impl Port {
                 self.score = SCORE_MAX;
             }
         }
+    }
+}
+
+impl Outbox {
+    /// Of one that is empty.
+    pub fn take_pieces(&mut self, spare: &mut Spare) {
+        spare.keep_pieces(std::mem::take(&mut self.queue));
+    }
+
+    fn keep(&mut self, bytes: u32, cx: &mut Context<'_>) {
+        cx.shared.loans.kept_bytes += bytes as usize;
+        cx.shared.loans.kept_bytes -= std::mem::replace(&mut self.kept_bytes, bytes) as usize;
     }
 }
 

@@ -171,8 +171,9 @@ impl Session {
         port.sending = false;
         let probing = std::mem::replace(&mut port.probing, false);
         let reclaiming = std::mem::replace(&mut port.reclaiming, false);
-        let took = cx.now.saturating_sub(port.sending_since);
+        let took = port.sending_for(cx.now);
         let is_retiring = port.link != Link::Live || port.broken;
+        let waited = port.probed_after();
         let sent = *result.as_ref().unwrap_or(&0);
         port.sent(pieces, sent, cx);
         self.mark_dirty(cx);
@@ -184,7 +185,7 @@ impl Session {
                 }
                 self.ports.of(side).copy_out(cx);
             }
-            Ok(sent @ 1..) if probing && self.is_too_slow(side, sent) => self.unsendable(side, Cause::TooSlow, cx),
+            Ok(sent @ 1..) if probing && self.is_too_slow(waited, sent) => self.unsendable(side, Cause::TooSlow, cx),
             Ok(1..) => {
                 self.ports.of(side).sluggish &= took >= SLOW_MS;
                 self.made_progress(side, cx);
@@ -210,10 +211,9 @@ impl Session {
     }
 
     /// What a probed send has got through is too little for the time that it took.
-    fn is_too_slow(&self, side: Side, sent: usize) -> bool {
+    fn is_too_slow(&self, waited: u64, sent: usize) -> bool {
         // In less than that a peer may just have been about to read.
         const WAITED_MS_MIN: u64 = 10_000;
-        let waited = u64::from(self.ports.get(side).probed_after);
         let wanted = self.life.policy().receiver_min.saturating_mul(waited) / 1000;
         waited >= WAITED_MS_MIN && (sent as u64) < wanted
     }
@@ -397,7 +397,7 @@ impl Session {
     fn leave_stage(&mut self, cx: &mut Context<'_>) {
         match &mut self.state {
             State::Dialing(dial) => dial.leave_queue(&self.ports, &self.life, cx),
-            State::Tunnel(tunnel) => self.life.relayed = Some(Box::new(tunnel.relayed())),
+            State::Tunnel(tunnel) => self.life.outcome.set_relayed(tunnel.relayed()),
             _ => {}
         }
         self.life.withdraw_probe();
@@ -429,8 +429,7 @@ impl Session {
         };
         let Ports { client, backend } = &self.ports;
         let stall = self.life.waits().send_stall;
-        let sends = [client, backend].into_iter().filter(|port| port.waits_for_peer());
-        let stalled = sends.map(|port| port.sending_since + stall).min().unwrap_or(u64::MAX);
+        let stalled = client.waits_since().min(backend.waits_since()).saturating_add(stall);
         self.life.deadline.min(own).min(stalled)
     }
 
@@ -446,13 +445,13 @@ impl Session {
             return self.on(Event::Deadline, cx);
         }
         if let State::Tunnel(tunnel) = &mut self.state
-            && self.life.leave.is_some_and(|(when, _)| when <= cx.now)
+            && self.life.leave.as_ref().is_some_and(|leave| leave.0 <= cx.now)
         {
             return tunnel.expire(&mut self.ports, &mut self.life, cx);
         }
         let stall = self.life.waits().send_stall;
         for port in [&mut self.ports.client, &mut self.ports.backend] {
-            if port.waits_for_peer() && port.sending_since + stall <= cx.now {
+            if port.waits_since().saturating_add(stall) <= cx.now {
                 return port.probe(cx);
             }
         }
@@ -508,4 +507,14 @@ impl Session {
 /// A cancelled send got so far, which may be nowhere.
 fn is_cut_short(result: &std::io::Result<usize>) -> bool {
     result.as_ref().map_or_else(|error| error.raw_os_error() == Some(ECANCELED), |_| true)
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There are millions of them, and nearly all are idle.
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 368, "{} bytes", size_of::<Session>());
+    }
 }

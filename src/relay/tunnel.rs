@@ -3,9 +3,9 @@
 use super::close::{self, Heard, Told};
 use super::context::Context;
 use super::flow::{self, Flow};
-use super::life::{Life, Relayed};
+use super::life::Life;
 use super::notice::Notice;
-use super::outcome::{Cause, EndedBy};
+use super::outcome::{Cause, EndedBy, Relayed};
 use super::port::{Link, Port, Ports, Receiving};
 use super::stage::{Event, Never, Step};
 use crate::config::millis;
@@ -20,9 +20,8 @@ pub(super) struct Tunnel {
     to_backend: Flow,
     to_client: Flow,
     phase: Phase,
-    opened_at: u64,
-    /// When it began to close.
-    closing_at: u64,
+    /// While it is open: when it opened. Then: when it began to close.
+    since: u64,
 }
 
 /// And what happens when the deadline comes.
@@ -46,8 +45,7 @@ impl Tunnel {
             to_backend: Flow::new(Side::Client, deflate),
             to_client: Flow::new(Side::Backend, deflate),
             phase: Phase::Open,
-            opened_at: cx.now,
-            closing_at: 0,
+            since: cx.now,
         }
     }
 
@@ -120,7 +118,7 @@ impl Tunnel {
     /// What a backend has to answer for that drops a session soon after it has begun.
     fn left_by(&self, side: Side, life: &mut Life, cx: &mut Context<'_>) {
         if self.is_open() && side == Side::Backend {
-            life.backend_left(self.opened_at, cx);
+            life.backend_left(self.since, cx);
         }
     }
 
@@ -162,7 +160,7 @@ impl Tunnel {
         if spread == 0 {
             return self.go_away(notice, ports, life, cx);
         }
-        life.leave = Some((cx.now + cx.shared.random() % spread, notice));
+        life.leave = Some(Box::new((cx.now + cx.shared.random() % spread, notice)));
     }
 
     /// Ringway ends the session: both sides hear why at their next frame boundary, and may answer.
@@ -187,7 +185,7 @@ impl Tunnel {
     fn begin_close(&mut self, phase: Phase, wait: u64, life: &mut Life, cx: &Context<'_>) {
         let is_sooner = self.phase == Phase::Peers && phase == Phase::Answers;
         if self.is_open() {
-            self.closing_at = cx.now;
+            self.since = cx.now;
         } else if !is_sooner {
             return;
         }
@@ -235,7 +233,7 @@ impl Tunnel {
         if !self.is_open() {
             return u64::MAX;
         }
-        let leave = life.leave.map_or(u64::MAX, |(when, _)| when);
+        let leave = life.leave.as_ref().map_or(u64::MAX, |leave| leave.0);
         let is_sending = ports.client.sending || ports.backend.sending;
         let idle = if is_sending { u64::MAX } else { life.active_at.saturating_add(life.waits().idle) };
         leave.min(idle)
@@ -243,10 +241,8 @@ impl Tunnel {
 
     /// That has come.
     pub fn expire(&mut self, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
-        match life.leave.take_if(|(when, _)| *when <= cx.now) {
-            Some((_, notice)) => self.go_away(notice, ports, life, cx),
-            None => self.go_away(Notice::Idle, ports, life, cx),
-        }
+        let leave = life.leave.take_if(|leave| leave.0 <= cx.now);
+        self.go_away(leave.map_or(Notice::Idle, |leave| leave.1), ports, life, cx);
     }
 
     fn timed_out(&mut self, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Never> {
@@ -283,7 +279,7 @@ impl Tunnel {
     /// A slow but living peer may still get what was read for it, as long as a stalled send would be waited for. A probe
     /// now makes sure that it lives: without progress the send has failed.
     fn is_flushing(&self, ports: &mut Ports, life: &Life, cx: &mut Context<'_>) -> bool {
-        if self.is_open() || cx.now >= self.closing_at.saturating_add(life.waits().send_stall) {
+        if self.is_open() || cx.now >= self.since.saturating_add(life.waits().send_stall) {
             return false;
         }
         let mut flushing = false;
