@@ -65,6 +65,9 @@ impl ConnId {
     }
 }
 
+/// One listener from the moment it is bound until it is closed; given by whoever binds it.
+pub type ListenerId = u32;
+
 /// The two groups of provided buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {

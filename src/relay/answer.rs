@@ -4,13 +4,13 @@
 use super::context::Context;
 use super::exchange::Exchange;
 use super::feedback::Failure;
-use super::head::ClientRequest;
 use super::hops;
 use super::life::Life;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy};
 use super::port::Ports;
 use super::refusal::Refusal;
+use super::request::ClientRequest;
 use super::route;
 use super::stage::{Event, Step};
 use super::tunnel::Tunnel;

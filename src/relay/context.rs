@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::loans::Loans;
+use super::outbox::Spare;
 use super::policy::Current;
-use super::spare::Spare;
 use super::timers::Timers;
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;

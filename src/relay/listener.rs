@@ -9,7 +9,7 @@ use super::outcome::{Cause, EndedBy};
 use super::refusal::Refusal;
 use super::session::Session;
 use super::{Relay, Slots};
-use crate::op::{Accepted, Op};
+use crate::op::{Accepted, ListenerId, Op};
 use crate::table::state::LogThrottle;
 
 /// How long accepting pauses when the kernel has run out of something (EMFILE, ENFILE, ENOMEM, ENOBUFS).
@@ -32,9 +32,6 @@ struct Slot {
     /// The config has it no longer: closed as soon as accept is not armed.
     removed: bool,
 }
-
-/// One listener from the moment it is bound until it is closed; given by whoever binds it.
-pub type ListenerId = u32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accepting {

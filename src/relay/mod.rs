@@ -22,6 +22,7 @@ mod tunnel;
 
 mod feedback;
 mod hops;
+mod request;
 mod route;
 mod upload;
 
@@ -40,14 +41,12 @@ mod refusal;
 
 mod context;
 mod loans;
-mod spare;
+mod outbox;
 mod timers;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-pub use listener::ListenerId;
 
 use crate::config::millis;
 use crate::table::Table;
@@ -62,7 +61,7 @@ use stage::Event;
 
 use crate::config::{OnLoss, Plan};
 use crate::metrics::Metrics;
-use crate::op::{Accepted, Completion, ConnId, Op};
+use crate::op::{Accepted, Completion, ConnId, ListenerId, Op};
 
 /// One worker's sessions.
 ///

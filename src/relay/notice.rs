@@ -1,6 +1,5 @@
 //! Why Ringway sends a Close of its own: code, text and label of each, in one table.
 
-use super::outcome::Cause;
 use crate::config::CloseCodes;
 use crate::op::Side;
 use crate::proto::close::code;
@@ -77,12 +76,6 @@ impl Notice {
             Side::Client => Notice::ClientLost,
             Side::Backend => Notice::BackendLost,
         }
-    }
-}
-
-impl From<Notice> for Cause {
-    fn from(notice: Notice) -> Self {
-        Cause::Notice(notice)
     }
 }
 

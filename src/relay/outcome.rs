@@ -104,6 +104,18 @@ impl Cause {
     }
 }
 
+impl From<Notice> for Cause {
+    fn from(notice: Notice) -> Self {
+        Cause::Notice(notice)
+    }
+}
+
+impl From<Refusal> for Cause {
+    fn from(refusal: Refusal) -> Self {
+        Cause::Refused(refusal)
+    }
+}
+
 /// What a tunnel has relayed, for the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Relayed {

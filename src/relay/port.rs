@@ -8,8 +8,8 @@ use socket2::SockAddr;
 
 use super::context::{Context, Shared};
 use super::loans::BULK_WEIGHT;
+use super::outbox::Outbox;
 use super::policy::Policy;
-use super::spare::Spare;
 use crate::op::{Accepted, ConnId, Group, InFlight, Lease, Op, Piece, Side};
 
 #[derive(Debug)]
@@ -43,23 +43,6 @@ pub(super) struct Port {
     score: i8,
     /// The group of the armed receive.
     pub group: Group,
-}
-
-/// What is on its way to a socket.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
-    /// What waits behind the send in flight, in order.
-    queue: Vec<Piece>,
-    /// Bytes queued or in flight.
-    held_bytes: u32,
-    /// Buffers queued or in flight, counted in small ones: a slow reader is charged for the room its bytes take.
-    held_buffers: u16,
-    /// The first of the bytes held lie in memory of their own, copied out of their buffers: so many.
-    kept_bytes: u32,
-    /// When the Send in flight was asked for or last got some bytes through.
-    sending_since: u64,
-    /// How long it had been under way when it was cancelled to see how far it got, in milliseconds.
-    probed_after: u32,
 }
 
 /// What a source that has not shown bulk is granted at a time, in small buffers.
@@ -201,7 +184,7 @@ impl Port {
         let Some(outbox) = &mut self.outbox else { return debug_assert!(false, "nothing was sent") };
         let mut left = sent;
         let mut whole = 0;
-        outbox.keep(outbox.kept_bytes.saturating_sub(sent as u32), cx);
+        keep(outbox, outbox.kept_bytes.saturating_sub(sent as u32), cx);
         for piece in &mut pieces {
             let len = piece.len().min(left);
             left -= len;
@@ -268,14 +251,14 @@ impl Port {
             release(piece, cx);
         }
         cx.shared.spare.keep_pieces(pieces);
-        outbox.keep(bytes.len() as u32, cx);
+        keep(outbox, bytes.len() as u32, cx);
         outbox.queue.insert(0, Piece::owned(bytes));
     }
 
     /// Drops what is queued: it cannot be delivered any more.
     fn discard(&mut self, cx: &mut Context<'_>) {
         let Some(outbox) = self.outbox.as_mut().filter(|outbox| !outbox.queue.is_empty()) else { return };
-        outbox.keep(0, cx);
+        keep(outbox, 0, cx);
         let mut pieces = std::mem::take(&mut outbox.queue);
         for piece in pieces.drain(..) {
             outbox.held_bytes -= piece.len() as u32;
@@ -476,16 +459,10 @@ impl Port {
     }
 }
 
-impl Outbox {
-    /// Of one that is empty.
-    pub fn take_pieces(&mut self, spare: &mut Spare) {
-        spare.keep_pieces(std::mem::take(&mut self.queue));
-    }
-
-    fn keep(&mut self, bytes: u32, cx: &mut Context<'_>) {
-        cx.shared.loans.kept_bytes += bytes as usize;
-        cx.shared.loans.kept_bytes -= std::mem::replace(&mut self.kept_bytes, bytes) as usize;
-    }
+/// So many of its bytes lie in memory of their own now.
+fn keep(outbox: &mut Outbox, bytes: u32, cx: &mut Context<'_>) {
+    cx.shared.loans.kept_bytes += bytes as usize;
+    cx.shared.loans.kept_bytes -= std::mem::replace(&mut outbox.kept_bytes, bytes) as usize;
 }
 
 fn weight(piece: &Piece) -> u16 {

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::outcome::Cause;
 use crate::proto::http::{Rejection, Status};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,11 +165,5 @@ impl Refusal {
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
         Refusal::Request(rejection)
-    }
-}
-
-impl From<Refusal> for Cause {
-    fn from(refusal: Refusal) -> Self {
-        Cause::Refused(refusal)
     }
 }

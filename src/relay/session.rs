@@ -28,7 +28,6 @@ use super::exchange::Exchange;
 use super::head::Head;
 use super::life::Life;
 use super::linger;
-use super::listener::ListenerId;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy};
 use super::policy::{Policy, PoolView};
@@ -38,7 +37,7 @@ use super::stage::{Event, Step};
 use super::tunnel::Tunnel;
 use super::waiting::SLOW_MS;
 use crate::config::millis;
-use crate::op::{Accepted, Lease, Piece, ReceiveEnd, Side};
+use crate::op::{Accepted, Lease, ListenerId, Piece, ReceiveEnd, Side};
 
 #[derive(Debug)]
 pub(super) struct Session {
