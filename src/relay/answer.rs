@@ -1,6 +1,8 @@
 //! Stage: the request is on its way to the backend, and its answer's head is read. A right 101 opens the tunnel, anything else
 //! is relayed as the response it is.
 
+use bytes::{Buf, BytesMut};
+
 use super::context::Context;
 use super::exchange::Exchange;
 use super::feedback::Failure;
@@ -8,7 +10,7 @@ use super::hops;
 use super::life::Life;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy};
-use super::port::Ports;
+use super::port::{Backing, Ports};
 use super::refusal::Refusal;
 use super::request::ClientRequest;
 use super::route;
@@ -16,7 +18,7 @@ use super::stage::{Event, Step};
 use super::tunnel::Tunnel;
 use super::upload::Upload;
 use crate::config::Limits;
-use crate::op::{Lease, Piece, Side};
+use crate::op::{Piece, Side};
 use crate::proto::http::{Body, HeadKind, head_end};
 use crate::proto::upgrade::{self, Agreement, Edit, Incoming, Wrong};
 
@@ -28,7 +30,7 @@ pub(super) struct Answer {
     /// The backend is to be left, with this notice, within so many milliseconds of the 101.
     leaves: Option<(Notice, u64)>,
     /// The response as far as it has come.
-    answer: Vec<u8>,
+    answer: BytesMut,
     /// How much of it has been searched for the end of its head.
     searched: usize,
     /// 1xx responses skipped.
@@ -71,7 +73,7 @@ impl Answer {
             request,
             set_cookie,
             leaves,
-            answer: Vec::new(),
+            answer: BytesMut::new(),
             searched: 0,
             informational: 0,
             upload: None,
@@ -91,8 +93,8 @@ impl Answer {
         }
         let mut fed = Ok(());
         if answer.uploads() && !answer.request.early.is_empty() {
-            let early = std::mem::take(&mut answer.request.early);
-            fed = answer.feed(&early, None, ports, life, cx);
+            let early = answer.request.early.split().freeze();
+            fed = answer.feed(&early.clone(), Backing::Owned(early), ports, life, cx);
         }
         if let Some(upload) = answer.upload.as_ref().filter(|_| ports.client.finished) {
             fed = fed.and_then(|()| upload.end(ports));
@@ -119,16 +121,16 @@ impl Answer {
     pub fn on(&mut self, event: Event<'_>, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Next> {
         match event {
             Event::Bytes(Side::Client, bytes, lease) if self.uploads() => {
-                or_refuse(self.feed(bytes, Some(lease), ports, life, cx))
+                or_refuse(self.feed(bytes, Backing::Lease(lease), ports, life, cx))
             }
             Event::Bytes(Side::Client, bytes, lease) => {
                 self.request.early.extend_from_slice(bytes);
-                cx.recycle(Some(lease));
+                cx.recycle(lease);
                 Step::Stay
             }
             Event::Bytes(Side::Backend, bytes, lease) => {
                 let step = self.take(bytes, ports, life, cx);
-                cx.recycle(Some(lease));
+                cx.recycle(lease);
                 step
             }
             Event::Progress(Side::Backend) => {
@@ -174,16 +176,16 @@ impl Answer {
     fn feed(
         &mut self,
         bytes: &[u8],
-        lease: Option<Lease>,
+        backing: Backing,
         ports: &mut Ports,
         life: &mut Life,
         cx: &mut Context<'_>,
     ) -> Result<(), Refusal> {
         let Some(upload) = &mut self.upload else {
-            cx.recycle(lease);
+            backing.release(cx);
             return Ok(());
         };
-        upload.take(bytes, lease, Some(self.request.incoming.head().path()), (ports, life), cx)
+        upload.take(bytes, backing, Some(self.request.incoming.head().path()), (ports, life), cx)
     }
 
     fn timed_out(&self, ports: &Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Next> {
@@ -226,7 +228,7 @@ impl Answer {
                     if self.informational > life.policy().limits().informational_max {
                         return bad_answer(Failure::Request, Refusal::TooManyInformational, life, cx);
                     }
-                    self.answer.drain(..end);
+                    self.answer.advance(end);
                     self.searched = 0;
                 }
                 Ok(upgrade::Answer::Switched { agreement, mended }) => {
@@ -280,7 +282,7 @@ impl Answer {
             }
             _ => Exchange::new(body, life.policy().limits(), waits.answer, cx.now + waits.answer + waits.send_stall),
         };
-        exchange.begin(head, &self.answer[end..], ports, life, cx).map(Next::Exchange)
+        exchange.begin(head, self.answer.split_off(end).freeze(), ports, life, cx).map(Next::Exchange)
     }
 
     /// The backend's 101 is right: it is relayed as it came, or mended, but for the route's edits and the cookie, and
@@ -295,14 +297,15 @@ impl Answer {
         cx: &mut Context<'_>,
     ) -> Tunnel {
         life.end_handshake(cx);
-        let behind = self.answer.split_off(end);
-        let head = mended.unwrap_or(std::mem::take(&mut self.answer));
+        let behind = self.answer.split_off(end).freeze();
+        let early = self.request.early.split().freeze();
+        let head = mended.unwrap_or_else(|| self.answer.to_vec());
         let head = edited(head, self.set_cookie.take(), life);
         cx.shared.metrics.opened.add(1);
         ports.client.push(Piece::owned(head), cx);
         let mut tunnel = Tunnel::open(agreement.deflate, life, cx);
-        tunnel.absorb(Side::Client, &self.request.early, None, ports, life, cx);
-        tunnel.absorb(Side::Backend, &behind, None, ports, life, cx);
+        tunnel.absorb(Side::Client, &early.clone(), Backing::Owned(early), ports, life, cx);
+        tunnel.absorb(Side::Backend, &behind.clone(), Backing::Owned(behind), ports, life, cx);
         if ports.client.finished {
             tunnel.lost(Side::Client, Cause::ConnectionClosed, life, cx);
         }

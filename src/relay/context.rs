@@ -76,10 +76,8 @@ impl Context<'_> {
         self.shared.loans.lent(lease);
     }
 
-    pub fn recycle(&mut self, lease: Option<Lease>) {
-        if let Some(lease) = lease {
-            self.shared.loans.returned(&lease);
-            self.ops.push(Op::Recycle { lease });
-        }
+    pub fn recycle(&mut self, lease: Lease) {
+        self.shared.loans.returned(&lease);
+        self.ops.push(Op::Recycle { lease });
     }
 }

@@ -126,7 +126,7 @@ impl Dial {
                 if let Some(request) = &mut self.request {
                     request.early.extend_from_slice(bytes);
                 }
-                cx.recycle(Some(lease));
+                cx.recycle(lease);
                 Step::Stay
             }
             // It may still hear the answer of the backend that is being asked, but no other one is tried for it. Who waits

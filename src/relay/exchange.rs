@@ -1,13 +1,15 @@
 //! Stage: relaying a backend's answer other than 101, to an upgrade or to plain HTTP, with its body; then both connections end.
 
+use bytes::Bytes;
+
 use super::context::Context;
 use super::life::Life;
 use super::outcome::{Cause, EndedBy};
-use super::port::Ports;
+use super::port::{Backing, Ports};
 use super::stage::{Event, Never, Step};
 use super::upload::{self, Upload};
 use crate::config::Limits;
-use crate::op::{Lease, Piece, Side};
+use crate::op::{Piece, Side};
 use crate::proto::http::Body;
 
 #[derive(Debug)]
@@ -49,13 +51,13 @@ impl Exchange {
     pub fn begin(
         mut self: Box<Self>,
         head: Vec<u8>,
-        rest: &[u8],
+        rest: Bytes,
         ports: &mut Ports,
         life: &mut Life,
         cx: &mut Context<'_>,
     ) -> Step<Box<Self>> {
         ports.client.push(Piece::owned(head), cx);
-        match self.take(rest, None, ports, life, cx) {
+        match self.take(&rest.clone(), Backing::Owned(rest), ports, life, cx) {
             Step::Stay => Step::Enter(self),
             step => step.map(|never| match never {}),
         }
@@ -73,13 +75,13 @@ impl Exchange {
 
     pub fn on(&mut self, event: Event<'_>, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Never> {
         match event {
-            Event::Bytes(Side::Backend, bytes, lease) => self.take(bytes, Some(lease), ports, life, cx),
+            Event::Bytes(Side::Backend, bytes, lease) => self.take(bytes, Backing::Lease(lease), ports, life, cx),
             Event::Bytes(Side::Client, bytes, lease) => {
                 let Some(upload) = &mut self.upload else {
-                    cx.recycle(Some(lease));
+                    cx.recycle(lease);
                     return Step::Stay;
                 };
-                match upload.take(bytes, Some(lease), None, (ports, life), cx) {
+                match upload.take(bytes, Backing::Lease(lease), None, (ports, life), cx) {
                     Ok(()) => Step::Stay,
                     Err(refusal) => upload::cut_off(&refusal),
                 }
@@ -111,7 +113,7 @@ impl Exchange {
     fn take(
         &mut self,
         bytes: &[u8],
-        lease: Option<Lease>,
+        backing: Backing,
         ports: &mut Ports,
         life: &mut Life,
         cx: &mut Context<'_>,
@@ -124,7 +126,7 @@ impl Exchange {
         let (taken, complete) = match taken {
             Ok(taken) => taken,
             Err(rejection) => {
-                cx.recycle(lease);
+                backing.release(cx);
                 return self.cut(EndedBy::Backend, Cause::BadBody(rejection.text), ports, life);
             }
         };
@@ -133,10 +135,12 @@ impl Exchange {
         let over = passed < taken as u64 || self.room == 0 && !complete;
         life.deadline = self.deadline(cx.now);
         if self.dechunked {
-            ports.client.forward(&data, None, cx);
-            cx.recycle(lease);
+            backing.release(cx);
+            if !data.is_empty() {
+                ports.client.push(Piece::owned(data), cx);
+            }
         } else {
-            ports.client.forward(&bytes[..passed as usize], lease, cx);
+            ports.client.forward(&bytes[..passed as usize], backing, cx);
         }
         if over {
             return self.cut(EndedBy::Ringway, Cause::AnswerTooLarge, ports, life);

@@ -4,9 +4,9 @@ use super::close::{Ending, Heard, Told};
 use super::context::{Context, Shared};
 use super::notice::Notice;
 use super::policy::Policy;
-use super::port::Port;
+use super::port::{Backing, Port};
 use crate::config::CloseCodes;
-use crate::op::{Lease, Piece, Side};
+use crate::op::{Piece, Side};
 use crate::proto::close;
 use crate::proto::frame::{Scan, ScanEnd, Scanner};
 
@@ -55,23 +55,23 @@ impl Flow {
         sink.credit(bulk, policy, shared)
     }
 
-    /// Takes in what the source sent: `bytes`, and the lease they lie in. Bytes without a lease are copied.
+    /// Takes in what the source sent: `bytes`, and what they lie in.
     pub fn absorb(
         &mut self,
         bytes: &[u8],
-        lease: Option<Lease>,
+        backing: Backing,
         sink: &mut Port,
         policy: &Policy,
         cx: &mut Context<'_>,
     ) -> Event {
         if self.ending.heard == Heard::Fault || self.ending.told.is_over() {
-            cx.recycle(lease);
+            backing.release(cx);
             return self.listen(bytes, policy);
         }
-        let Told::Due(notice) = self.ending.told else { return self.relay(bytes, lease, sink, policy, cx) };
+        let Told::Due(notice) = self.ending.told else { return self.relay(bytes, backing, sink, policy, cx) };
         // In the middle of a frame: the rest of it still passes.
         let (rest_of_frame, behind) = bytes.split_at(self.scanner.payload_left().min(bytes.len() as u64) as usize);
-        let event = self.relay(rest_of_frame, lease, sink, policy, cx);
+        let event = self.relay(rest_of_frame, backing, sink, policy, cx);
         debug_assert_eq!(event, Event::None, "a payload holds no faults");
         self.tell(notice, policy.close_codes, sink, cx);
         self.listen(behind, policy)
@@ -80,7 +80,7 @@ impl Flow {
     fn relay(
         &mut self,
         bytes: &[u8],
-        lease: Option<Lease>,
+        backing: Backing,
         sink: &mut Port,
         policy: &Policy,
         cx: &mut Context<'_>,
@@ -90,7 +90,7 @@ impl Flow {
         if !scan.head.as_slice().is_empty() {
             sink.push(Piece::inline(scan.head.as_slice()), cx);
         }
-        sink.forward(&bytes[..scan.pass], lease, cx);
+        sink.forward(&bytes[..scan.pass], backing, cx);
         match scan.end {
             None if self.is_flooding(scan.controls, policy, cx.now) => Event::Fault(Notice::ControlFlood),
             None => Event::None,

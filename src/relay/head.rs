@@ -1,5 +1,7 @@
 //! Stage: reading the client's request head.
 
+use bytes::BytesMut;
+
 use super::context::Context;
 use super::dial::Dial;
 use super::life::Life;
@@ -15,7 +17,7 @@ use crate::proto::upgrade;
 #[derive(Debug)]
 pub(super) struct Head {
     /// As far as it has come.
-    bytes: Vec<u8>,
+    bytes: BytesMut,
     /// How much of it has been searched for its end.
     searched: usize,
     listener: ListenerId,
@@ -23,7 +25,7 @@ pub(super) struct Head {
 
 impl Head {
     pub fn new(listener: ListenerId) -> Box<Self> {
-        Box::new(Head { bytes: Vec::new(), searched: 0, listener })
+        Box::new(Head { bytes: BytesMut::new(), searched: 0, listener })
     }
 
     /// The client has not begun a request.
@@ -39,7 +41,7 @@ impl Head {
         match event {
             Event::Bytes(Side::Client, bytes, lease) => {
                 let step = self.take(bytes, life, cx);
-                cx.recycle(Some(lease));
+                cx.recycle(lease);
                 step
             }
             Event::End(Side::Client, None) if !self.is_empty() => Step::Refuse(Refusal::RequestCutShort),

@@ -4,6 +4,7 @@
 use std::net::Shutdown;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use socket2::SockAddr;
 
 use super::context::{Context, Shared};
@@ -47,6 +48,22 @@ pub(super) struct Port {
 
 /// What a source that has not shown bulk is granted at a time, in small buffers.
 const CHAT_BUFFERS: u32 = 4;
+
+/// What bytes lie in that came.
+#[derive(Debug)]
+pub(super) enum Backing {
+    Lease(Lease),
+    /// They came with a head.
+    Owned(Bytes),
+}
+
+impl Backing {
+    pub fn release(self, cx: &mut Context<'_>) {
+        if let Backing::Lease(lease) = self {
+            cx.recycle(lease);
+        }
+    }
+}
 
 /// Both ends of a session.
 #[derive(Debug)]
@@ -138,15 +155,18 @@ impl Port {
         cx.ops.push(Op::Connect { conn: self.conn, address });
     }
 
-    /// Queues the first bytes of what came: in their lease, narrowed to them, or copied.
-    pub fn forward(&mut self, bytes: &[u8], lease: Option<Lease>, cx: &mut Context<'_>) {
-        match lease {
-            lease if bytes.is_empty() => cx.recycle(lease),
-            Some(mut lease) => {
+    /// Queues `bytes`, the first of what came, in what they lie in.
+    pub fn forward(&mut self, bytes: &[u8], backing: Backing, cx: &mut Context<'_>) {
+        match backing {
+            backing if bytes.is_empty() => backing.release(cx),
+            Backing::Lease(mut lease) => {
                 lease.truncate(bytes.len());
                 self.push(Piece::Lease(lease), cx);
             }
-            None => self.push(Piece::owned(bytes), cx),
+            Backing::Owned(mut owned) => {
+                owned.truncate(bytes.len());
+                self.push(Piece::Owned(owned), cx);
+            }
         }
     }
 
@@ -469,13 +489,13 @@ fn weight(piece: &Piece) -> u16 {
     match piece {
         Piece::Lease(lease) if lease.group() == Group::Bulk => BULK_WEIGHT,
         Piece::Lease(_) => 1,
-        Piece::Inline { .. } | Piece::Owned { .. } => 0,
+        Piece::Inline { .. } | Piece::Owned(_) => 0,
     }
 }
 
 fn release(piece: Piece, cx: &mut Context<'_>) {
     match piece {
-        Piece::Lease(lease) => cx.recycle(Some(lease)),
-        Piece::Inline { .. } | Piece::Owned { .. } => {}
+        Piece::Lease(lease) => cx.recycle(lease),
+        Piece::Inline { .. } | Piece::Owned(_) => {}
     }
 }

@@ -1,5 +1,7 @@
 //! A request that has been checked, on its way to a backend.
 
+use bytes::BytesMut;
+
 use crate::config::Limits;
 use crate::op::ListenerId;
 use crate::proto::upgrade::Incoming;
@@ -8,7 +10,7 @@ use crate::proto::upgrade::Incoming;
 pub(super) struct ClientRequest {
     pub incoming: Incoming,
     /// What the client sent behind its head. No byte of it leaves before a right 101 (CVE-2026-2833).
-    pub early: Vec<u8>,
+    pub early: BytesMut,
     /// The one it came to.
     pub listener: ListenerId,
     /// The target as the route has rewritten it.

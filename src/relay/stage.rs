@@ -66,7 +66,7 @@ impl Event<'_> {
     /// Of no meaning in this stage.
     pub fn ignore<N>(self, cx: &mut Context<'_>) -> Step<N> {
         if let Event::Bytes(_, _, lease) = self {
-            cx.recycle(Some(lease));
+            cx.recycle(lease);
         }
         Step::Stay
     }

@@ -6,10 +6,10 @@ use super::flow::{self, Flow};
 use super::life::Life;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy, Relayed};
-use super::port::{Link, Port, Ports, Receiving};
+use super::port::{Backing, Link, Port, Ports, Receiving};
 use super::stage::{Event, Never, Step};
 use crate::config::millis;
-use crate::op::{Lease, Side};
+use crate::op::Side;
 
 /// How long a peer may go on answering valid messages after the other side has failed.
 const FAIL_GRACE_MS: u64 = 1000;
@@ -72,7 +72,7 @@ impl Tunnel {
 
     pub fn on(&mut self, event: Event<'_>, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Never> {
         match event {
-            Event::Bytes(from, bytes, lease) => self.absorb(from, bytes, Some(lease), ports, life, cx),
+            Event::Bytes(from, bytes, lease) => self.absorb(from, bytes, Backing::Lease(lease), ports, life, cx),
             Event::Unsendable(side, cause) => self.send_failed(side, cause, ports, life, cx),
             Event::End(side, None) => self.lost(side, Cause::ConnectionClosed, life, cx),
             Event::End(side, Some(_)) => self.lost(side, Cause::ConnectionReset, life, cx),
@@ -84,18 +84,18 @@ impl Tunnel {
         Step::Stay
     }
 
-    /// Frames of this side, in a lease or copied.
+    /// Frames of this side.
     pub fn absorb(
         &mut self,
         from: Side,
         bytes: &[u8],
-        lease: Option<Lease>,
+        backing: Backing,
         ports: &mut Ports,
         life: &mut Life,
         cx: &mut Context<'_>,
     ) {
         let (flow, sink) = self.flow_from(from, ports);
-        match flow.absorb(bytes, lease, sink, life.policy(), cx) {
+        match flow.absorb(bytes, backing, sink, life.policy(), cx) {
             flow::Event::None => {}
             flow::Event::Close => self.closed_by(from, life, cx),
             flow::Event::Fault(notice) => self.fail(from, notice, ports, life, cx),

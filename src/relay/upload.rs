@@ -3,11 +3,11 @@
 use super::context::Context;
 use super::life::Life;
 use super::outcome::{Cause, EndedBy};
-use super::port::Ports;
+use super::port::{Backing, Ports};
 use super::refusal::Refusal;
 use super::stage::Step;
 use crate::config::Limits;
-use crate::op::{Lease, Piece};
+use crate::op::Piece;
 use crate::proto::http::Body;
 use crate::proto::upgrade::PlainRequest;
 
@@ -91,19 +91,19 @@ impl Upload {
     pub fn take(
         &mut self,
         bytes: &[u8],
-        lease: Option<Lease>,
+        backing: Backing,
         path: Option<&str>,
         (ports, life): (&mut Ports, &mut Life),
         cx: &mut Context<'_>,
     ) -> Result<(), Refusal> {
         if ports.backend.finished {
-            cx.recycle(lease);
+            backing.release(cx);
             return Ok(());
         }
         let taken = match self.check(bytes, ports.backend.sending, life, cx) {
             Ok(taken) => taken,
             Err(refusal) => {
-                cx.recycle(lease);
+                backing.release(cx);
                 if matches!(refusal, Refusal::BodyTooLarge(_))
                     && let Some(route) = life.policy().route()
                 {
@@ -115,7 +115,7 @@ impl Upload {
         if taken > 0 {
             life.deadline = (cx.now + life.waits().plain_http).min(self.until);
         }
-        ports.backend.forward(&bytes[..taken], lease, cx);
+        ports.backend.forward(&bytes[..taken], backing, cx);
         Ok(())
     }
 
