@@ -31,7 +31,7 @@ use super::linger;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy};
 use super::policy::{Policy, PoolView};
-use super::port::{Link, Ports, Receiving};
+use super::port::{Backing, Link, Ports, Receiving};
 use super::refusal::{Refusal, RetryAfter};
 use super::stage::{Event, Step};
 use super::tunnel::Tunnel;
@@ -46,8 +46,8 @@ pub(super) struct Session {
     pub life: Life,
     /// When the session's timer fires; `u64::MAX`: it is not armed.
     timer_at: u64,
-    /// True exactly when the session is on the list of those to reconcile.
-    dirty: bool,
+    /// What has moved since the last reconcile; `NOTHING` exactly when the session is not on the list of those to reconcile.
+    moved: u8,
 }
 
 /// Stages that end soon are boxed; the tunnel, in which sessions are for nearly all of their time, lies inline.
@@ -73,6 +73,12 @@ impl From<answer::Next> for State {
     }
 }
 
+/// What a reconcile has to look at: of an open tunnel just the directions in which something has come or left.
+const NOTHING: u8 = 0;
+const TO_BACKEND: u8 = 1;
+const TO_CLIENT: u8 = 2;
+const ALL: u8 = 4;
+
 /// Linux, on every architecture that Ringway runs on.
 const ECANCELED: i32 = 125;
 
@@ -83,7 +89,7 @@ impl Session {
             ports: Ports::absent(index, generation),
             life: Life::none(),
             timer_at: u64::MAX,
-            dirty: false,
+            moved: NOTHING,
         }
     }
 
@@ -161,6 +167,11 @@ impl Session {
         if !more {
             port.receiving = Receiving::Idle;
         }
+        if let State::Tunnel(tunnel) = &mut self.state {
+            // The way of nearly all bytes.
+            tunnel.absorb(side, bytes, Backing::Lease(lease), &mut self.ports, &mut self.life, cx);
+            return self.mark_moved(side, cx);
+        }
         self.on(Event::Bytes(side, bytes, lease), cx);
     }
 
@@ -175,7 +186,7 @@ impl Session {
         let waited = port.probed_after();
         let sent = *result.as_ref().unwrap_or(&0);
         port.sent(pieces, sent, cx);
-        self.mark_dirty(cx);
+        self.mark_moved(side.other(), cx);
         match result {
             _ if is_retiring => {}
             Ok(_) | Err(_) if reclaiming && is_cut_short(&result) => {
@@ -257,7 +268,11 @@ impl Session {
 
     /// Asks the kernel for everything that the state now wants. Returns whether the slot has become free.
     pub fn reconcile(&mut self, cx: &mut Context<'_>) -> bool {
-        self.dirty = false;
+        let moved = std::mem::replace(&mut self.moved, NOTHING);
+        if moved & ALL == NOTHING && self.is_open() {
+            self.reconcile_moved(moved, cx);
+            return false;
+        }
         if let State::Tunnel(tunnel) = &mut self.state {
             let step = tunnel.progress(&mut self.ports, &self.life, cx).map(|never| match never {});
             self.step(step, cx);
@@ -288,6 +303,19 @@ impl Session {
         self.arm_timer(cx);
         self.check();
         false
+    }
+
+    /// Of an open tunnel, in which nothing else can have changed.
+    fn reconcile_moved(&mut self, moved: u8, cx: &mut Context<'_>) {
+        // Receives first, as below.
+        for (direction, from) in [(TO_BACKEND, Side::Client), (TO_CLIENT, Side::Backend)] {
+            if moved & direction != NOTHING {
+                self.reconcile_receive(from, cx);
+                self.ports.of(from.other()).flush(cx);
+            }
+        }
+        self.arm_timer(cx);
+        self.check();
     }
 
     /// What holds once all that has come has been taken in. In debug only.
@@ -331,10 +359,24 @@ impl Session {
 
     /// Puts the session on the list of those to reconcile at the end of the batch.
     pub fn mark_dirty(&mut self, cx: &mut Context<'_>) {
-        if !self.dirty {
-            self.dirty = true;
+        self.mark(ALL, cx);
+    }
+
+    /// Something has come from this side, or left for its peer.
+    fn mark_moved(&mut self, from: Side, cx: &mut Context<'_>) {
+        let direction = if from == Side::Client { TO_BACKEND } else { TO_CLIENT };
+        self.mark(if self.is_open() { direction } else { ALL }, cx);
+    }
+
+    fn mark(&mut self, moved: u8, cx: &mut Context<'_>) {
+        if self.moved == NOTHING {
             cx.shared.dirty.push(self.index());
         }
+        self.moved |= moved;
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(&self.state, State::Tunnel(tunnel) if tunnel.is_open())
     }
 
     /// Answers the client in Ringway's own name, and gives up the backend.
