@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 
+use bytes::{Buf, Bytes};
 use socket2::SockAddr;
 
 /// Which end of a session a socket belongs to.
@@ -64,6 +65,9 @@ impl ConnId {
         ConnId { index: self.index ^ 1, ..self }
     }
 }
+
+/// One listener from the moment it is bound until it is closed; given by whoever binds it.
+pub type ListenerId = u32;
 
 /// The two groups of provided buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -149,8 +153,8 @@ pub enum Piece {
     Lease(Lease),
     /// A few bytes, typically a frame header that arrived in two parts.
     Inline { bytes: [u8; Piece::INLINE_MAX], start: u8, end: u8 },
-    /// Bytes that the relay wrote: heads, refusals, close frames.
-    Owned { bytes: Box<[u8]>, start: u32 },
+    /// Bytes that lie in memory of the relay: heads, refusals, close frames, and what came with a head.
+    Owned(Bytes),
 }
 
 impl Piece {
@@ -158,7 +162,7 @@ impl Piece {
     pub const INLINE_MAX: usize = 14;
 
     pub fn owned(bytes: impl Into<Box<[u8]>>) -> Self {
-        Piece::Owned { bytes: bytes.into(), start: 0 }
+        Piece::Owned(Bytes::from(bytes.into()))
     }
 
     pub fn inline(from: &[u8]) -> Self {
@@ -171,7 +175,7 @@ impl Piece {
         match self {
             Piece::Lease(lease) => lease.len(),
             Piece::Inline { start, end, .. } => usize::from(end - start),
-            Piece::Owned { bytes, start } => bytes.len() - *start as usize,
+            Piece::Owned(bytes) => bytes.len(),
         }
     }
 
@@ -184,7 +188,7 @@ impl Piece {
         match self {
             Piece::Lease(lease) => lent(lease),
             Piece::Inline { bytes, start, end } => &bytes[usize::from(*start)..usize::from(*end)],
-            Piece::Owned { bytes, start } => &bytes[*start as usize..],
+            Piece::Owned(bytes) => bytes,
         }
     }
 
@@ -194,7 +198,7 @@ impl Piece {
         match self {
             Piece::Lease(lease) => lease.advance(len),
             Piece::Inline { start, .. } => *start += len as u8,
-            Piece::Owned { start, .. } => *start += len as u32,
+            Piece::Owned(bytes) => bytes.advance(len),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The repository's own rules, as a test. Each failure names the file and the rule.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -153,6 +153,61 @@ fn modules_import_what_they_may() {
         }
     }
     none("import rule of src/lib.rs", broken);
+}
+
+/// Inside the relay imports go one way too: mod -> session -> stages -> what they stand on. A parent and its children may
+/// name each other.
+#[test]
+fn the_relay_has_no_circles() {
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let all = files(&[".rs"]);
+    let parts = all.iter().filter_map(|file| Some((file, file.strip_prefix("src/relay").ok()?)));
+    let part = |path: &Path| {
+        let first = path.components().next().unwrap().as_os_str().to_str().unwrap();
+        first.trim_end_matches(".rs").to_string()
+    };
+    let parts: Vec<(&PathBuf, String)> = parts.map(|(file, path)| (file, part(path))).collect();
+    let names: BTreeSet<&str> = parts.iter().map(|(_, part)| part.as_str()).filter(|part| *part != "mod").collect();
+    for (file, part) in parts.iter().filter(|(_, part)| part != "mod") {
+        let text = text(file);
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let prefix = if file.parent().unwrap().ends_with("relay") { "super::" } else { "crate::relay::" };
+        for (_, line) in code(text) {
+            let named = line.match_indices(prefix).flat_map(|(at, _)| first_segments(&line[at + prefix.len()..]));
+            let named = named.filter(|name| names.contains(name) && name != part).map(str::to_string);
+            imports.entry(part.clone()).or_default().extend(named);
+        }
+    }
+    // Whoever imports only what is gone already goes; who is left is in a circle, or above one.
+    let mut left = imports;
+    loop {
+        let here: BTreeSet<String> = left.keys().cloned().collect();
+        let before = left.len();
+        left.retain(|_, imported| imported.iter().any(|name| here.contains(name)));
+        if left.len() == before {
+            break;
+        }
+    }
+    none(
+        "no circles inside src/relay",
+        left.iter().map(|(part, imported)| format!("{part} imports {imported:?}")).collect(),
+    );
+    let stages = ["head", "dial", "answer", "tunnel", "exchange", "linger"];
+    for (file, part) in parts.iter().filter(|(_, part)| stages.contains(&part.as_str())) {
+        assert!(!text(file).contains("session::"), "{part}: a stage imports no session");
+    }
+}
+
+#[test]
+fn only_the_session_changes_its_state() {
+    let mut broken = Vec::new();
+    for file in files(&[".rs"]).iter().filter(|f| f.starts_with("src/relay") && !f.ends_with("session.rs")) {
+        let text = text(file);
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let lines = code(text).filter(|(_, line)| line.contains("session.state") || line.contains("State::Tunnel"));
+        broken.extend(lines.map(|(n, line)| format!("{}:{n}: {line}", file.display())));
+    }
+    none("only session.rs knows and changes a session's state", broken);
 }
 
 /// `a::B` gives a; `{a::B, c}` gives a and c.

@@ -109,7 +109,7 @@ fn locate(piece: &Piece, pools: &[BufferPool; 2]) -> (*const u8, usize) {
     let bytes = match piece {
         Piece::Lease(lease) => return pools[usize::from(BufferPool::id(lease.group()))].locate(lease),
         Piece::Inline { bytes, start, end } => &bytes[usize::from(*start)..usize::from(*end)],
-        Piece::Owned { bytes, start } => &bytes[*start as usize..],
+        Piece::Owned(bytes) => bytes,
     };
     (bytes.as_ptr(), bytes.len())
 }

@@ -30,16 +30,6 @@ pub enum CloseFault {
     ReasonNotUtf8,
 }
 
-impl CloseFault {
-    pub fn text(self) -> &'static str {
-        match self {
-            CloseFault::OneByte => "close frame with a payload of one byte",
-            CloseFault::Code(_) => "close code that may not be sent",
-            CloseFault::ReasonNotUtf8 => "close reason that is not UTF-8",
-        }
-    }
-}
-
 /// Reads an unmasked Close payload. `Ok(None)`: a Close without a code.
 pub fn decode(payload: &[u8]) -> Result<Option<u16>, CloseFault> {
     let (code, reason) = match payload {

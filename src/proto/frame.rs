@@ -43,34 +43,50 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The close code that the peer hears.
-    pub fn code(self) -> u16 {
+    /// The close code that the peer hears, the reason beside it, and the name in logs and metrics.
+    const fn row(self) -> (u16, &'static str, &'static str) {
+        use code::{INVALID_PAYLOAD, POLICY, PROTOCOL_ERROR, TOO_BIG};
         match self {
-            Fault::FrameTooBig | Fault::MessageTooBig => code::TOO_BIG,
-            Fault::TooManyFragments => code::POLICY,
+            Fault::ReservedBits => {
+                (PROTOCOL_ERROR, "reserved bit set without an extension that defines it", "reserved_bits")
+            }
+            Fault::ReservedOpcode => (PROTOCOL_ERROR, "reserved opcode", "reserved_opcode"),
+            Fault::Unmasked => (PROTOCOL_ERROR, "client frame without a mask", "unmasked"),
+            Fault::Masked => (PROTOCOL_ERROR, "backend frame with a mask", "masked"),
+            Fault::FragmentedControl => (PROTOCOL_ERROR, "fragmented control frame", "fragmented_control"),
+            Fault::LongControl => (PROTOCOL_ERROR, "control frame longer than 125 bytes", "long_control"),
+            Fault::LengthNotMinimal => {
+                (PROTOCOL_ERROR, "payload length not in its shortest form", "length_not_minimal")
+            }
+            Fault::LengthOutOfRange => (PROTOCOL_ERROR, "payload length of more than 63 bits", "length_out_of_range"),
+            Fault::NothingToContinue => {
+                (PROTOCOL_ERROR, "continuation frame without a message to continue", "nothing_to_continue")
+            }
+            Fault::MessageInterrupted => (PROTOCOL_ERROR, "new message inside a fragmented one", "message_interrupted"),
+            Fault::Close(CloseFault::OneByte) => {
+                (PROTOCOL_ERROR, "close frame with a payload of one byte", "close_of_one_byte")
+            }
+            Fault::Close(CloseFault::Code(_)) => (PROTOCOL_ERROR, "close code that may not be sent", "close_code"),
             // RFC 6455, 8.1: a stream that is to be UTF-8 and is not fails the connection; 7.4.1 has the code for it.
-            Fault::Close(CloseFault::ReasonNotUtf8) => code::INVALID_PAYLOAD,
-            _ => code::PROTOCOL_ERROR,
+            Fault::Close(CloseFault::ReasonNotUtf8) => {
+                (INVALID_PAYLOAD, "close reason that is not UTF-8", "close_reason")
+            }
+            Fault::FrameTooBig => (TOO_BIG, "frame larger than the limit", "frame_too_big"),
+            Fault::MessageTooBig => (TOO_BIG, "message larger than the limit", "message_too_big"),
+            Fault::TooManyFragments => (POLICY, "message of more fragments than the limit", "too_many_fragments"),
         }
     }
 
-    pub fn text(self) -> &'static str {
-        match self {
-            Fault::ReservedBits => "reserved bit set without an extension that defines it",
-            Fault::ReservedOpcode => "reserved opcode",
-            Fault::Unmasked => "client frame without a mask",
-            Fault::Masked => "backend frame with a mask",
-            Fault::FragmentedControl => "fragmented control frame",
-            Fault::LongControl => "control frame longer than 125 bytes",
-            Fault::LengthNotMinimal => "payload length not in its shortest form",
-            Fault::LengthOutOfRange => "payload length of more than 63 bits",
-            Fault::NothingToContinue => "continuation frame without a message to continue",
-            Fault::MessageInterrupted => "new message inside a fragmented one",
-            Fault::Close(fault) => fault.text(),
-            Fault::FrameTooBig => "frame larger than the limit",
-            Fault::MessageTooBig => "message larger than the limit",
-            Fault::TooManyFragments => "message of more fragments than the limit",
-        }
+    pub const fn code(self) -> u16 {
+        self.row().0
+    }
+
+    pub const fn text(self) -> &'static str {
+        self.row().1
+    }
+
+    pub const fn label(self) -> &'static str {
+        self.row().2
     }
 }
 

@@ -5,13 +5,13 @@
 //! everything that it accepts and a relay must not is checked here and in [`upgrade`](super::upgrade).
 
 mod body;
-mod fault;
 mod fields;
+mod rejection;
 
 pub use body::{Body, Chunked};
-pub use fault::Fault;
 pub use fields::is_token;
 pub(super) use fields::{Connection, Fields, trim};
+pub use rejection::{Rejection, Status};
 
 /// What a head may be at most. All counts are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +34,10 @@ pub enum HeadKind {
 
 impl HeadKind {
     /// A sentence about the peer that sent the head. `status` is what a client hears about its own request.
-    pub(super) fn fault(self, status: u16, what: &str) -> Fault {
+    pub(super) fn fault(self, status: Status, what: &str) -> Rejection {
         match self {
-            HeadKind::Request => Fault::request(status, what),
-            HeadKind::Response => Fault::backend(what),
+            HeadKind::Request => Rejection::request(status, what),
+            HeadKind::Response => Rejection::backend(what),
         }
     }
 }
@@ -52,7 +52,12 @@ const CRLFCRLF: &[u8] = b"\r\n\r\n";
 ///
 /// `searched` says how many of these bytes earlier calls have seen and found nothing in; the verdict is the same at
 /// every split.
-pub fn head_end(bytes: &[u8], searched: usize, kind: HeadKind, limits: &HeadLimits) -> Result<Option<usize>, Fault> {
+pub fn head_end(
+    bytes: &[u8],
+    searched: usize,
+    kind: HeadKind,
+    limits: &HeadLimits,
+) -> Result<Option<usize>, Rejection> {
     let seen = &bytes[..bytes.len().min(limits.head_bytes_max)];
     let start_line = &seen[..seen.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(seen.len())];
     if searched <= start_line.len() {
@@ -73,32 +78,33 @@ pub fn head_end(bytes: &[u8], searched: usize, kind: HeadKind, limits: &HeadLimi
             [b'\r'] => break,
             [b'\r', b'\n', ..] => at += 2,
             // RFC 9112, 2.2: a recipient of a bare CR "MUST consider that element to be invalid or replace" it.
-            [b'\r', ..] => return Err(kind.fault(400, "has a CR that is not followed by LF")),
-            [b'\n', ..] => return Err(kind.fault(400, "has a line that ends without CR")),
-            _ => return Err(kind.fault(400, "has a control byte in its head")),
+            [b'\r', ..] => return Err(kind.fault(Status::BadRequest, "has a CR that is not followed by LF")),
+            [b'\n', ..] => return Err(kind.fault(Status::BadRequest, "has a line that ends without CR")),
+            _ => return Err(kind.fault(Status::BadRequest, "has a control byte in its head")),
         }
         if seen[..at].ends_with(CRLFCRLF) {
             return Ok(Some(at));
         }
     }
     if bytes.len() >= limits.head_bytes_max {
-        return Err(kind.fault(431, &format!("has a head of more than {} bytes", limits.head_bytes_max)));
+        return Err(kind
+            .fault(Status::HeaderFieldsTooLarge, &format!("has a head of more than {} bytes", limits.head_bytes_max)));
     }
     Ok(None)
 }
 
 /// A request line as far as it has come: a method, a target and `HTTP/1.x`, one space between them (RFC 9112, 3).
 /// An empty line before it is refused too: that courtesy (RFC 9112, 2.2) is for clients that send a second request.
-fn check_request_line(line: &[u8], ended: bool, limits: &HeadLimits) -> Result<(), Fault> {
+fn check_request_line(line: &[u8], ended: bool, limits: &HeadLimits) -> Result<(), Rejection> {
     let mut parts = line.splitn(3, |&byte| byte == b' ');
     let method = parts.next().unwrap_or_default();
     let target = parts.next();
     if is_tls(method) {
-        return Err(Fault::request(400, "is TLS, and this port speaks plain HTTP"));
+        return Err(Rejection::request(Status::BadRequest, "is TLS, and this port speaks plain HTTP"));
     }
     let no_method = method.is_empty() && (ended || target.is_some());
     if no_method || method.len() > METHOD_BYTES_MAX || !method.iter().all(|&byte| is(TOKEN, byte)) {
-        return Err(Fault::request(400, "does not start with an HTTP request line"));
+        return Err(Rejection::request(Status::BadRequest, "does not start with an HTTP request line"));
     }
 
     let version = parts.next();
@@ -106,40 +112,43 @@ fn check_request_line(line: &[u8], ended: bool, limits: &HeadLimits) -> Result<(
         let within = &target[..target.len().min(limits.target_bytes_max)];
         let (path, query) = within.split_at(within.iter().position(|&byte| byte == b'?').unwrap_or(within.len()));
         if !path.iter().all(|&byte| is(TARGET, byte)) || !query.iter().all(|&byte| is(QUERY, byte)) {
-            return Err(Fault::request(400, "has a byte in its target that no URI may have"));
+            return Err(Rejection::request(Status::BadRequest, "has a byte in its target that no URI may have"));
         }
         if within.len() < target.len() {
-            return Err(Fault::request(414, &format!("has a target of more than {} bytes", limits.target_bytes_max)));
+            return Err(Rejection::request(
+                Status::UriTooLong,
+                &format!("has a target of more than {} bytes", limits.target_bytes_max),
+            ));
         }
         if target.is_empty() && (ended || version.is_some()) {
-            return Err(Fault::request(400, "has an empty target"));
+            return Err(Rejection::request(Status::BadRequest, "has an empty target"));
         }
     }
 
     let version = version.unwrap_or_default();
     if version.starts_with(b"HTTP/") && version.get(5).is_some_and(|major| major.is_ascii_digit() && *major != b'1') {
-        return Err(Fault::request(505, "is not HTTP/1.1"));
+        return Err(Rejection::request(Status::VersionNotSupported, "is not HTTP/1.1"));
     }
     if !follows(version, b"HTTP/9.9") || version.len() > 8 || (ended && version.len() < 8) {
-        return Err(Fault::request(400, "has no HTTP version at the end of its first line"));
+        return Err(Rejection::request(Status::BadRequest, "has no HTTP version at the end of its first line"));
     }
     Ok(())
 }
 
 /// A status line as far as it has come. RFC 9112, 4, wants a space behind the code even without a reason, but backends
 /// leave it out, and "a client SHOULD ignore the reason-phrase content": without the space there is none.
-fn check_status_line(line: &[u8], ended: bool) -> Result<(), Fault> {
+fn check_status_line(line: &[u8], ended: bool) -> Result<(), Rejection> {
     const START: &[u8] = b"HTTP/1.9 999 ";
     const CODE_END: usize = START.len() - 1;
     if is_tls(line) {
-        return Err(Fault::backend("is TLS, and plain HTTP is spoken with it"));
+        return Err(Rejection::backend("is TLS, and plain HTTP is spoken with it"));
     }
     if !follows(line, START) || (ended && line.len() < CODE_END) {
-        return Err(Fault::backend("does not start with an HTTP/1.1 status line"));
+        return Err(Rejection::backend("does not start with an HTTP/1.1 status line"));
     }
     match line.iter().all(|&byte| is(FIELD, byte)) {
         true => Ok(()),
-        false => Err(Fault::backend("has a control byte in its head")),
+        false => Err(Rejection::backend("has a control byte in its head")),
     }
 }
 

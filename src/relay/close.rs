@@ -1,341 +1,120 @@
-//! Ending a session: who began it, what the other side hears, and in which order TCP ends.
+//! How far the end of one direction of frames has come: what was heard of its source, what its sink has been told, and what
+//! follows for TCP.
 //!
-//! RFC 6455, 7.1.1: "in most normal cases, the server closes the TCP connection first". To the client Ringway is the
-//! server, so it sends FIN once both Closes are through; to the backend it is the client, so it waits for the FIN.
+//! | heard, told | `No` | `Due` | `Close` | `Cut` |
+//! |---|---|---|---|---|
+//! | `No` | frames are relayed | the rest of a frame is, then the sink is told | the source may still answer | the source is stuck in a frame, and may still answer |
+//! | `Close` | - | - | over | over |
+//! | `Fault` | - | - | over | over: the source had been stuck in the frame before |
+//! | `Gone` | - | - | over | over: the source has left in mid-frame |
+//!
+//! `-`: cannot be. A Close passes with the bytes before it, so who has been heard has been told on; a fault is found where a
+//! frame begins, where the sink can be told at once; and who has gone completes no frame.
 
-use std::borrow::Cow;
-use std::net::Shutdown;
+use super::notice::Notice;
 
-use super::port::{Link, Receiving};
-use super::session::{Grace, Session, State};
-use super::shared::Context;
-use crate::config::CloseCodes;
-use crate::op::{InFlight, Op, Side};
-use crate::proto::close::code;
-use crate::proto::frame::Fault;
-
-/// How long a peer may go on answering valid messages after the other side has failed.
-const FAIL_GRACE_MS: u64 = 1000;
-
-/// Why Ringway sends a Close of its own.
+/// Of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
-    /// To both: SIGTERM.
-    Draining,
-    /// To both: their backend is down or drained, and another one will serve the client.
-    BackendRestarts,
-    BackendLeaves,
-    /// To both: others of the client's key are at another backend (`hash_keep = "home"`).
-    Home,
-    /// To both: the idle timeout.
-    Idle,
-    /// To the backend.
-    ClientLost,
-    /// To the client.
-    BackendLost,
-    /// To whoever sent the bad frame, and to the backend if that was the client.
-    Fault(Fault),
-    /// To whoever sent too many pings and pongs, likewise.
-    ControlFlood,
-    /// To the client, when the bad frame was the backend's.
-    BackendFault,
+pub(super) enum Heard {
+    No,
+    /// Its Close frame, with this code.
+    Close(Option<u16>),
+    /// It has broken the protocol: nothing it still sends is looked at.
+    Fault,
+    /// No more bytes come, and no Close has.
+    Gone,
 }
 
-impl Notice {
-    pub fn code(self, codes: CloseCodes) -> u16 {
-        match self {
-            Notice::Draining | Notice::BackendLeaves | Notice::Idle | Notice::ClientLost => code::GOING_AWAY,
-            Notice::BackendRestarts | Notice::Home => codes.backend_restarts,
-            Notice::BackendLost | Notice::BackendFault => codes.backend_lost,
-            Notice::Fault(fault) => fault.code(),
-            Notice::ControlFlood => code::POLICY,
-        }
-    }
+/// To the sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    No,
+    /// To be told at the next frame boundary.
+    Due(Notice),
+    /// Its Close: the source's, or one of Ringway's own.
+    Close,
+    /// It can be told nothing, as a frame is not whole.
+    Cut,
+}
 
-    pub fn text(self) -> &'static str {
-        match self {
-            Notice::Draining => "relay is shutting down",
-            Notice::BackendRestarts | Notice::BackendLeaves => "backend is taken out of service",
-            Notice::Home => "its place is at another backend",
-            Notice::Idle => "idle for too long",
-            Notice::ClientLost => "client is gone",
-            Notice::BackendLost => "backend is gone",
-            Notice::Fault(fault) => fault.text(),
-            Notice::ControlFlood => "too many control frames",
-            Notice::BackendFault => "backend broke the protocol",
-        }
-    }
-
-    /// What the peer of a vanished `side` hears.
-    fn lost(side: Side) -> Self {
-        match side {
-            Side::Client => Notice::ClientLost,
-            Side::Backend => Notice::BackendLost,
-        }
+impl Told {
+    /// Nothing more is relayed.
+    pub fn is_over(self) -> bool {
+        matches!(self, Told::Close | Told::Cut)
     }
 }
 
-/// How a session ended, for the log. The first cause counts.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub ended_by: Option<&'static str>,
-    pub reason: Cow<'static, str>,
-    /// The status that Ringway itself answered with; 0: none.
-    pub status: u16,
+/// One direction's part.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    pub heard: Heard,
+    pub told: Told,
+    /// To be told in place of the source's own Close.
+    pub instead: Option<Notice>,
 }
 
-impl Outcome {
-    pub fn set(&mut self, ended_by: &'static str, reason: impl Into<Cow<'static, str>>) {
-        if self.ended_by.is_none() {
-            self.ended_by = Some(ended_by);
-            self.reason = reason.into();
-        }
+impl Ending {
+    pub const NONE: Ending = Ending { heard: Heard::No, told: Told::No, instead: None };
+
+    pub fn is_none(&self) -> bool {
+        matches!(self, Ending { heard: Heard::No, told: Told::No, instead: None })
     }
-}
 
-pub(super) fn name(side: Side) -> &'static str {
-    match side {
-        Side::Client => "client",
-        Side::Backend => "backend",
+    /// What the table above allows; to be asked once all that has come has been taken in.
+    pub fn is_legal(&self) -> bool {
+        self.heard == Heard::No || self.told.is_over()
     }
 }
 
-impl Session {
-    /// A Close frame of this side has come.
-    pub fn closed_by(&mut self, side: Side, cx: &mut Context<'_>) {
-        if matches!(self.state, State::Open) {
-            self.backend_left(false, cx);
-        }
-        self.outcome.set(name(side), "close");
-        self.begin_close(Grace::Peers, self.waits().close, cx);
+/// Which of both is due FIN, once all has been sent. RFC 6455, 7.1.1: "in most normal cases, the server closes the TCP
+/// connection first". To the client Ringway is the server, so it does once both Closes are through; to the backend it is the
+/// client, so it waits for the backend's FIN, unless that has nobody to wait for. `backend_gone`, `client_gone`: no more
+/// bytes come from there.
+pub(super) fn fin_due(
+    (to_backend, client_gone): (&Ending, bool),
+    (to_client, backend_gone): (&Ending, bool),
+) -> FinDue {
+    let is_client_done = client_gone || to_backend.heard != Heard::No;
+    let has_client_vanished = client_gone && !matches!(to_backend.heard, Heard::Close(_));
+    FinDue {
+        client: backend_gone || to_client.told.is_over() && is_client_done,
+        backend: to_backend.told.is_over() && (backend_gone || to_client.heard == Heard::Fault || has_client_vanished),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FinDue {
+    pub client: bool,
+    pub backend: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOSE: Heard = Heard::Close(Some(1000));
+
+    fn fins(to_backend: (Heard, Told, bool), to_client: (Heard, Told, bool)) -> [bool; 2] {
+        let ending = |(heard, told, gone)| (Ending { heard, told, instead: None }, gone);
+        let ((up, client_gone), (down, backend_gone)) = (ending(to_backend), ending(to_client));
+        let due = fin_due((&up, client_gone), (&down, backend_gone));
+        [due.client, due.backend]
     }
 
-    /// This side has sent FIN or RST, or cannot be reached.
-    pub fn lost(&mut self, side: Side, reason: impl Into<Cow<'static, str>>, cx: &mut Context<'_>) {
-        self.port(side).finished = true;
-        if matches!(self.state, State::Open) {
-            self.backend_left(side == Side::Backend, cx);
-        }
-        self.outcome.set(name(side), reason);
-        self.begin_close(Grace::Peers, self.waits().close, cx);
-    }
-
-    /// This side has broken a rule. What it sent before has been forwarded, and the other side may still answer that: so
-    /// the other side is told now, and the offender once the answers are through.
-    pub fn fail(&mut self, side: Side, notice: Notice, cx: &mut Context<'_>) {
-        self.outcome.set(name(side), notice.text());
-        cx.shared.metrics.frame_faults.add(1);
-        let told_other = if side == Side::Client { notice } else { Notice::BackendFault };
-        // If the other side has broken a rule before, it hears of that.
-        let told_other = self.pipe_from(side).instead.take().unwrap_or(told_other);
-        let codes = self.policy().close_codes;
-        self.pipe_from(side).tell(told_other, codes, cx);
-        let to_offender = self.pipe_to(side);
-        if to_offender.told {
-            return self.begin_close(Grace::Peers, self.waits().close, cx);
-        }
-        to_offender.instead = Some(notice);
-        self.begin_close(Grace::Answers, FAIL_GRACE_MS.min(self.waits().close), cx);
-    }
-
-    /// Ringway ends the session: both sides hear why at their next frame boundary, and may answer.
-    pub fn go_away(&mut self, notice: Notice, cx: &mut Context<'_>) {
-        self.outcome.set("ringway", notice.text());
-        let codes = self.policy().close_codes;
-        self.to_backend.tell(notice, codes, cx);
-        self.to_client.tell(notice, codes, cx);
-        self.begin_close(Grace::Peers, self.waits().close, cx);
-    }
-
-    /// A send has been under way for a long time: cancelling it tells whether it got any further.
-    pub fn probe_send(&mut self, side: Side, cx: &mut Context<'_>) {
-        let conn = self.conn(side);
-        let port = self.port(side);
-        port.probed_after = u32::try_from(cx.now - port.sending_since).unwrap_or(u32::MAX);
-        port.sending_since = cx.now;
-        port.probing = true;
-        cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
-    }
-
-    /// What a probed send has got through is too little for the time that it took.
-    pub fn is_too_slow(&mut self, side: Side, sent: usize) -> bool {
-        // In less than that a peer may just have been about to read.
-        const WAITED_MS_MIN: u64 = 10_000;
-        let waited = u64::from(self.port(side).probed_after);
-        let wanted = self.policy().receiver_min.saturating_mul(waited) / 1000;
-        waited >= WAITED_MS_MIN && (sent as u64) < wanted
-    }
-
-    /// A send has found the connection reset.
-    pub fn reset_by(&mut self, side: Side, cx: &mut Context<'_>) {
-        if matches!(self.state, State::Open) {
-            self.backend_left(side == Side::Backend, cx);
-        }
-        self.send_failed(side, "connection reset", cx);
-    }
-
-    /// Nothing more can go to this side.
-    pub fn send_failed(&mut self, side: Side, reason: &'static str, cx: &mut Context<'_>) {
-        let conn = self.conn(side);
-        self.port(side).broken = true;
-        match &self.state {
-            State::Open | State::Closing(_) => {
-                self.outcome.set(name(side), reason);
-                // Ends an armed receive too, and with it the session.
-                cx.ops.push(Op::Shutdown { conn, how: Shutdown::Both });
-                self.begin_close(Grace::Peers, self.waits().close, cx);
-            }
-            State::Answering(_) if side == Side::Backend => {
-                self.bad_gateway("The backend closed the connection while the request was sent.", cx);
-            }
-            _ => {
-                self.outcome.set(name(side), reason);
-                self.terminate(cx);
-            }
-        }
-    }
-
-    /// How many buffers wait for this side, if that has taken so long over the last send.
-    pub fn slow_sink_buffers(&self, side: Side, now: u64, patience: u64) -> u16 {
-        let (port, pipe) = match side {
-            Side::Client => (&self.client, &self.to_client),
-            Side::Backend => (&self.backend, &self.to_backend),
-        };
-        if port.is_slow(now, patience) { pipe.held_buffers() } else { 0 }
-    }
-
-    /// This side is slow, and others need the buffers that wait for it: they are to come back.
-    pub fn reclaim(&mut self, side: Side, cx: &mut Context<'_>) {
-        let conn = self.conn(side);
-        self.port(side).reclaiming = true;
-        self.port(side).sluggish = true;
-        cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
-        // What is granted to the other side was meant for a fast one.
-        cx.mark_dirty(self);
-    }
-
-    /// The send has been cancelled: what is left of it is copied. Returns whether there is anything in buffers.
-    pub fn copy_out(&mut self, side: Side, cx: &mut Context<'_>) -> bool {
-        let conn = self.conn(side);
-        let pipe = self.pipe_to(side);
-        if pipe.held_buffers() == 0 {
-            return false;
-        }
-        let pieces = std::mem::take(&mut pipe.queue);
-        self.port(side).sending = true;
-        self.port(side).reclaiming = true;
-        cx.ops.push(Op::Copy { conn, pieces });
-        true
-    }
-
-    fn begin_close(&mut self, grace: Grace, wait: u64, cx: &mut Context<'_>) {
-        let sooner = matches!(self.state, State::Closing(Grace::Peers)) && grace == Grace::Answers;
-        if matches!(self.state, State::Open) || sooner {
-            if matches!(self.state, State::Open) {
-                self.closing_at = cx.now;
-            }
-            self.state = State::Closing(grace);
-            self.deadline = cx.now + wait;
-        }
-        cx.mark_dirty(self);
-    }
-
-    /// Draws the consequences of what has been heard and told so far.
-    pub fn progress_close(&mut self, cx: &mut Context<'_>) {
-        let codes = self.policy().close_codes;
-        for side in [Side::Client, Side::Backend] {
-            let port = self.port(side);
-            if port.broken && matches!(port.receiving, Receiving::Idle | Receiving::Starved) {
-                port.finished = true;
-            }
-            if port.finished {
-                let pipe = self.pipe_from(side);
-                let notice = pipe.instead.take().or(pipe.pending).unwrap_or(Notice::lost(side));
-                pipe.tell_or_cut(notice, codes, cx);
-            }
-        }
-        let client_done = self.client.finished || self.to_backend.heard.is_some() || self.to_backend.deaf;
-        self.to_client.finish |= self.backend.finished || self.to_client.told && client_done;
-        let client_vanished = self.client.finished && self.to_backend.heard.is_none();
-        self.to_backend.finish |=
-            self.to_backend.told && (self.backend.finished || self.to_client.deaf || client_vanished);
-        let flushed =
-            (self.to_backend.is_empty() || self.backend.broken) && (self.to_client.is_empty() || self.client.broken);
-        if self.client.finished && self.backend.finished && flushed {
-            self.terminate(cx);
-        }
-    }
-
-    pub fn close_timed_out(&mut self, cx: &mut Context<'_>) {
-        if !matches!(self.state, State::Closing(Grace::Answers)) && self.is_flushing(cx) {
-            self.deadline = cx.now + self.waits().close;
-            return;
-        }
-        let codes = self.policy().close_codes;
-        match self.state {
-            State::Closing(Grace::Answers) => {
-                for pipe in [&mut self.to_backend, &mut self.to_client] {
-                    if let Some(notice) = pipe.instead.take() {
-                        pipe.tell(notice, codes, cx);
-                    }
-                }
-                self.state = State::Closing(Grace::Peers);
-                self.deadline = cx.now + self.waits().close;
-            }
-            State::Closing(Grace::Peers) => {
-                self.to_backend.tell_or_cut(Notice::ClientLost, codes, cx);
-                self.to_client.tell_or_cut(Notice::BackendLost, codes, cx);
-                self.to_backend.finish = true;
-                self.to_client.finish = true;
-                self.state = State::Closing(Grace::None);
-                self.deadline = cx.now + self.waits().linger;
-            }
-            _ => self.terminate(cx),
-        }
-    }
-
-    /// A slow but living peer may still get what was read for it, as long as a stalled send would be waited for. A probe
-    /// now makes sure that it lives: without progress the send has failed.
-    fn is_flushing(&mut self, cx: &mut Context<'_>) -> bool {
-        if cx.now >= self.closing_at.saturating_add(self.waits().send_stall) {
-            return false;
-        }
-        let mut flushing = false;
-        for side in [Side::Client, Side::Backend] {
-            let port = self.port(side);
-            if port.link == Link::Live && port.sending && !port.broken {
-                flushing = true;
-                if !port.probing {
-                    self.probe_send(side, cx);
-                }
-            }
-        }
-        flushing
-    }
-
-    /// The session's line in the log.
-    pub fn report(&self, cx: &Context<'_>) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
-        let backend = self.chosen.as_ref().map(|chosen| &*chosen.name);
-        let route = self.policy().route().map(|route| &*route.name);
-        let close_code = |heard: Option<Option<u16>>| heard.map(|code| code.unwrap_or(1005));
-        tracing::debug!(
-            client = self.client_ip.map(tracing::field::display),
-            route = route.map(tracing::field::display),
-            backend = backend.map(tracing::field::display),
-            ended_by = self.outcome.ended_by.unwrap_or("ringway"),
-            reason = %self.outcome.reason,
-            status = (self.outcome.status != 0).then_some(self.outcome.status),
-            client_close = close_code(self.to_backend.heard),
-            backend_close = close_code(self.to_client.heard),
-            messages_in = self.to_backend.messages,
-            messages_out = self.to_client.messages,
-            bytes_in = self.to_backend.bytes,
-            bytes_out = self.to_client.bytes,
-            duration_ms = cx.now - self.began_at,
-            "session ended"
-        );
+    #[test]
+    fn a_server_ends_tcp_first_and_a_client_waits() {
+        use Told::{Close, Cut, No};
+        // One Close is through: TCP stays.
+        assert_eq!(fins((CLOSE, Close, false), (Heard::No, No, false)), [false, false]);
+        // Both are: Ringway ends TCP towards the client, and waits for the backend's FIN.
+        assert_eq!(fins((CLOSE, Close, false), (CLOSE, Close, false)), [true, false]);
+        assert_eq!(fins((CLOSE, Close, false), (CLOSE, Close, true)), [true, true]);
+        // The client has gone without a word: the backend has nobody to wait for.
+        assert_eq!(fins((Heard::Gone, Close, true), (Heard::No, No, false)), [false, true]);
+        assert_eq!(fins((CLOSE, Close, true), (Heard::No, No, false)), [false, false], "it may still answer");
+        // The backend has gone, in mid-frame or not.
+        assert_eq!(fins((Heard::No, No, false), (Heard::Gone, Cut, true)), [true, false]);
+        // It has broken the protocol, and is not waited for.
+        assert_eq!(fins((Heard::No, Close, false), (Heard::Fault, Close, false)), [false, true]);
     }
 }

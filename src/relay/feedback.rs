@@ -1,8 +1,8 @@
 //! What ejection and the circuit breaker hear of a session, and the log of them.
 
+use super::context::Context;
+use super::life::Life;
 use super::policy::Routed;
-use super::session::Session;
-use super::shared::Context;
 use crate::config::millis;
 use crate::table::breaker::BreakerChange;
 use crate::table::eject;
@@ -17,7 +17,7 @@ pub(super) enum Failure {
     Offer,
 }
 
-impl Session {
+impl Life {
     /// The backend has shown that it is not well.
     pub fn backend_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
         let random = cx.shared.random();
@@ -60,9 +60,9 @@ impl Session {
 
     /// It has dropped a session, which may have been the client's doing. One that it drops at once is a failure if it does
     /// so to many.
-    pub fn backend_left(&mut self, dropped: bool, cx: &mut Context<'_>) {
+    pub fn backend_left(&mut self, opened_at: u64, cx: &mut Context<'_>) {
         let early = self.policy().pool().config.eject.early_close.map(millis);
-        if dropped && early.is_some_and(|early| cx.now < self.opened_at.saturating_add(early)) {
+        if early.is_some_and(|early| cx.now < opened_at.saturating_add(early)) {
             self.backend_suspected(&"it dropped a session soon after the handshake", cx);
         }
     }
@@ -91,15 +91,17 @@ impl Session {
 
     /// The handshake is over, for the pool's circuit breaker: once for each that was admitted.
     pub fn handshake_judged(&mut self, good: bool, cx: &mut Context<'_>) {
-        self.probe = false;
+        if let Some(probe) = self.probe.take() {
+            probe.reported();
+        }
         let pool = self.policy().pool();
         tell(pool, pool.state.breaker.report(&pool.config.breaker, good, cx.now));
     }
 
     /// The handshake is over, and nobody has learnt anything about the pool.
     pub fn withdraw_probe(&mut self) {
-        if std::mem::take(&mut self.probe) {
-            self.policy().pool().state.breaker.withdraw();
+        if let Some(probe) = self.probe.take() {
+            probe.withdraw(&self.policy().pool().state);
         }
     }
 }

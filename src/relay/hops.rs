@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::proto::http::Fault;
+use super::refusal::Refusal;
 use crate::proto::upgrade::Head;
 
 /// Counts the Ringways that a request has passed.
@@ -11,14 +11,14 @@ pub(super) const HOPS: &str = "X-Ringway-Hops";
 /// How many there were before this one, as far as that can be believed: other Ringways stand on this machine or in a network
 /// that is not public. The count of anybody else is not looked at, and never goes on. More than there may be: two relays are
 /// each other's backends, and the request would go round for ever.
-pub(super) fn passed(asking: &Head, client: Option<IpAddr>, max: Option<u32>) -> Result<u32, Fault> {
+pub(super) fn passed(asking: &Head, client: Option<IpAddr>, max: Option<u32>) -> Result<u32, Refusal> {
     let Some(max) = max.filter(|_| client.is_none_or(is_near)) else { return Ok(0) };
     let mut counts = asking.header(HOPS).map(|value| str::from_utf8(value).ok()?.parse::<u32>().ok());
     let hops = counts.next().flatten().unwrap_or(0);
     if hops < max {
         return Ok(hops);
     }
-    Err(Fault::new(508, format!("The request has passed {hops} relays; are they each other's backends?")))
+    Err(Refusal::TooManyHops(hops))
 }
 
 /// Loopback, private (RFC 1918), shared (RFC 6598), link-local and unique local (RFC 4193) addresses.

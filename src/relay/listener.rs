@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 
+use super::context::Context;
+use super::outcome::{Cause, EndedBy};
+use super::refusal::Refusal;
 use super::session::Session;
-use super::shared::Context;
 use super::{Relay, Slots};
-use crate::op::{Accepted, Op};
+use crate::op::{Accepted, ListenerId, Op};
 use crate::table::state::LogThrottle;
 
 /// How long accepting pauses when the kernel has run out of something (EMFILE, ENFILE, ENOMEM, ENOBUFS).
@@ -30,9 +32,6 @@ struct Slot {
     /// The config has it no longer: closed as soon as accept is not armed.
     removed: bool,
 }
-
-/// One listener from the moment it is bound until it is closed; given by whoever binds it.
-pub type ListenerId = u32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accepting {
@@ -173,7 +172,7 @@ impl Relay {
         if over_limit {
             self.listeners.warn_full(self.plan.sessions_max, self.now);
             let (session, mut cx) = self.enter(index, ops);
-            session.refuse_at_accept(&mut cx);
+            session.refuse(Refusal::SessionsTaken, &mut cx);
             self.refused.join(index, &self.sessions);
         } else {
             self.silent.join(index, &self.sessions);
@@ -188,8 +187,7 @@ impl Relay {
     fn shed_silent(&mut self, ops: &mut Vec<Op>) -> bool {
         let Some(index) = self.silent.pop(&self.sessions) else { return false };
         let (session, mut cx) = self.enter(index, ops);
-        session.outcome.set("ringway", "no request, and others wait");
-        session.terminate(&mut cx);
+        session.end(EndedBy::Ringway, Cause::NoRequestAndOthersWait, &mut cx);
         true
     }
 
@@ -221,7 +219,7 @@ impl Line {
     /// No more are kept than join while the oldest stays, however many come and go.
     fn join(&mut self, index: u32, sessions: &[Session]) {
         self.pass_over(sessions);
-        self.joined.push_back((index, sessions[index as usize].generation));
+        self.joined.push_back((index, sessions[index as usize].generation()));
     }
 
     /// The oldest, which is in the line no more.
@@ -233,7 +231,7 @@ impl Line {
     fn pass_over(&mut self, sessions: &[Session]) {
         let has_gone_on = |(index, generation): &(u32, u16)| {
             let session = &sessions[*index as usize];
-            session.generation != *generation || !(self.is_in)(session)
+            session.generation() != *generation || !(self.is_in)(session)
         };
         while self.joined.front().is_some_and(has_gone_on) {
             self.joined.pop_front();
@@ -248,26 +246,25 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::session::State;
 
     /// Strangers drive this: it must not grow with all who have ever come.
     #[test]
     fn field_a11_a_line_keeps_no_more_than_come_while_its_oldest_stays() {
-        let mut sessions: Vec<Session> = (0..3).map(Session::new).collect();
-        let mut line = Line::new(|session| matches!(session.state, State::Lingering));
-        for _ in 0..10_000 {
-            sessions[0].state = State::Lingering;
+        let lingering = |index, generation| Session::new(index, generation).lingers();
+        let mut sessions: Vec<Session> = (0..3).map(|index| Session::new(index, 0)).collect();
+        let mut line = Line::new(Session::is_lingering);
+        for generation in 0..10_000 {
+            sessions[0] = lingering(0, generation);
             line.join(0, &sessions);
             assert_eq!(line.len(), 1);
-            sessions[0].state = State::Free;
-            sessions[0].generation = sessions[0].generation.wrapping_add(1);
+            sessions[0] = Session::new(0, generation + 1);
         }
         assert_eq!(line.pop(&sessions), None);
         for index in 0..3 {
-            sessions[index as usize].state = State::Lingering;
+            sessions[index as usize] = lingering(index, 20_000);
             line.join(index, &sessions);
         }
-        sessions[1].state = State::Free;
+        sessions[1] = Session::new(1, 20_001);
         assert_eq!([(); 3].map(|()| line.pop(&sessions)), [Some(0), Some(2), None], "the oldest first");
     }
 }

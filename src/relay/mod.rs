@@ -1,65 +1,67 @@
 //! State: values in, operations out. No I/O, no clock, no dice of its own.
 //!
-//! The files in data-path order: [`listener`] admits, [`handshake`] reads both heads, [`route`] finds the pool, [`balance`]
-//! picks the backend, [`feedback`] is what it has shown, [`respond`] relays an answer other than 101 and [`plain`] the body of a request that is no upgrade,
-//! [`pipe`] moves frames, [`close`] ends. [`session`], with two of [`port`], is what they all change; [`policy`] is what holds
-//! for it, [`waiting`] is for those whose turn has not come, and [`crate::table`] is what the control plane hands over: routes,
-//! pools and backends.
+//! [`session`] is what all of it is about: it goes through stages, which own their data and say what follows. The stages, in
+//! data-path order: [`listener`] admits, [`head`] reads the request, [`dial`] finds a backend, [`answer`] asks it, and
+//! [`tunnel`] moves frames, or [`exchange`] another answer than 101, until [`linger`]. All stand on [`port`] (a socket and what
+//! waits for it) and [`life`] (what holds whatever the stage).
+//! [`crate::table`] is what the control plane hands over: routes, pools and backends.
 #![forbid(unsafe_code)]
 
 mod listener;
 
-mod handshake;
+mod life;
+mod session;
+mod stage;
 
-mod hops;
-
-mod route;
-
-pub mod balance;
+mod answer;
+mod dial;
+mod exchange;
+mod head;
+mod linger;
+mod tunnel;
 
 mod feedback;
+mod hops;
+mod request;
+mod route;
+mod upload;
 
-mod respond;
-
-mod plain;
-
-mod pipe;
-
-mod close;
-
-mod session;
-
-mod port;
-
+pub mod balance;
 mod policy;
-
 mod waiting;
 
-mod shared;
+mod booking;
+mod close;
+mod flow;
+mod port;
 
+mod notice;
+mod outcome;
+mod refusal;
+
+mod context;
+mod loans;
+mod outbox;
 mod timers;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use listener::ListenerId;
-
 use crate::config::millis;
 use crate::table::Table;
 use crate::table::state::BackendState;
-use close::{Notice, name};
-use handshake::Handshake;
+use context::{Context, Shared};
 use listener::{Line, Listeners};
+use notice::Notice;
+use outcome::{Cause, EndedBy};
 use policy::Current;
-use port::{Link, Receiving};
-use session::{Session, State};
-use shared::{Context, Shared};
+use session::Session;
+use stage::Event;
 
 use crate::config::{OnLoss, Plan};
 use crate::metrics::Metrics;
-use crate::op::{Accepted, Completion, ConnId, Group, Lease, Op, Piece, ReceiveEnd, Side};
-use crate::proto::http::Fault;
+use crate::op::{Accepted, Completion, ConnId, ListenerId, Op};
 
 /// One worker's sessions.
 ///
@@ -101,9 +103,6 @@ pub struct Leave {
     pub spread: Duration,
 }
 
-/// Linux, on every architecture that Ringway runs on.
-const ECANCELED: i32 = 125;
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slots {
     Free,
@@ -120,7 +119,7 @@ impl Relay {
             free: Vec::new(),
             occupied: 0,
             silent: Line::new(Session::is_silent),
-            refused: Line::new(|session| matches!(session.state, State::Lingering)),
+            refused: Line::new(Session::is_lingering),
             plan,
             listeners: Listeners::new(),
             epoch: table.epoch,
@@ -181,8 +180,8 @@ impl Relay {
         };
         for index in 0..self.sessions.len() as u32 {
             let session = &self.sessions[index as usize];
-            if session.reserved
-                && session.chosen.as_ref().is_some_and(|chosen| Arc::ptr_eq(&chosen.state, &leave.backend))
+            if session.life.booking.is_some()
+                && session.life.chosen.as_ref().is_some_and(|chosen| Arc::ptr_eq(&chosen.state, &leave.backend))
             {
                 let (session, mut cx) = self.enter(index, ops);
                 session.move_away(notice, millis(leave.spread), &mut cx);
@@ -207,11 +206,27 @@ impl Relay {
     pub fn handle(&mut self, completion: Completion<'_>, now: Instant, ops: &mut Vec<Op>) {
         self.set_clock(now);
         match completion {
-            Completion::Received { conn, lease, bytes, more } => self.received(conn, lease, bytes, more, ops),
-            Completion::Sent { conn, result, pieces } => self.sent(conn, result, pieces, ops),
-            Completion::Copied { conn, bytes, pieces } => self.copied(conn, bytes, pieces, ops),
-            Completion::ReceiveEnded { conn, why } => self.receive_ended(conn, why, ops),
-            Completion::Connected { conn, result } => self.connected(conn, result, ops),
+            Completion::Received { conn, lease, bytes, more } => {
+                let (session, mut cx) = self.enter_conn(conn, ops);
+                cx.lent(&lease);
+                session.received(conn.side(), bytes, lease, more, &mut cx);
+            }
+            Completion::Sent { conn, result, pieces } => {
+                let (session, mut cx) = self.enter_conn(conn, ops);
+                session.sent(conn.side(), result, pieces, &mut cx);
+            }
+            Completion::Copied { conn, bytes, pieces } => {
+                let (session, mut cx) = self.enter_conn(conn, ops);
+                session.copied(conn.side(), bytes, pieces, &mut cx);
+            }
+            Completion::ReceiveEnded { conn, why } => {
+                let (session, mut cx) = self.enter_conn(conn, ops);
+                session.receive_ended(conn.side(), why, &mut cx);
+            }
+            Completion::Connected { conn, result } => {
+                let (session, mut cx) = self.enter_conn(conn, ops);
+                session.connected(result, &mut cx);
+            }
             Completion::Accepted { listener, socket, peer } => self.accepted(listener, socket, peer, ops),
             Completion::AcceptEnded { listener, error } => {
                 let slots = self.slots();
@@ -243,7 +258,6 @@ impl Relay {
         while let Some(index) = self.shared.timers.pop(self.now) {
             let (session, mut cx) = self.enter(index, ops);
             session.handle_timeout(&mut cx);
-            cx.mark_dirty(session);
         }
         if self.listeners.retry_at <= self.now && !self.shared.draining {
             // With all slots taken, the next one to become free arms accept.
@@ -281,7 +295,7 @@ impl Relay {
         self.listeners.close(ops);
         for index in 0..self.sessions.len() as u32 {
             let (session, mut cx) = self.enter(index, ops);
-            session.drain(&mut cx);
+            session.on(Event::Drain, &mut cx);
         }
     }
 
@@ -301,135 +315,6 @@ impl Relay {
         self.shared.loans.total()
     }
 
-    fn received(&mut self, conn: ConnId, lease: Lease, bytes: &[u8], more: bool, ops: &mut Vec<Op>) {
-        let small_bytes = self.shared.small_bytes as usize;
-        let side = conn.side();
-        let (session, mut cx) = self.enter_conn(conn, ops);
-        cx.lent(&lease);
-        session.active_at = cx.now;
-        let port = session.port(side);
-        port.learn(bytes.len(), small_bytes);
-        if !more {
-            port.receiving = Receiving::Idle;
-        }
-        cx.mark_dirty(session);
-        let copied = match (&session.state, side) {
-            (State::Open | State::Closing(_), _) => return session.absorb(side, bytes, Some(lease), &mut cx),
-            (State::Responding(_), Side::Backend) => return session.response_body(bytes, Some(lease), &mut cx),
-            (State::Answering(handshake), Side::Client) if handshake.uploads() => {
-                return session.upload(bytes, Some(lease), &mut cx);
-            }
-            (State::Responding(_), Side::Client) => return session.upload(bytes, Some(lease), &mut cx),
-            _ => lease,
-        };
-        match (&session.state, side) {
-            (State::Head(_), Side::Client) => session.client_head(bytes, &mut cx),
-            (State::Queued(_) | State::Connecting(_) | State::Answering(_), Side::Client) => {
-                session.client_early(bytes)
-            }
-            (State::Answering(_), Side::Backend) => session.backend_answer(bytes, &mut cx),
-            // Whatever still comes on a connection that is being given up.
-            _ => {}
-        }
-        cx.recycle(Some(copied));
-    }
-
-    fn sent(&mut self, conn: ConnId, result: std::io::Result<usize>, pieces: Vec<Piece>, ops: &mut Vec<Op>) {
-        let side = conn.side();
-        let (session, mut cx) = self.enter_conn(conn, ops);
-        let port = session.port(side);
-        port.sending = false;
-        let probing = std::mem::replace(&mut port.probing, false);
-        let reclaiming = std::mem::replace(&mut port.reclaiming, false);
-        let took = cx.now.saturating_sub(port.sending_since);
-        let retiring = port.link != Link::Live || port.broken;
-        let sent = *result.as_ref().unwrap_or(&0);
-        session.pipe_to(side).sent(pieces, sent, &mut cx);
-        cx.mark_dirty(session);
-        match result {
-            _ if retiring => {}
-            Ok(_) | Err(_) if reclaiming && is_cut_short(&result) => {
-                if sent > 0 {
-                    session.made_progress(side, &mut cx);
-                }
-                session.copy_out(side, &mut cx);
-            }
-            Ok(sent @ 1..) if probing && session.is_too_slow(side, sent) => {
-                session.send_failed(side, "it takes less than limits.receiver_bytes_per_second_min", &mut cx);
-            }
-            Ok(1..) => {
-                session.port(side).sluggish &= took >= waiting::SLOW_MS;
-                session.made_progress(side, &mut cx);
-            }
-            _ if probing => session.send_failed(side, "send made no progress", &mut cx),
-            // What it has said before can still be received, and is an answer, or the end of one.
-            Err(_) if session.is_uploading_to(side) => session.port(side).broken = true,
-            Ok(_) => session.send_failed(side, "send accepted nothing", &mut cx),
-            Err(_) => session.reset_by(side, &mut cx),
-        }
-    }
-
-    fn copied(&mut self, conn: ConnId, bytes: Box<[u8]>, pieces: Vec<Piece>, ops: &mut Vec<Op>) {
-        let (session, mut cx) = self.enter_conn(conn, ops);
-        let port = session.port(conn.side());
-        (port.sending, port.reclaiming) = (false, false);
-        session.pipe_to(conn.side()).copied(bytes, pieces, &mut cx);
-        cx.mark_dirty(session);
-    }
-
-    fn receive_ended(&mut self, conn: ConnId, why: ReceiveEnd, ops: &mut Vec<Op>) {
-        let side = conn.side();
-        let (session, mut cx) = self.enter_conn(conn, ops);
-        cx.mark_dirty(session);
-        let port = session.port(side);
-        port.receiving = Receiving::Idle;
-        let live = port.link == Link::Live && !port.finished;
-        let error = match why {
-            ReceiveEnd::Cancelled => return,
-            ReceiveEnd::NoBuffers => {
-                cx.shared.metrics.buffer_starvations.add(1);
-                if live && port.group == Group::Small && cx.shared.loans.small_is_out() {
-                    port.receiving = Receiving::Starved;
-                    cx.shared.loans.starved.push_back(conn);
-                }
-                return;
-            }
-            ReceiveEnd::Eof => None,
-            ReceiveEnd::Failed(error) => Some(error),
-        };
-        if !live {
-            return;
-        }
-        port.finished = true;
-        port.broken |= error.is_some();
-        match (&session.state, side) {
-            (State::Open | State::Closing(_), _) => {
-                let reason = if error.is_some() { "connection reset" } else { "connection closed" };
-                session.lost(side, reason, &mut cx);
-            }
-            (State::Head(_) | State::Queued(_) | State::Connecting(_) | State::Answering(_), _) => {
-                session.lost_in_handshake(side, error, &mut cx);
-            }
-            (State::Responding(_), Side::Backend) => session.response_ended(error.is_some(), &mut cx),
-            (State::Responding(_), Side::Client) if error.is_none() => session.upload_ended(&mut cx),
-            (State::Responding(_) | State::Lingering, Side::Client) if error.is_some() => {
-                session.outcome.set(name(side), "connection reset");
-                session.terminate(&mut cx);
-            }
-            _ => {}
-        }
-    }
-
-    fn connected(&mut self, conn: ConnId, result: std::io::Result<()>, ops: &mut Vec<Op>) {
-        let (session, mut cx) = self.enter_conn(conn, ops);
-        cx.mark_dirty(session);
-        match session.backend.link {
-            Link::Connecting => session.connected(result, &mut cx),
-            Link::Retiring { .. } => session.backend.link = Link::Retiring { connecting: false },
-            Link::Absent | Link::Live => debug_assert!(false, "a connect completed that was not in flight"),
-        }
-    }
-
     fn begin_session(
         &mut self,
         index: u32,
@@ -440,17 +325,14 @@ impl Relay {
         self.shared.metrics.sessions.add(1);
         let (session, mut cx) = self.enter(index, ops);
         let entry = cx.shared.current.entry.clone();
-        session.begin(Handshake::new(listener), peer, entry, cx.now);
-        session.deadline = cx.now + session.waits().head;
-        cx.ops.push(Op::Adopt { conn: session.conn(Side::Client), socket });
-        cx.mark_dirty(session);
+        session.begin(listener, socket, (peer, entry), &mut cx);
     }
 
     fn take_slot(&mut self) -> Option<u32> {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.sessions.len() < self.plan.sessions_max + self.plan.refusals_max => {
-                self.sessions.push(Session::new(self.sessions.len() as u32));
+                self.sessions.push(Session::new(self.sessions.len() as u32, 0));
                 self.sessions.len() as u32 - 1
             }
             None => return None,
@@ -466,7 +348,6 @@ impl Relay {
     fn reconcile(&mut self, ops: &mut Vec<Op>) {
         while let Some(index) = self.shared.dirty.pop() {
             let (session, mut cx) = self.enter(index, ops);
-            session.dirty = false;
             if session.reconcile(&mut cx) {
                 self.free_slot(index, ops);
             }
@@ -488,8 +369,7 @@ impl Relay {
         self.drain_until = u64::MAX;
         for index in 0..self.sessions.len() as u32 {
             let (session, mut cx) = self.enter(index, ops);
-            session.outcome.set("ringway", "stopped");
-            session.terminate(&mut cx);
+            session.end(EndedBy::Ringway, Cause::Stopped, &mut cx);
         }
     }
 
@@ -506,36 +386,7 @@ impl Relay {
 
     fn enter_conn<'a>(&'a mut self, conn: ConnId, ops: &'a mut Vec<Op>) -> (&'a mut Session, Context<'a>) {
         let (session, cx) = self.enter(conn.session(), ops);
-        assert!(session.generation == conn.generation(), "completion for {conn:?}, a socket that was closed");
+        assert!(session.generation() == conn.generation(), "completion for {conn:?}, a socket that was closed");
         (session, cx)
-    }
-}
-
-/// A cancelled send got so far, which may be nowhere.
-fn is_cut_short(result: &std::io::Result<usize>) -> bool {
-    result.as_ref().map_or_else(|error| error.raw_os_error() == Some(ECANCELED), |_| true)
-}
-
-impl Session {
-    /// SIGTERM has come.
-    fn drain(&mut self, cx: &mut Context<'_>) {
-        match &self.state {
-            State::Free | State::Responding(_) | State::Closing(_) | State::Lingering | State::Ending => {}
-            // A backend is carrying it out, and nobody knows whether it may be sent again.
-            State::Answering(handshake) if handshake.is_plain() => {}
-            State::Head(_) | State::Queued(_) | State::Connecting(_) | State::Answering(_) => {
-                self.refuse(Fault::new(503, "The relay is shutting down."), cx);
-            }
-            State::Open => {
-                let spread = millis(cx.shared.config().timeouts.drain_spread);
-                if spread == 0 {
-                    return self.go_away(Notice::Draining, cx);
-                }
-                // Also if it was to leave its backend: that is over with the relay.
-                self.leave = Notice::Draining;
-                self.deadline = cx.now + cx.shared.random() % spread;
-                cx.mark_dirty(self);
-            }
-        }
     }
 }

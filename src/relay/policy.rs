@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::balance::{self, Balancer};
-use super::listener::ListenerId;
-use super::shared::BULK_WEIGHT;
+use super::loans::BULK_WEIGHT;
 use crate::config::millis;
 use crate::config::{self, Balance, CloseCodes, Config, HashKeep, Limits, Route, Timeouts};
-use crate::op::Side;
+use crate::op::{ListenerId, Side};
 use crate::proto::frame::FrameLimits;
 use crate::proto::http::HeadLimits;
 use crate::table::state::PoolState;

@@ -1,456 +1,21 @@
-//! From a checked request to a connected backend: its route, its place in the pool's queue, a backend, and the next one if
-//! that cannot be reached.
+//! What a request says of where it goes, and how its head is changed on the way.
 
 use std::borrow::Cow;
-use std::io;
 use std::net::IpAddr;
-use std::num::NonZeroU64;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-use super::balance::{self, Ask, Unavailable, hash_bytes};
-use super::close::{Notice, name};
-use super::handshake::Handshake;
-use super::hops;
-use super::plain;
-use super::policy::{PoolView, Routed, Waiting};
-use super::port::{Link, Port};
-use super::session::{Session, State};
-use super::shared::Context;
-use super::waiting::ADMIT_MS;
-use crate::config::millis;
-use crate::config::{self, Balance, HashKeep, HashKey, HeaderEdits, PlainHttp, ValueMatch};
-use crate::op::{Op, Side};
-use crate::proto::http::{Body, Fault};
-use crate::proto::upgrade::{Edit, Head, Incoming, ambiguity, normal_form, rewrite};
-use crate::table::breaker::Admitted;
-use crate::table::state::{BackendState, is_local_exhaustion};
+use super::balance::hash_bytes;
+use crate::config::{self, Balance, Forward, ForwardMode, HashKey, HeaderEdits, ValueMatch};
+use crate::proto::upgrade::{Edit, Head, normal_form};
 use crate::table::{Pool, router::RequestView};
 
-/// Why a handshake cannot go to a backend now.
-enum Denial {
-    /// It never will.
-    Refused(Fault),
-    /// None of the pool's backends is well.
-    Unwell(Fault),
-    /// The pool's circuit breaker is open.
-    Open(Fault),
-    /// It may wait for its turn, and ask again after so many milliseconds.
-    Busy(Fault, u64),
-}
-
-/// What of this machine a connect lacked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LocalExhaustion {
-    /// A port towards this one backend (EADDRNOTAVAIL): towards others there are some.
-    Port,
-    /// Descriptors or memory, which no other connect finds either.
-    Everything,
-}
-
-impl Session {
-    /// Connects to the next backend, waits for its turn, or tells the client why not.
-    pub fn connect_next(&mut self, cx: &mut Context<'_>) {
-        match self.routed(cx).and_then(|()| self.choose(false, cx)) {
-            Ok(number) => self.connect(number, cx),
-            Err(Denial::Busy(fault, _)) => self.enqueue(fault, cx),
-            Err(denial) => self.deny(denial, cx),
-        }
-    }
-
-    fn deny(&mut self, denial: Denial, cx: &mut Context<'_>) {
-        match denial {
-            Denial::Refused(fault) => self.refuse(fault, cx),
-            Denial::Busy(fault, _) | Denial::Open(fault) => self.refuse_for_now(fault, cx),
-            Denial::Unwell(fault) => {
-                let has_asked = |handshake: &Handshake| !handshake.tried.is_empty() && handshake.exhausted.is_none();
-                if matches!(&self.state, State::Connecting(handshake) if has_asked(handshake)) {
-                    self.handshake_judged(false, cx);
-                }
-                self.refuse_for_now(fault, cx);
-            }
-        }
-    }
-
-    /// Looks up the route, unless the newest table has been asked already.
-    fn routed(&mut self, cx: &mut Context<'_>) -> Result<(), Denial> {
-        let State::Connecting(handshake) = &mut self.state else { unreachable!("asked in state Connecting only") };
-        let generation = cx.shared.current.table.generation;
-        if handshake.generation == generation {
-            return Ok(());
-        }
-        let policy = self.policy.as_deref().expect("a session that is not free has a policy");
-        let before = policy.route().map(|_| policy.pool().state.clone());
-        let incoming = handshake.incoming.as_ref().expect("a request is checked before it is routed");
-        let asking = incoming.head();
-        let listener = cx.shared.current.listener(handshake.listener);
-        let Some((number, matched)) = cx.shared.current.table.router.find(asking, listener) else {
-            return Err(Denial::Refused(Fault::new(404, "No route takes this request.")));
-        };
-        let strict = cx.shared.current.table.router.is_strict(number);
-        if let Some(fault) = ambiguity(&asking.target).filter(|_| strict) {
-            return Err(Denial::Refused(fault));
-        }
-        handshake.hops = match hops::passed(asking, self.client_ip, cx.shared.config().limits.hops_max) {
-            Ok(hops) => hops,
-            Err(fault) => return Err(Denial::Refused(fault)),
-        };
-        let policy = cx.shared.current.policy(number);
-        let route = policy.route().expect("made for this route");
-        if let (Incoming::Plain(_, fault), PlainHttp::Refuse) = (incoming, route.plain_http) {
-            return Err(Denial::Refused(fault.clone()));
-        }
-        if let Incoming::Plain(request, _) = incoming {
-            let fits = fits(&request.body, route.limits.request_body_bytes_max);
-            if let Err(fault) = fits {
-                self.policy = Some(policy.clone());
-                self.tell_too_large(cx);
-                return Err(Denial::Refused(fault));
-            }
-        }
-        let rewritten = route.rewrite.as_ref().map(|replacement| rewrite(&asking.target, matched, replacement, strict));
-        handshake.target = rewritten.transpose().map_err(Denial::Refused)?;
-        let pool = policy.pool();
-        let named = named_key(&pool.config, asking);
-        handshake.key =
-            named.or_else(|| address_key(&pool.config, self.client_ip)).unwrap_or_else(|| cx.shared.random());
-        handshake.kept_key = match pool.config.hash_keep {
-            HashKeep::Off => None,
-            HashKeep::On | HashKeep::Home => named.and_then(NonZeroU64::new),
-        };
-        handshake.wanted = wanted(&cx.shared.current.table.pools[route.pool], asking);
-        handshake.came_with = handshake.wanted;
-        handshake.tried.clear();
-        handshake.generation = generation;
-        // Another table's pool may be the same one, which has let it in and counted it already.
-        handshake.admitted &= before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &pool.state));
-        if let Some(before) = before.filter(|_| !handshake.admitted && std::mem::take(&mut self.probe)) {
-            before.breaker.withdraw();
-        }
-        self.chosen = None;
-        self.policy = Some(policy);
-        Ok(())
-    }
-
-    /// A backend, reserved. `its_turn`: nobody waits before this one.
-    fn choose(&mut self, its_turn: bool, cx: &mut Context<'_>) -> Result<u16, Denial> {
-        let (State::Connecting(handshake) | State::Queued(handshake)) = &mut self.state else {
-            unreachable!("asked before there is a backend")
-        };
-        let pool = self.policy.as_deref().expect("a routed session").pool();
-        let is_handshake = !handshake.is_plain();
-        let tries_max = pool.config.admission.tries_max;
-        // A client that has ended its half may still wait for an answer, but who can tell; it has had its try.
-        let has_gone = self.client.finished && is_handshake && handshake.tries > 0;
-        if handshake.exhausted == Some(LocalExhaustion::Everything) {
-            return Err(Denial::Unwell(Fault::new(503, "The relay's machine lacks what another connection needs.")));
-        }
-        if handshake.tries >= tries_max || handshake.dial_left == 0 || has_gone {
-            return Err(Denial::Unwell(nobody(handshake)));
-        }
-        if !handshake.admitted {
-            let queue_max = pool.config.admission.queue_max;
-            // Who waits for some backends only is not overtaken by somebody who goes to another.
-            let others = || pool.state.waiting.load(Relaxed) > pool.state.retrying.load(Relaxed);
-            if !its_turn && queue_max > 0 && others() {
-                return Err(Denial::Busy(Fault::new(503, "Too many requests wait for this pool."), ADMIT_MS));
-            }
-            self.probe = admit(pool, is_handshake, cx.now)?;
-            handshake.admitted = true;
-        }
-        let random = cx.shared.random();
-        let is_last = handshake.tries > 0 && handshake.tries + 1 == tries_max;
-        let ask = Ask { key: handshake.key, tried: &handshake.tried, is_last, now: cx.now, random, is_handshake };
-        let (pool, PoolView { balancer, .. }) = cx.shared.current.pool_and_view(pool.number());
-        let wanted = handshake.wanted.take().filter(|wanted| balancer.claim(pool, *wanted, &ask));
-        let held = handshake.kept_key.map(|key| pool.state.keys.hold(key.get()));
-        let join = || {
-            let place = |backend: &Arc<BackendState>| backend.place_in(handshake.generation);
-            let there: Vec<u16> =
-                held.as_ref()?.backends().iter().filter_map(place).map(|(_, number)| number as u16).collect();
-            balancer.join(pool, &there, &ask)
-        };
-        let chosen = match wanted.or_else(join) {
-            Some(number) => Ok(number),
-            None => balancer.choose(pool, &ask),
-        };
-        if let (Ok(number), Some(held)) = (chosen, held) {
-            held.join(&pool.members[usize::from(number)].state);
-            self.key = handshake.kept_key;
-        }
-        chosen.map_err(|unavailable| match unavailable {
-            Unavailable::Full => {
-                Denial::Busy(Fault::new(503, "Every backend of this pool has all it can take."), ADMIT_MS)
-            }
-            Unavailable::Down => Denial::Unwell(nobody(handshake)),
-        })
-    }
-
-    fn connect(&mut self, number: u16, cx: &mut Context<'_>) {
-        let (State::Connecting(handshake) | State::Queued(handshake)) = &mut self.state else {
-            unreachable!("a backend is chosen before there is one")
-        };
-        handshake.tried.push(number);
-        handshake.tries += 1;
-        handshake.leaves = None;
-        handshake.dialled_at = cx.now;
-        let policy = self.policy.as_deref().expect("a routed session");
-        let waits = policy.waits;
-        let pool = &cx.shared.current.table.pools[policy.pool().number()];
-        let backend = &pool.members[usize::from(number)].backend;
-        let cookie = pool.sticky.as_ref().filter(|_| handshake.came_with != Some(number));
-        // Clients come over plain TCP only, until there is TLS.
-        handshake.set_cookie = cookie.map(|sticky| sticky.set_cookie(number, false));
-        handshake.dial_left = handshake.dial_left.min(waits.dial);
-        // Each of those that may still be tried has its share of the time, so that the last one has some.
-        let untried = (pool.members.len() + 1).saturating_sub(handshake.tried.len()).max(1) as u64;
-        let tries_left = u64::from(pool.config.admission.tries_max.saturating_sub(handshake.tries) + 1).min(untried);
-        self.deadline = cx.now + waits.connect.min((handshake.dial_left / tries_left).max(1));
-        self.chosen = Some(backend.clone());
-        self.reserved = true;
-        self.handshaking = !handshake.is_plain();
-        self.backend = Port::absent();
-        self.backend.link = Link::Connecting;
-        let address = backend.address.clone();
-        cx.ops.push(Op::Connect { conn: self.conn(Side::Backend), address });
-    }
-
-    /// A WebSocket's client that has ended its half of the connection cannot use what it would wait for.
-    fn enqueue(&mut self, fault: Fault, cx: &mut Context<'_>) {
-        if self.client.finished && !matches!(&self.state, State::Connecting(handshake) if handshake.is_plain()) {
-            self.outcome.set(name(Side::Client), "connection closed before the request was answered");
-            return self.terminate(cx);
-        }
-        let pool = self.policy().pool();
-        let until = cx.now + millis(pool.config.admission.queue_timeout);
-        let retrying = matches!(&self.state, State::Connecting(handshake) if !handshake.tried.is_empty());
-        if !cx.shared.current.enqueue(pool.number(), Waiting { session: self.index, retrying }) {
-            return self.refuse_for_now(fault, cx);
-        }
-        let State::Connecting(mut handshake) = std::mem::replace(&mut self.state, State::Ending) else {
-            unreachable!("who waits has not chosen yet")
-        };
-        // A reload sends everybody to the queues once more, but gives nobody more time.
-        handshake.queued_until = handshake.queued_until.min(until);
-        self.deadline = handshake.queued_until;
-        self.state = State::Queued(handshake);
-        cx.shared.metrics.queued.add(1);
-    }
-
-    /// First in its queue. Fails if it cannot leave it yet: then it may ask again after so many milliseconds.
-    pub fn take_turn(&mut self, cx: &mut Context<'_>) -> Result<(), u64> {
-        let chosen = self.choose(true, cx);
-        if let Err(Denial::Busy(_, wait)) = chosen {
-            return Err(wait);
-        }
-        self.leave_queue(cx);
-        self.resume();
-        match chosen {
-            Ok(number) => self.connect(number, cx),
-            Err(denial) => self.deny(denial, cx),
-        }
-        cx.mark_dirty(self);
-        Ok(())
-    }
-
-    /// The queue is gone, because there is a newer table.
-    pub fn requeue(&mut self) {
-        self.resume();
-        self.deadline = u64::MAX;
-    }
-
-    fn resume(&mut self) {
-        self.state = match std::mem::replace(&mut self.state, State::Ending) {
-            State::Queued(handshake) => State::Connecting(handshake),
-            state => unreachable!("{state:?} is not in a queue"),
-        };
-    }
-
-    /// Before the state is left.
-    pub fn leave_queue(&mut self, cx: &mut Context<'_>) {
-        if matches!(self.state, State::Queued(_)) {
-            cx.shared.current.dequeue(self.policy().pool().number(), self.index);
-        }
-    }
-
-    pub fn queue_timed_out(&mut self, cx: &mut Context<'_>) {
-        cx.shared.metrics.queue_timeouts.add(1);
-        self.refuse_for_now(Fault::new(503, "No backend of this pool had room in time."), cx);
-    }
-
-    /// A Connect that was still wanted has ended.
-    pub fn connected(&mut self, result: io::Result<()>, cx: &mut Context<'_>) {
-        if let Err(error) = result {
-            match local_exhaustion(&error) {
-                Some(what) => self.connect_exhausted(what, &error, cx),
-                None => self.connect_failed(&error, cx),
-            }
-            self.backend.link = Link::Retiring { connecting: false };
-            return;
-        }
-        self.backend.link = Link::Live;
-        self.ask_backend(cx);
-    }
-
-    fn connect_failed(&mut self, error: &dyn std::fmt::Display, cx: &mut Context<'_>) {
-        self.connect_ended(cx.now);
-        cx.shared.metrics.connect_failures.add(1);
-        self.backend_failed(error, cx);
-        self.end_handshaking(cx);
-    }
-
-    fn connect_ended(&mut self, now: u64) {
-        if let State::Connecting(handshake) = &mut self.state {
-            handshake.dial_left = handshake.dial_left.saturating_sub(now - handshake.dialled_at);
-        }
-    }
-
-    /// That is nothing that the backend could have done better.
-    fn connect_exhausted(&mut self, what: LocalExhaustion, error: &io::Error, cx: &mut Context<'_>) {
-        self.connect_ended(cx.now);
-        if let State::Connecting(handshake) = &mut self.state {
-            handshake.exhausted = Some(what);
-        }
-        cx.shared.metrics.connect_failures.add(1);
-        if let Some(chosen) = &self.chosen
-            && chosen.state.failure_is_news(cx.now)
-        {
-            tracing::warn!(backend = &*chosen.name, %error, "this machine lacks what a connect needs");
-        }
-        self.end_handshaking(cx);
-    }
-
-    pub fn connect_timed_out(&mut self, cx: &mut Context<'_>) {
-        if let State::Connecting(handshake) = &mut self.state {
-            handshake.timed_out = true;
-        }
-        self.connect_failed(&"no connection in time (timeouts.connect, timeouts.dial)", cx);
-        self.retire(Side::Backend, cx);
-    }
-
-    /// It no longer counts among the backend's handshakes.
-    pub fn end_handshaking(&mut self, cx: &mut Context<'_>) {
-        if std::mem::take(&mut self.handshaking)
-            && let Some(chosen) = &self.chosen
-        {
-            balance::handshake_ended(&chosen.state);
-            cx.shared.room = true;
-        }
-    }
-
-    /// The backend's socket is closed.
-    pub fn release_backend(&mut self, cx: &mut Context<'_>) {
-        self.end_handshaking(cx);
-        if std::mem::take(&mut self.reserved)
-            && let Some(chosen) = &self.chosen
-        {
-            let pool = &self.policy().pool().state;
-            if let Some(key) = self.key {
-                pool.keys.leave(key.get(), &chosen.state);
-            }
-            balance::release(&chosen.state, pool, &cx.shared.current.table);
-            self.key = None;
-            cx.shared.room = true;
-        }
-    }
-
-    /// 503 and the like, with a hint when to come back that is not the same for everybody.
-    fn refuse_for_now(&mut self, fault: Fault, cx: &mut Context<'_>) {
-        self.refuse_until(fault, millis(self.policy().pool().config.admission.retry_after), cx);
-    }
-
-    /// Come back after so many milliseconds, give or take a half; in whole seconds.
-    pub fn refuse_until(&mut self, fault: Fault, ms: u64, cx: &mut Context<'_>) {
-        let seconds = (ms / 2 + cx.shared.random() % ms.max(1)).div_ceil(1000).max(1);
-        self.refuse_saying(fault, &format!("Retry-After: {seconds}\r\n"), cx);
-    }
-
-    /// It is of this pool of the newest table, and its key's home is another backend, which has room.
-    pub fn is_away(&self, number: usize, cx: &mut Context<'_>) -> bool {
-        let (Some(key), Some(chosen)) = (self.key, &self.chosen) else { return false };
-        let random = cx.shared.random();
-        let (pool, PoolView { balancer, .. }) = cx.shared.current.pool_and_view(number);
-        if !Arc::ptr_eq(&self.policy().pool().state, &pool.state) {
-            return false;
-        }
-        let ask = Ask { key: key.get(), tried: &[], is_last: false, now: cx.now, random, is_handshake: true };
-        balancer
-            .home(pool, &ask)
-            .is_some_and(|home| !Arc::ptr_eq(&pool.members[usize::from(home)].state, &chosen.state))
-    }
-
-    /// Its backend is down or drained: leave, but not all at the same moment. A handshake that is under way goes on, as only
-    /// an open session can be told to come back.
-    pub fn move_away(&mut self, notice: Notice, spread: u64, cx: &mut Context<'_>) {
-        if let State::Connecting(handshake) | State::Answering(handshake) = &mut self.state {
-            handshake.leaves = Some((notice, spread));
-        }
-        if !matches!(self.state, State::Open) || self.deadline != u64::MAX {
-            return;
-        }
-        self.leave = notice;
-        if spread == 0 {
-            return self.go_away(notice, cx);
-        }
-        self.deadline = cx.now + cx.shared.random() % spread;
-        cx.mark_dirty(self);
-    }
-}
-
-fn local_exhaustion(error: &io::Error) -> Option<LocalExhaustion> {
-    match error.kind() {
-        io::ErrorKind::AddrNotAvailable => Some(LocalExhaustion::Port),
-        _ if is_local_exhaustion(error) => Some(LocalExhaustion::Everything),
-        _ => None,
-    }
-}
-
-/// Nobody is left to be tried.
-fn nobody(handshake: &Handshake) -> Fault {
-    match handshake.timed_out {
-        true => Fault::new(504, "No backend accepted the connection in time."),
-        false => Fault::new(503, "No backend is reachable."),
-    }
-}
-
-/// A body that says how long it is can be refused before any of it has come.
-fn fits(body: &Body, bytes_max: Option<u64>) -> Result<(), Fault> {
-    match (body, bytes_max) {
-        (Body::Length(length), Some(max)) if *length > max => Err(plain::too_large(max)),
-        _ => Ok(()),
-    }
-}
-
 /// The backend that the client's cookie names: of several cookies the first that names one.
-fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
+pub(super) fn wanted(pool: &Pool, asking: &Head) -> Option<u16> {
     let sticky = pool.sticky.as_ref()?;
     asking.cookies(sticky.cookie()).find_map(|value| sticky.find(value))
 }
 
-/// Whether the pool takes another request now, and whether that is a probe of its breaker. The rate is one of handshakes;
-/// the breaker asks about plain HTTP too.
-fn admit(pool: &Routed, is_handshake: bool, now: u64) -> Result<bool, Denial> {
-    let open = || Denial::Open(Fault::new(503, "This pool fails too often; its circuit breaker is open."));
-    if pool.state.breaker.refuses(&pool.config.breaker, now) {
-        return Err(open());
-    }
-    // Before the breaker counts it as a probe, which nobody could be who still has to wait.
-    let admission = &pool.config.admission;
-    if let Some(per_second) = admission.handshakes_per_second_max.filter(|_| is_handshake) {
-        let burst = admission.handshakes_burst.unwrap_or(per_second);
-        let taken = pool.state.rate.take(per_second, burst, now);
-        let busy = |wait| Denial::Busy(Fault::new(503, "This pool takes no more handshakes per second."), wait);
-        taken.map_err(busy)?;
-    }
-    let admitted = pool.state.breaker.admit(&pool.config.breaker, now).map_err(|_| open())?;
-    if admitted == Admitted::FirstProbe {
-        tracing::info!(pool = pool.config.name, "circuit breaker is half open");
-    }
-    Ok(admitted != Admitted::Freely)
-}
-
 /// What the request says of where consistent hashing is to send it.
-fn named_key(pool: &config::PoolConfig, asking: &Head) -> Option<u64> {
+pub(super) fn named_key(pool: &config::PoolConfig, asking: &Head) -> Option<u64> {
     if pool.balance != Balance::ConsistentHash {
         return None;
     }
@@ -465,7 +30,7 @@ fn named_key(pool: &config::PoolConfig, asking: &Head) -> Option<u64> {
 }
 
 /// What decides where hashing policies send a request that says nothing. `None`: there is nothing to tell clients apart by.
-fn address_key(pool: &config::PoolConfig, client: Option<IpAddr>) -> Option<u64> {
+pub(super) fn address_key(pool: &config::PoolConfig, client: Option<IpAddr>) -> Option<u64> {
     if !matches!(pool.balance, Balance::ConsistentHash | Balance::IpHash) {
         return Some(0);
     }
@@ -504,4 +69,48 @@ pub(super) fn edits(edits: &HeaderEdits) -> impl Iterator<Item = Edit<'_>> {
     let set = edits.set.iter().map(|(name, value)| Edit::Replace { name, value: value.into() });
     let added = edits.add.iter().map(|(name, value)| Edit::Add { name, value: value.into() });
     removed.chain(set).chain(added)
+}
+
+/// The headers that tell the backend who asked, as the config wants them.
+pub(super) fn forwarded<'a>(forward: &Forward, client: Option<IpAddr>, host: &'a str) -> Vec<Edit<'a>> {
+    let client = client.map_or_else(|| "unknown".to_owned(), |ip| ip.to_canonical().to_string());
+    // RFC 7239, 6: an IPv6 address stands in brackets and quotes.
+    let node = if client.contains(':') { format!("\"[{client}]\"") } else { client.clone() };
+    let forwarded = format!("for={node};host=\"{host}\";proto=http");
+    let fields: [(ForwardMode, &'static str, Cow<'a, str>); 4] = [
+        (forward.x_forwarded_for, "X-Forwarded-For", client.into()),
+        (forward.x_forwarded_proto, "X-Forwarded-Proto", "http".into()),
+        (forward.x_forwarded_host, "X-Forwarded-Host", host.into()),
+        (forward.forwarded, "Forwarded", forwarded.into()),
+    ];
+    fields.into_iter().map(|(mode, name, value)| edit(mode, name, value)).collect()
+}
+
+fn edit<'a>(mode: ForwardMode, name: &'static str, value: Cow<'a, str>) -> Edit<'a> {
+    match mode {
+        ForwardMode::Append => Edit::Append { name, value },
+        ForwardMode::Replace => Edit::Replace { name, value },
+        ForwardMode::Off => Edit::Remove { name },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_follow_the_config() {
+        let forward = Forward {
+            x_forwarded_for: ForwardMode::Append,
+            x_forwarded_proto: ForwardMode::Off,
+            x_forwarded_host: ForwardMode::Replace,
+            forwarded: ForwardMode::Append,
+        };
+        let edits = forwarded(&forward, Some("2001:db8::7".parse().unwrap()), "chat.example:8080");
+        assert!(matches!(&edits[0], Edit::Append { name: "X-Forwarded-For", value } if value == "2001:db8::7"));
+        assert!(matches!(&edits[1], Edit::Remove { name: "X-Forwarded-Proto" }));
+        assert!(matches!(&edits[2], Edit::Replace { value, .. } if value == "chat.example:8080"));
+        let wanted = "for=\"[2001:db8::7]\";host=\"chat.example:8080\";proto=http";
+        assert!(matches!(&edits[3], Edit::Append { value, .. } if value == wanted));
+    }
 }

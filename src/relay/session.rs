@@ -1,354 +1,418 @@
-//! One session: two sockets, two pipes, one state.
+//! One session: two ports, a life, and the stage that it is in.
 //!
 //! ```text
-//!                               Queued <-- no room --+
-//!                                  +-- its turn --+  |
-//!                                                 v  |
-//!   Free --accept--> Head --head ok--> Connecting --connected--> Answering --101 ok--> Open --Close / EOF / fault--> Closing
-//!                     |  400..431, 408    | ^ refused: next one     | \                                             |
-//!                     |                   | +-+  502 503 504        |  +-- other status --> Responding              |
-//!                     +-------------------+-----------------------+-----------------------> Lingering              |
-//!                                                                                                v                   v
-//!                                                     Free <-- nothing in flight, both closed -- Ending <------------+
+//!                              its turn
+//!                            +-- queue <-- no room
+//!                            v            |
+//!   Free --accept--> Head --ok--> Dialing-+-connected--> Answering --101 ok--> Tunnel --both closed, or lost---+
+//!                     | 400..431, 408  | ^ refused: next   |   \                                             |
+//!                     |                | +--+ 502 503 504  |    +-- other status --> Exchange                |
+//!                     +----------------+-------------------+----------------------> Lingering                |
+//!                                                                                       v                    v
+//!                                           Free <-- nothing in flight, both closed -- Ending <--------------+
 //! ```
 //!
-//! Events only change state; [`Session::reconcile`], once per batch, asks the kernel for what the state now wants.
+//! A stage owns its data and says what follows; only this file changes the state. What the kernel is asked for follows from
+//! the state, once per batch, in [`Session::reconcile`]; a stage asks by itself only for what it ends or begins: a connect, the
+//! cancelling of a send.
 
-use std::net::{IpAddr, Shutdown};
-use std::num::NonZeroU64;
+use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use super::close::{Notice, Outcome};
-use super::handshake::Handshake;
-use super::pipe::Pipe;
-use super::policy::{Policy, Waits};
-use super::port::{Link, Port, Receiving};
-use super::respond::Response;
-use super::shared::Context;
-use crate::op::{ConnId, Group, InFlight, Op, Side};
-use crate::table::Backend;
+use super::answer::{self, Answer};
+use super::balance::Ask;
+use super::booking::Booking;
+use super::context::Context;
+use super::dial::Dial;
+use super::exchange::Exchange;
+use super::head::Head;
+use super::life::Life;
+use super::linger;
+use super::notice::Notice;
+use super::outcome::{Cause, EndedBy};
+use super::policy::{Policy, PoolView};
+use super::port::{Backing, Link, Ports, Receiving};
+use super::refusal::{Refusal, RetryAfter};
+use super::stage::{Event, Step};
+use super::tunnel::Tunnel;
+use super::waiting::SLOW_MS;
+use crate::config::millis;
+use crate::op::{Accepted, Lease, ListenerId, Piece, ReceiveEnd, Side};
 
-/// Small: an idle connection has one, and nothing else in user space.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub index: u32,
-    pub generation: u16,
-    pub state: State,
-    pub client: Port,
-    pub backend: Port,
-    pub to_backend: Pipe,
-    pub to_client: Pipe,
-    /// What the current state waits for at most, in milliseconds since the relay's start. `u64::MAX`: for ever.
-    pub deadline: u64,
+    state: State,
+    pub ports: Ports,
+    pub life: Life,
     /// When the session's timer fires; `u64::MAX`: it is not armed.
-    pub timer_at: u64,
-    /// When the last byte came, from either side.
-    pub active_at: u64,
-    pub began_at: u64,
-    /// When the tunnel opened.
-    pub opened_at: u64,
-    /// When it began to close.
-    pub closing_at: u64,
-    pub client_ip: Option<IpAddr>,
-    /// `None` exactly when the slot is free.
-    pub policy: Option<Rc<Policy>>,
-    /// Who the backend is, once one is chosen.
-    pub chosen: Option<Arc<Backend>>,
-    /// The key under which it counts at its backend, if it does.
-    pub key: Option<NonZeroU64>,
-    /// True exactly while it counts among that backend's sessions.
-    pub reserved: bool,
-    /// True exactly while it counts among that backend's handshakes, as plain HTTP never does.
-    pub handshaking: bool,
-    /// True exactly while the breaker of its pool waits for it as a probe.
-    pub probe: bool,
-    /// What both sides hear when the deadline of an open session comes.
-    pub leave: Notice,
-    /// True exactly when the session is on the list of those to reconcile.
-    pub dirty: bool,
-    pub outcome: Outcome,
+    timer_at: u64,
+    /// What has moved since the last reconcile; `NOTHING` exactly when the session is not on the list of those to reconcile.
+    moved: u8,
 }
 
+/// Stages that end soon are boxed; the tunnel, in which sessions are for nearly all of their time, lies inline.
 #[derive(Debug)]
-pub(super) enum State {
+enum State {
     Free,
-    /// Reading the client's request head.
-    Head(Box<Handshake>),
-    /// Waiting until the pool has room for it.
-    Queued(Box<Handshake>),
-    /// Connecting to a backend, or between two attempts.
-    Connecting(Box<Handshake>),
-    /// The request is on its way; reading the backend's response head.
-    Answering(Box<Handshake>),
-    /// Relaying a response other than 101.
-    Responding(Box<Response>),
-    /// Relaying frames.
-    Open,
-    /// Relaying the last frames, until both sides have had a Close and TCP has ended.
-    Closing(Grace),
-    /// The client's last bytes are on their way; whatever it still sends is dropped.
+    Head(Box<Head>),
+    Dialing(Box<Dial>),
+    Answering(Box<Answer>),
+    Tunnel(Tunnel),
+    Exchange(Box<Exchange>),
     Lingering,
     /// Both sockets are being given up.
     Ending,
 }
 
-/// What happens when the deadline of a closing session comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grace {
-    /// The peer of a failed side has had its second to answer what came before: tell the failed side why.
-    Answers,
-    /// Both have had their time: tell those who heard nothing yet, and give that a moment to arrive.
-    Peers,
-    /// Over.
-    None,
+impl From<answer::Next> for State {
+    fn from(next: answer::Next) -> Self {
+        match next {
+            answer::Next::Tunnel(tunnel) => State::Tunnel(tunnel),
+            answer::Next::Exchange(exchange) => State::Exchange(exchange),
+        }
+    }
 }
 
+/// What a reconcile has to look at: of an open tunnel just the directions in which something has come or left.
+const NOTHING: u8 = 0;
+const TO_BACKEND: u8 = 1;
+const TO_CLIENT: u8 = 2;
+const ALL: u8 = 4;
+
+/// Linux, on every architecture that Ringway runs on.
+const ECANCELED: i32 = 125;
+
 impl Session {
-    pub fn new(index: u32) -> Self {
+    pub fn new(index: u32, generation: u16) -> Self {
         Session {
-            index,
-            generation: 0,
             state: State::Free,
-            client: Port::absent(),
-            backend: Port::absent(),
-            to_backend: Pipe::new(Side::Client, false),
-            to_client: Pipe::new(Side::Backend, false),
-            deadline: u64::MAX,
+            ports: Ports::absent(index, generation),
+            life: Life::none(),
             timer_at: u64::MAX,
-            active_at: 0,
-            began_at: 0,
-            opened_at: 0,
-            closing_at: 0,
-            client_ip: None,
-            policy: None,
-            chosen: None,
-            key: None,
-            reserved: false,
-            handshaking: false,
-            probe: false,
-            leave: Notice::Draining,
-            dirty: false,
-            outcome: Outcome::default(),
+            moved: NOTHING,
         }
     }
 
     /// Takes the slot for a client that has just been accepted.
-    pub fn begin(&mut self, handshake: Box<Handshake>, client_ip: Option<IpAddr>, policy: Rc<Policy>, now: u64) {
+    pub fn begin(
+        &mut self,
+        listener: ListenerId,
+        socket: Accepted,
+        (client_ip, entry): (Option<IpAddr>, Rc<Policy>),
+        cx: &mut Context<'_>,
+    ) {
         debug_assert!(matches!(self.state, State::Free));
-        *self = Session { generation: self.generation.wrapping_add(1), ..Session::new(self.index) };
-        self.state = State::Head(handshake);
-        self.client.link = Link::Live;
-        self.client_ip = client_ip;
-        self.policy = Some(policy);
-        self.began_at = now;
-        self.active_at = now;
+        *self = Session::new(self.index(), self.generation().wrapping_add(1));
+        self.life = Life::new(client_ip, entry, cx.now);
+        self.life.deadline = cx.now + self.life.waits().head;
+        self.state = State::Head(Head::new(listener));
+        self.ports.client.adopt(socket, cx);
+        self.mark_dirty(cx);
     }
 
-    pub fn conn(&self, side: Side) -> ConnId {
-        ConnId::new(self.index, side, self.generation)
+    pub fn index(&self) -> u32 {
+        self.ports.client.conn().session()
     }
 
-    pub fn port(&mut self, side: Side) -> &mut Port {
-        match side {
-            Side::Client => &mut self.client,
-            Side::Backend => &mut self.backend,
+    pub fn generation(&self) -> u16 {
+        self.ports.client.conn().generation()
+    }
+
+    /// A client that has not begun a request.
+    pub fn is_silent(&self) -> bool {
+        matches!(&self.state, State::Head(head) if head.is_empty())
+    }
+
+    #[cfg(test)]
+    pub fn lingers(self) -> Self {
+        Session { state: State::Lingering, ..self }
+    }
+
+    pub fn is_lingering(&self) -> bool {
+        matches!(self.state, State::Lingering)
+    }
+
+    /// Tells the stage what has happened, and does what it says follows.
+    pub fn on(&mut self, event: Event<'_>, cx: &mut Context<'_>) {
+        let Session { state, ports, life, .. } = self;
+        let step = match state {
+            State::Tunnel(tunnel) => tunnel.on(event, ports, life, cx).map(|never| match never {}),
+            State::Head(head) => head.on(event, life, cx).map(State::Dialing),
+            State::Dialing(dial) => dial.on(event, ports, life, cx).map(State::Answering),
+            State::Answering(answer) => answer.on(event, ports, life, cx).map(State::from),
+            State::Exchange(exchange) => exchange.on(event, ports, life, cx).map(|never| match never {}),
+            State::Lingering => linger::on(event, ports, life, cx).map(|never| match never {}),
+            State::Free | State::Ending => event.ignore(cx),
+        };
+        self.step(step, cx);
+        self.mark_dirty(cx);
+    }
+
+    fn step(&mut self, step: Step<State>, cx: &mut Context<'_>) {
+        match step {
+            Step::Stay => {}
+            Step::Enter(state) => self.state = state,
+            Step::Refuse(refusal) => self.refuse(refusal, cx),
+            Step::Linger => self.linger(cx),
+            Step::End(by, cause) => self.end(by, cause, cx),
+            Step::Over => self.terminate(cx),
         }
     }
 
-    pub fn pipe_from(&mut self, side: Side) -> &mut Pipe {
-        match side {
-            Side::Client => &mut self.to_backend,
-            Side::Backend => &mut self.to_client,
+    /// Bytes have come. `more`: the receive is still armed.
+    pub fn received(&mut self, side: Side, bytes: &[u8], lease: Lease, more: bool, cx: &mut Context<'_>) {
+        self.life.active_at = cx.now;
+        let port = self.ports.of(side);
+        port.learn(bytes.len(), cx.shared.small_bytes as usize);
+        if !more {
+            port.receiving = Receiving::Idle;
+        }
+        if let State::Tunnel(tunnel) = &mut self.state {
+            // The way of nearly all bytes.
+            tunnel.absorb(side, bytes, Backing::Lease(lease), &mut self.ports, &mut self.life, cx);
+            return self.mark_moved(side, cx);
+        }
+        self.on(Event::Bytes(side, bytes, lease), cx);
+    }
+
+    /// A send has ended.
+    pub fn sent(&mut self, side: Side, result: std::io::Result<usize>, pieces: Vec<Piece>, cx: &mut Context<'_>) {
+        let port = self.ports.of(side);
+        port.sending = false;
+        let probing = std::mem::replace(&mut port.probing, false);
+        let reclaiming = std::mem::replace(&mut port.reclaiming, false);
+        let took = port.sending_for(cx.now);
+        let is_retiring = port.link != Link::Live || port.broken;
+        let waited = port.probed_after();
+        let sent = *result.as_ref().unwrap_or(&0);
+        port.sent(pieces, sent, cx);
+        self.mark_moved(side.other(), cx);
+        match result {
+            _ if is_retiring => {}
+            Ok(_) | Err(_) if reclaiming && is_cut_short(&result) => {
+                if sent > 0 {
+                    self.made_progress(side, cx);
+                }
+                self.ports.of(side).copy_out(cx);
+            }
+            Ok(sent @ 1..) if probing && self.is_too_slow(waited, sent) => self.unsendable(side, Cause::TooSlow, cx),
+            Ok(1..) => {
+                self.ports.of(side).sluggish &= took >= SLOW_MS;
+                self.made_progress(side, cx);
+            }
+            _ if probing => self.unsendable(side, Cause::Stalled, cx),
+            Ok(_) => self.unsendable(side, Cause::SendRefused, cx),
+            Err(_) => self.unsendable(side, Cause::ConnectionReset, cx),
         }
     }
 
-    pub fn pipe_to(&mut self, side: Side) -> &mut Pipe {
-        self.pipe_from(side.other())
+    /// A send got bytes through.
+    fn made_progress(&mut self, side: Side, cx: &mut Context<'_>) {
+        self.life.active_at = cx.now;
+        if !matches!(self.state, State::Tunnel(_)) {
+            self.on(Event::Progress(side), cx);
+        }
     }
 
-    pub fn policy(&self) -> &Policy {
-        self.policy.as_deref().expect("a session that is not free has a policy")
+    /// Nothing more can go to this side.
+    pub fn unsendable(&mut self, side: Side, cause: Cause, cx: &mut Context<'_>) {
+        self.ports.of(side).broken = true;
+        self.on(Event::Unsendable(side, cause), cx);
     }
 
-    pub fn waits(&self) -> Waits {
-        self.policy().waits
+    /// What a probed send has got through is too little for the time that it took.
+    fn is_too_slow(&self, waited: u64, sent: usize) -> bool {
+        // In less than that a peer may just have been about to read.
+        const WAITED_MS_MIN: u64 = 10_000;
+        let wanted = self.life.policy().receiver_min.saturating_mul(waited) / 1000;
+        waited >= WAITED_MS_MIN && (sent as u64) < wanted
+    }
+
+    pub fn copied(&mut self, side: Side, bytes: Box<[u8]>, pieces: Vec<Piece>, cx: &mut Context<'_>) {
+        self.ports.of(side).copied(bytes, pieces, cx);
+        self.mark_dirty(cx);
+    }
+
+    /// A receive is no longer armed, and has brought nothing.
+    pub fn receive_ended(&mut self, side: Side, why: ReceiveEnd, cx: &mut Context<'_>) {
+        self.mark_dirty(cx);
+        let port = self.ports.of(side);
+        port.receiving = Receiving::Idle;
+        let is_live = port.link == Link::Live && !port.finished;
+        let error = match why {
+            ReceiveEnd::Cancelled => return,
+            ReceiveEnd::NoBuffers => {
+                cx.shared.metrics.buffer_starvations.add(1);
+                return if is_live {
+                    port.starve(cx)
+                };
+            }
+            ReceiveEnd::Eof => None,
+            ReceiveEnd::Failed(error) => Some(error),
+        };
+        if is_live {
+            port.finished = true;
+            port.broken |= error.is_some();
+            self.on(Event::End(side, error), cx);
+        }
+    }
+
+    pub fn connected(&mut self, result: std::io::Result<()>, cx: &mut Context<'_>) {
+        match self.ports.backend.link {
+            Link::Connecting => self.on(Event::Connected(result), cx),
+            Link::Retiring { .. } => self.ports.backend.link = Link::Retiring { connecting: false },
+            Link::Absent | Link::Live => debug_assert!(false, "a connect completed that was not in flight"),
+        }
+        self.mark_dirty(cx);
     }
 
     /// Asks the kernel for everything that the state now wants. Returns whether the slot has become free.
     pub fn reconcile(&mut self, cx: &mut Context<'_>) -> bool {
-        if matches!(self.state, State::Closing(_)) {
-            self.progress_close(cx);
+        let moved = std::mem::replace(&mut self.moved, NOTHING);
+        if moved & ALL == NOTHING && self.is_open() {
+            self.reconcile_moved(moved, cx);
+            return false;
+        }
+        if let State::Tunnel(tunnel) = &mut self.state {
+            let step = tunnel.progress(&mut self.ports, &self.life, cx).map(|never| match never {});
+            self.step(step, cx);
         }
         // Receives first: a send that is in flight now was not finished at once, so its peer is slow.
         self.reconcile_receive(Side::Client, cx);
         self.reconcile_receive(Side::Backend, cx);
         for side in [Side::Client, Side::Backend] {
-            self.reconcile_send(side, cx);
-            self.reconcile_retirement(side, cx);
+            if self.ports.of(side).flush(cx) && matches!(self.state, State::Lingering) {
+                linger::has_shut(&mut self.life, cx);
+            }
+            if self.ports.of(side).close(cx) && side == Side::Backend {
+                self.life.release_backend(cx);
+            }
         }
-        let may_end = self.client.finished || self.client.abort;
-        if matches!(self.state, State::Lingering) && may_end && self.to_client.is_empty() {
+        if matches!(self.state, State::Lingering) && linger::is_over(&self.ports) {
             self.terminate(cx);
         }
-        if matches!(self.state, State::Connecting(_)) && self.backend.link == Link::Absent {
-            self.connect_next(cx);
+        if let State::Dialing(dial) = &mut self.state {
+            let step = dial.next(&mut self.ports, &mut self.life, cx).map(State::Answering);
+            self.step(step, cx);
         }
-        if matches!(self.state, State::Ending) && self.client.link == Link::Absent && self.backend.link == Link::Absent
-        {
+        let is_absent = |side| self.ports.get(side).link == Link::Absent;
+        if matches!(self.state, State::Ending) && is_absent(Side::Client) && is_absent(Side::Backend) {
             self.free(cx);
             return true;
         }
         self.arm_timer(cx);
+        self.check();
         false
     }
 
-    fn reconcile_send(&mut self, to: Side, cx: &mut Context<'_>) {
-        let conn = self.conn(to);
-        let (port, pipe) = match to {
-            Side::Client => (&mut self.client, &mut self.to_client),
-            Side::Backend => (&mut self.backend, &mut self.to_backend),
-        };
-        if port.link != Link::Live || port.sending {
-            return;
-        }
-        if port.broken {
-            pipe.discard(cx);
-        } else if !pipe.queue.is_empty() {
-            port.sending = true;
-            port.sending_since = cx.now;
-            cx.ops.push(Op::Send { conn, pieces: std::mem::take(&mut pipe.queue) });
-        } else if pipe.finish && !port.shut && !port.abort {
-            port.shut = true;
-            cx.ops.push(Op::Shutdown { conn, how: Shutdown::Write });
-            if matches!(self.state, State::Lingering) {
-                self.outcome.set("backend", "answered with another status than 101");
-                self.deadline = cx.now + self.waits().linger;
+    /// Of an open tunnel, in which nothing else can have changed.
+    fn reconcile_moved(&mut self, moved: u8, cx: &mut Context<'_>) {
+        // Receives first, as below.
+        for (direction, from) in [(TO_BACKEND, Side::Client), (TO_CLIENT, Side::Backend)] {
+            if moved & direction != NOTHING {
+                self.reconcile_receive(from, cx);
+                self.ports.of(from.other()).flush(cx);
             }
         }
+        self.arm_timer(cx);
+        self.check();
     }
 
-    /// A send got bytes through: the client of a response or of a refusal, or the backend of an upload, is worth waiting for.
-    pub fn made_progress(&mut self, side: Side, cx: &mut Context<'_>) {
-        self.active_at = cx.now;
-        match (&self.state, side) {
-            (State::Lingering, Side::Client) if !self.client.shut => {
-                self.deadline = cx.now + self.waits().send_stall;
-            }
-            (State::Responding(response), Side::Client) => self.deadline = response.deadline(cx.now),
-            (State::Answering(handshake), Side::Backend) if handshake.uploads() => {
-                self.deadline = (cx.now + self.waits().plain_http).min(handshake.until);
-            }
-            _ => {}
+    /// What holds once all that has come has been taken in. In debug only.
+    fn check(&self) {
+        let Ports { client, backend } = &self.ports;
+        debug_assert!(client.is_consistent() && backend.is_consistent(), "{self:?}");
+        debug_assert_eq!(self.life.booking.is_some(), backend.link != Link::Absent, "a booking is one of a socket");
+        if let State::Tunnel(tunnel) = &self.state {
+            debug_assert!(tunnel.is_consistent(), "{tunnel:?}");
         }
     }
 
     fn reconcile_receive(&mut self, from: Side, cx: &mut Context<'_>) {
-        let conn = self.conn(from);
-        let credit = self.receive_credit(from, cx);
-        // A handshake is granted a few kilobytes, of which one bulk buffer would be a multiple.
-        let streams = match &self.state {
-            State::Open | State::Closing(_) | State::Responding(_) => true,
-            State::Answering(handshake) => handshake.uploads(),
-            _ => false,
-        };
-        let is_sink_sluggish = self.port(from.other()).sluggish;
-        let port = self.port(from);
-        port.bulk &= streams;
-        let wants_bulk = port.bulk && !is_sink_sluggish;
-        if port.link != Link::Live || port.finished {
-            return;
-        }
-        match (port.receiving, credit) {
-            (Receiving::Idle, credit @ 1..) => {
-                port.group = if wants_bulk && cx.shared.loans.bulk_is_plentiful() { Group::Bulk } else { Group::Small };
-                port.receiving = Receiving::Armed;
-                cx.ops.push(Op::Receive { conn, group: port.group, credit });
-            }
-            (Receiving::Armed, 0) => self.cancel_receive(from, cx),
-            (Receiving::Armed, _) if !wants_bulk && port.group == Group::Bulk => self.cancel_receive(from, cx),
-            (Receiving::Armed, _)
-                if wants_bulk && port.group == Group::Small && cx.shared.loans.bulk_is_plentiful() =>
-            {
-                self.cancel_receive(from, cx);
-            }
-            _ => {}
-        }
+        let (credit, may_be_bulk) = self.receive_credit(from, cx);
+        let is_sink_sluggish = self.ports.get(from.other()).sluggish;
+        let port = self.ports.of(from);
+        port.bulk &= may_be_bulk;
+        port.receive(credit, !is_sink_sluggish, cx);
     }
 
-    fn cancel_receive(&mut self, from: Side, cx: &mut Context<'_>) {
-        self.port(from).receiving = Receiving::Cancelling;
-        cx.ops.push(Op::Cancel { conn: self.conn(from), what: InFlight::Receive });
-    }
-
-    /// How many bytes of this side are wanted now; 0: stop reading.
-    fn receive_credit(&self, from: Side, cx: &Context<'_>) -> u32 {
-        let (pipe, source, to) = match from {
-            Side::Client => (&self.to_backend, &self.client, &self.backend),
-            Side::Backend => (&self.to_client, &self.backend, &self.client),
-        };
+    /// How many bytes of this side are wanted now; 0: stop reading. And whether bulk buffers may be used for it: a handshake is
+    /// granted a few kilobytes, of which one of those would be a multiple.
+    fn receive_credit(&self, from: Side, cx: &Context<'_>) -> (u32, bool) {
         let limits = &cx.shared.config().limits;
-        let through = || pipe.credit(to, source.bulk, self.policy(), cx.shared);
-        match &self.state {
-            State::Free | State::Ending => 0,
-            State::Answering(handshake) if handshake.uploads() && from == Side::Client => through(),
-            State::Head(handshake)
-            | State::Queued(handshake)
-            | State::Connecting(handshake)
-            | State::Answering(handshake) => match from {
-                Side::Client => handshake.client_credit(limits),
-                Side::Backend => handshake.backend_credit(limits),
-            },
-            State::Lingering => match from {
-                Side::Client => self.policy().window_bytes,
-                Side::Backend => 0,
-            },
-            State::Responding(_) | State::Open | State::Closing(_) => through(),
+        let to = self.ports.get(from.other());
+        let through = || to.credit(self.ports.get(from).bulk, self.life.policy(), cx.shared);
+        match (&self.state, from) {
+            (State::Tunnel(tunnel), _) => (tunnel.credit(from, &self.ports, &self.life, cx), true),
+            (State::Free | State::Ending, _) => (0, false),
+            (State::Head(head), Side::Client) => (head.credit(limits), false),
+            (State::Dialing(dial), Side::Client) => (dial.credit(cx), false),
+            (State::Answering(answer), Side::Client) if answer.uploads() => (through(), true),
+            (State::Answering(answer), Side::Client) => (answer.client_credit(limits), false),
+            (State::Answering(answer), Side::Backend) => (answer.backend_credit(limits), answer.uploads()),
+            (State::Head(_) | State::Dialing(_), Side::Backend) => (limits.head_bytes_max as u32 + 1, false),
+            (State::Exchange(_), _) => (through(), true),
+            (State::Lingering, Side::Client) => (self.life.policy().window_bytes, false),
+            (State::Lingering, Side::Backend) => (0, false),
         }
     }
 
-    /// Gives up one socket: its operations are made to end, and it is closed once they have.
-    pub fn retire(&mut self, side: Side, cx: &mut Context<'_>) {
-        let conn = self.conn(side);
-        let port = self.port(side);
-        port.finished = true;
-        match port.link {
-            Link::Absent | Link::Retiring { .. } => return,
-            Link::Connecting => {
-                port.link = Link::Retiring { connecting: true };
-                cx.ops.push(Op::Cancel { conn, what: InFlight::Connect });
-            }
-            Link::Live => {
-                port.link = Link::Retiring { connecting: false };
-                // A shutdown would send FIN.
-                cx.ops.push(match port.abort {
-                    true => Op::Abort { conn },
-                    false => Op::Shutdown { conn, how: Shutdown::Both },
-                });
-                if matches!(port.receiving, Receiving::Armed) {
-                    port.receiving = Receiving::Cancelling;
-                    cx.ops.push(Op::Cancel { conn, what: InFlight::Receive });
-                }
-                if port.sending {
-                    cx.ops.push(Op::Cancel { conn, what: InFlight::Send });
-                }
-            }
-        }
-        if port.receiving == Receiving::Starved {
-            port.receiving = Receiving::Idle;
-        }
-        cx.mark_dirty(self);
+    /// Puts the session on the list of those to reconcile at the end of the batch.
+    pub fn mark_dirty(&mut self, cx: &mut Context<'_>) {
+        self.mark(ALL, cx);
     }
 
-    fn reconcile_retirement(&mut self, side: Side, cx: &mut Context<'_>) {
-        if self.port(side).is_ready_to_close() {
-            self.pipe_to(side).discard(cx);
-            *self.port(side) = Port::absent();
-            cx.ops.push(Op::Close { conn: self.conn(side) });
-            if side == Side::Backend {
-                self.release_backend(cx);
-            }
+    /// Something has come from this side, or left for its peer.
+    fn mark_moved(&mut self, from: Side, cx: &mut Context<'_>) {
+        let direction = if from == Side::Client { TO_BACKEND } else { TO_CLIENT };
+        self.mark(if self.is_open() { direction } else { ALL }, cx);
+    }
+
+    fn mark(&mut self, moved: u8, cx: &mut Context<'_>) {
+        if self.moved == NOTHING {
+            cx.shared.dirty.push(self.index());
         }
+        self.moved |= moved;
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(&self.state, State::Tunnel(tunnel) if tunnel.is_open())
+    }
+
+    /// Answers the client in Ringway's own name, and gives up the backend.
+    pub fn refuse(&mut self, refusal: Refusal, cx: &mut Context<'_>) {
+        let policy = self.life.policy();
+        let wait = match refusal.retry_after() {
+            RetryAfter::Unsaid => None,
+            RetryAfter::Pool => Some(millis(policy.pool().config.admission.retry_after)),
+            RetryAfter::Ms(ms) => Some(ms),
+        };
+        // Give or take a half, as those who were refused together should not come back together; in whole seconds.
+        let seconds = wait.map(|ms| (ms / 2 + cx.shared.random() % ms.max(1)).div_ceil(1000).max(1));
+        let lines = seconds.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
+        cx.shared.metrics.refused.add(1);
+        match policy.route() {
+            Some(_) => policy.pool().state.refusals.count(refusal.status()),
+            None => cx.shared.current.table.refusals.count(refusal.status()),
+        }
+        self.ports.client.push(Piece::owned(refusal.response(&lines, self.life.is_head)), cx);
+        self.life.outcome.set(EndedBy::Ringway, refusal);
+        self.linger(cx);
+    }
+
+    /// What is queued for the client is the last it hears.
+    fn linger(&mut self, cx: &mut Context<'_>) {
+        self.leave_stage(cx);
+        self.ports.backend.retire(cx);
+        self.ports.client.fin = true;
+        self.state = State::Lingering;
+        self.life.deadline = cx.now + self.life.waits().send_stall;
+        self.mark_dirty(cx);
+    }
+
+    pub fn end(&mut self, by: EndedBy, cause: Cause, cx: &mut Context<'_>) {
+        self.life.outcome.set(by, cause);
+        self.terminate(cx);
     }
 
     /// Gives up both sockets.
@@ -356,29 +420,36 @@ impl Session {
         if matches!(self.state, State::Free | State::Ending) {
             return;
         }
-        self.leave_queue(cx);
-        self.withdraw_probe();
-        self.client.abort |= match &self.state {
-            State::Responding(response) => response.ends_with_connection(),
+        self.leave_stage(cx);
+        let client = &mut self.ports.client;
+        client.abort |= match &self.state {
+            State::Exchange(exchange) => exchange.ends_with_connection(),
             // What is left has not been sent.
-            State::Lingering => !self.client.shut,
+            State::Lingering => !client.shut,
             _ => false,
         };
         self.state = State::Ending;
-        self.deadline = u64::MAX;
-        self.retire(Side::Client, cx);
-        self.retire(Side::Backend, cx);
-        cx.mark_dirty(self);
+        self.life.deadline = u64::MAX;
+        self.ports.client.retire(cx);
+        self.ports.backend.retire(cx);
+        self.mark_dirty(cx);
+    }
+
+    fn leave_stage(&mut self, cx: &mut Context<'_>) {
+        match &mut self.state {
+            State::Dialing(dial) => dial.leave_queue(&self.ports, &self.life, cx),
+            State::Tunnel(tunnel) => self.life.outcome.set_relayed(tunnel.relayed()),
+            _ => {}
+        }
+        self.life.withdraw_probe();
     }
 
     fn free(&mut self, cx: &mut Context<'_>) {
-        self.report(cx);
-        cx.shared.timers.clear(self.index);
+        debug_assert!(self.ports.client.is_flushed() && self.ports.backend.is_flushed());
+        cx.shared.timers.clear(self.index());
+        self.timer_at = u64::MAX;
+        self.life.end(cx);
         self.state = State::Free;
-        debug_assert!(self.to_backend.is_empty() && self.to_client.is_empty());
-        debug_assert!(!self.reserved, "the backend's socket is closed, and with it the reservation");
-        self.policy = None;
-        self.chosen = None;
     }
 
     fn arm_timer(&mut self, cx: &mut Context<'_>) {
@@ -386,59 +457,105 @@ impl Session {
         let wanted = self.next_deadline();
         if wanted < self.timer_at {
             self.timer_at = wanted;
-            cx.shared.timers.set(self.index, wanted);
+            cx.shared.timers.set(self.index(), wanted);
         }
     }
 
     /// The earliest of all that this session waits for.
-    pub fn next_deadline(&self) -> u64 {
-        let mut earliest = self.deadline;
-        if matches!(self.state, State::Responding(_) | State::Open | State::Closing(_)) {
-            for port in [&self.client, &self.backend] {
-                if port.waits_for_peer() {
-                    earliest = earliest.min(port.sending_since + self.waits().send_stall);
-                }
-            }
-        }
-        // While something is being sent the session is not idle; a send that stalls has its own deadline.
-        if matches!(self.state, State::Open) && !self.client.sending && !self.backend.sending {
-            earliest = earliest.min(self.active_at.saturating_add(self.waits().idle));
-        }
-        earliest
+    fn next_deadline(&self) -> u64 {
+        let own = match &self.state {
+            State::Tunnel(tunnel) => tunnel.next_deadline(&self.ports, &self.life),
+            State::Exchange(_) => u64::MAX,
+            _ => return self.life.deadline,
+        };
+        let Ports { client, backend } = &self.ports;
+        let stall = self.life.waits().send_stall;
+        let stalled = client.waits_since().min(backend.waits_since()).saturating_add(stall);
+        self.life.deadline.min(own).min(stalled)
     }
 
     /// The timer has fired: a deadline may have come.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        let now = cx.now;
+        self.mark_dirty(cx);
         self.timer_at = u64::MAX;
-        if self.next_deadline() > now {
+        if self.next_deadline() > cx.now {
             return;
         }
-        if self.deadline <= now {
-            self.deadline = u64::MAX;
-            match &self.state {
-                State::Free | State::Ending => {}
-                State::Head(_) => self.head_timed_out(cx),
-                State::Queued(_) => self.queue_timed_out(cx),
-                State::Connecting(_) => self.connect_timed_out(cx),
-                State::Answering(_) => self.answer_timed_out(cx),
-                State::Responding(_) => self.response_timed_out(cx),
-                State::Lingering => {
-                    self.outcome.set("client", "it has not taken all of the answer");
-                    self.terminate(cx);
-                }
-                State::Open => self.go_away(self.leave, cx),
-                State::Closing(_) => self.close_timed_out(cx),
-            }
-            return;
+        if self.life.deadline <= cx.now {
+            self.life.deadline = u64::MAX;
+            return self.on(Event::Deadline, cx);
         }
-        for side in [Side::Client, Side::Backend] {
-            if self.port(side).waits_for_peer() && self.port(side).sending_since + self.waits().send_stall <= now {
-                return self.probe_send(side, cx);
+        if let State::Tunnel(tunnel) = &mut self.state
+            && self.life.leave.as_ref().is_some_and(|leave| leave.0 <= cx.now)
+        {
+            return tunnel.expire(&mut self.ports, &mut self.life, cx);
+        }
+        let stall = self.life.waits().send_stall;
+        for port in [&mut self.ports.client, &mut self.ports.backend] {
+            if port.waits_since().saturating_add(stall) <= cx.now {
+                return port.probe(cx);
             }
         }
-        if matches!(self.state, State::Open) {
-            self.go_away(Notice::Idle, cx);
+        if let State::Tunnel(tunnel) = &mut self.state {
+            tunnel.expire(&mut self.ports, &mut self.life, cx);
         }
+    }
+
+    /// First in its queue. Fails if it cannot leave it yet: then it may ask again after so many milliseconds.
+    pub fn take_turn(&mut self, cx: &mut Context<'_>) -> Result<(), u64> {
+        let State::Dialing(dial) = &mut self.state else { return Ok(()) };
+        let step = dial.take_turn(&mut self.ports, &mut self.life, cx)?.map(State::Answering);
+        self.step(step, cx);
+        self.mark_dirty(cx);
+        Ok(())
+    }
+
+    /// The queue is gone, because there is a newer table.
+    pub fn requeue(&mut self) {
+        if let State::Dialing(dial) = &mut self.state {
+            dial.requeue(&mut self.life);
+        }
+    }
+
+    /// How many buffers wait for this side, if that has taken so long over the last send.
+    pub fn slow_sink_buffers(&self, side: Side, now: u64, patience: u64) -> u16 {
+        let port = self.ports.get(side);
+        if port.is_slow(now, patience) { port.held_buffers() } else { 0 }
+    }
+
+    /// It is of this pool of the newest table, and its key's home is another backend, which has room.
+    pub fn is_away(&self, number: usize, cx: &mut Context<'_>) -> bool {
+        let key = self.life.booking.as_ref().and_then(Booking::key);
+        let (Some(key), Some(chosen)) = (key, &self.life.chosen) else { return false };
+        let random = cx.shared.random();
+        let (pool, PoolView { balancer, .. }) = cx.shared.current.pool_and_view(number);
+        if !std::sync::Arc::ptr_eq(&self.life.policy().pool().state, &pool.state) {
+            return false;
+        }
+        let ask = Ask { key: key.get(), tried: &[], is_last: false, now: cx.now, random, is_handshake: true };
+        balancer
+            .home(pool, &ask)
+            .is_some_and(|home| !std::sync::Arc::ptr_eq(&pool.members[usize::from(home)].state, &chosen.state))
+    }
+
+    /// Its backend is to be left, but not by all at the same moment. A handshake that is under way goes on, as only an open
+    /// session can be told to come back.
+    pub fn move_away(&mut self, notice: Notice, spread: u64, cx: &mut Context<'_>) {
+        self.on(Event::Move(notice, spread), cx);
+    }
+}
+
+/// A cancelled send got so far, which may be nowhere.
+fn is_cut_short(result: &std::io::Result<usize>) -> bool {
+    result.as_ref().map_or_else(|error| error.raw_os_error() == Some(ECANCELED), |_| true)
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There are millions of them, and nearly all are idle.
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 368, "{} bytes", size_of::<Session>());
     }
 }

@@ -1,6 +1,8 @@
 //! Those who wait: for a receive buffer, because slow readers hold them all, or for a backend, because their pool is full.
 
-use super::{Receiving, Relay};
+use super::Relay;
+use super::outcome::Cause;
+use super::port::Receiving;
 use crate::op::{ConnId, Op, Side};
 
 /// How long those who wait for a buffer wait for their turn while there are buffers.
@@ -29,8 +31,8 @@ impl Relay {
         {
             if self.is_starved(conn) {
                 let (session, mut cx) = self.enter(conn.session(), ops);
-                session.port(conn.side()).receiving = Receiving::Idle;
-                cx.mark_dirty(session);
+                session.ports.of(conn.side()).receiving = Receiving::Idle;
+                session.mark_dirty(&mut cx);
                 room -= 1;
             }
         }
@@ -47,7 +49,7 @@ impl Relay {
 
     fn is_starved(&mut self, conn: ConnId) -> bool {
         let session = &mut self.sessions[conn.session() as usize];
-        session.generation == conn.generation() && session.port(conn.side()).receiving == Receiving::Starved
+        session.generation() == conn.generation() && session.ports.of(conn.side()).receiving == Receiving::Starved
     }
 
     /// Slow readers hold buffers that others want: what waits for these readers is copied out of them, so that they keep no more
@@ -66,14 +68,16 @@ impl Relay {
                 if buffers == 0 {
                     continue;
                 }
-                let more = session.pipe_to(side).unkept_bytes();
+                let more = session.ports.of(side).unkept_bytes();
                 if !cx.shared.loans.may_keep(bytes + more) {
-                    if session.slow_sink_buffers(side, cx.now, session.waits().send_stall / CUT_PART) > 0 {
+                    if session.slow_sink_buffers(side, cx.now, session.life.waits().send_stall / CUT_PART) > 0 {
                         worst = worst.max(Some((buffers, index, side == Side::Backend)));
                     }
                 } else if copies < COPIES_MAX {
                     (copies, bytes) = (copies + 1, bytes + more);
-                    session.reclaim(side, &mut cx);
+                    session.ports.of(side).reclaim(&mut cx);
+                    // What is granted to the other side was meant for a fast one.
+                    session.mark_dirty(&mut cx);
                 } else {
                     self.reclaim_at = self.now + REARM_MS;
                 }
@@ -84,8 +88,7 @@ impl Relay {
             self.cut_at = self.now + CUT_MS;
             let (session, mut cx) = self.enter(index, ops);
             let side = if is_backend { Side::Backend } else { Side::Client };
-            session.send_failed(side, "too slow while buffers are short", &mut cx);
-            cx.mark_dirty(session);
+            session.unsendable(side, Cause::SlowWhileShort, &mut cx);
         }
     }
 

@@ -12,8 +12,8 @@ use std::time::Instant;
 use crate::config::Plan;
 use crate::io::{FdReceiver, Ring};
 use crate::metrics::Metrics;
-use crate::op::{Completion, Op};
-use crate::relay::{ListenerId, Relay};
+use crate::op::{Completion, ListenerId, Op};
+use crate::relay::Relay;
 use crate::table::Table;
 
 pub use crate::io::{ListenError, ListenerChange, probe};

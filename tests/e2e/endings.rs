@@ -91,6 +91,7 @@ fn what_the_log_tells_of_a_session() {
         "client=127.0.0.1",
         &backend_address,
         "ended_by=\"backend\"",
+        "cause=\"close\"",
         "client_close=4001",
         "backend_close=4000",
         "messages_in=2",

@@ -1,6 +1,6 @@
 //! Where a body ends (RFC 9112, 6.3). The bytes themselves are relayed as they are, chunk headers included.
 
-use super::{FIELD, Fault, Fields, HeadKind, is};
+use super::{FIELD, Fields, HeadKind, Rejection, Status, is};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -15,8 +15,12 @@ pub enum Body {
 impl Body {
     /// What `Content-Length` and `Transfer-Encoding` say, but for what RFC 9112, 6.3 lets a recipient mend; `None` if there
     /// is neither. `version` is that of the head.
-    pub(in crate::proto) fn framed(fields: &Fields<'_>, kind: HeadKind, version: &[u8]) -> Result<Option<Body>, Fault> {
-        let fault = |what| Err(kind.fault(400, what));
+    pub(in crate::proto) fn framed(
+        fields: &Fields<'_>,
+        kind: HeadKind,
+        version: &[u8],
+    ) -> Result<Option<Body>, Rejection> {
+        let fault = |what| Err(kind.fault(Status::BadRequest, what));
         let length = match fields.only("Content-Length").map(decimal) {
             Some(None) => return fault("has an invalid Content-Length"),
             None if fields.has("Content-Length") => return fault("has more than one Content-Length"),
@@ -37,7 +41,7 @@ impl Body {
     }
 
     /// How many of these bytes, the next that came, belong to the body, and whether it is complete with them.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<(usize, bool), Fault> {
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(usize, bool), Rejection> {
         let taken = match self {
             Body::None => 0,
             Body::Length(left) => {
@@ -52,7 +56,7 @@ impl Body {
     }
 
     /// As [`take`](Body::take), and hands out the data alone: of a chunked body what stands in its chunks.
-    pub fn take_data(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<(usize, bool), Fault> {
+    pub fn take_data(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<(usize, bool), Rejection> {
         let taken = match self {
             Body::Chunked(chunked) => chunked.walk(bytes, data)?,
             _ => {
@@ -129,11 +133,11 @@ impl Chunked {
         Chunked { kind, state: State::Size, left: 0, line_bytes: 0 }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, Rejection> {
         self.walk(bytes, |_| ())
     }
 
-    fn walk(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Fault> {
+    fn walk(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Rejection> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             if self.state == State::Data {
@@ -153,10 +157,10 @@ impl Chunked {
     }
 
     /// One byte of everything but data.
-    fn step(&mut self, byte: u8) -> Result<(), Fault> {
+    fn step(&mut self, byte: u8) -> Result<(), Rejection> {
         self.line_bytes += 1;
         if self.line_bytes > LINE_BYTES_MAX {
-            return Err(self.kind.fault(400, "has a chunk header or trailers without end"));
+            return Err(self.kind.fault(Status::BadRequest, "has a chunk header or trailers without end"));
         }
         let lenient = self.kind == HeadKind::Response;
         self.state = match (self.state, byte) {
@@ -177,22 +181,26 @@ impl Chunked {
                 State::Size
             }
             (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart, _) if !lenient && is(FIELD, byte) => return Err(Fault::request(400, "has trailers")),
+            (State::TrailerStart, _) if !lenient && is(FIELD, byte) => {
+                return Err(Rejection::request(Status::BadRequest, "has trailers"));
+            }
             (State::TrailerStart | State::Trailer, _) if is(FIELD, byte) => State::Trailer,
             (State::Trailer, b'\r') => State::TrailerLf,
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => State::Done,
-            _ => return Err(self.kind.fault(400, "has a malformed chunk")),
+            _ => return Err(self.kind.fault(Status::BadRequest, "has a malformed chunk")),
         };
         Ok(())
     }
 
-    fn digit(&mut self, byte: u8) -> Result<State, Fault> {
-        let digit = char::from(byte).to_digit(16).ok_or_else(|| self.kind.fault(400, "has a malformed chunk size"))?;
+    fn digit(&mut self, byte: u8) -> Result<State, Rejection> {
+        let digit = char::from(byte)
+            .to_digit(16)
+            .ok_or_else(|| self.kind.fault(Status::BadRequest, "has a malformed chunk size"))?;
         // RFC 9112, 7.1: "a recipient MUST anticipate potentially large hexadecimal numerals".
         let room = self.left.leading_zeros() >= 4;
         self.left = self.left << 4 | u64::from(digit);
-        if room { Ok(State::Size) } else { Err(self.kind.fault(400, "has a chunk size beyond 64 bits")) }
+        if room { Ok(State::Size) } else { Err(self.kind.fault(Status::BadRequest, "has a chunk size beyond 64 bits")) }
     }
 }
 
@@ -255,13 +263,13 @@ mod tests {
             (b"10000000000000000\r\n", "The request has a chunk size beyond 64 bits."),
             (&[b"1;".as_slice(), &[b'x'; 9000]].concat(), "The request has a chunk header or trailers without end."),
         ] {
-            check_request(bytes, Err(Fault::new(400, text)));
+            check_request(bytes, Err(Rejection { status: Status::BadRequest, text: text.into() }));
         }
     }
 
     /// The verdict on these bytes, in two pieces.
     #[track_caller]
-    fn check_request(bytes: &[u8], expected: Result<(usize, bool), Fault>) {
+    fn check_request(bytes: &[u8], expected: Result<(usize, bool), Rejection>) {
         for split in 0..=bytes.len() {
             let mut body = Body::Chunked(Chunked::of(HeadKind::Request));
             let (first, second) = bytes.split_at(split);
@@ -301,7 +309,7 @@ mod tests {
         ];
         for bytes in cases {
             assert_eq!(
-                chunked().take(bytes).map_err(|fault| fault.status),
+                chunked().take(bytes).map_err(|fault| fault.status.code()),
                 Err(502),
                 "{:?}",
                 bytes.escape_ascii().to_string()

@@ -1,31 +1,31 @@
 //! The fields of a complete head, in order.
 
-use httparse::{EMPTY_HEADER, Header, Status};
+use httparse::{EMPTY_HEADER, Header};
 
-use super::{Fault, HeadKind, HeadLimits, TOKEN, is};
+use super::{HeadKind, HeadLimits, Rejection, Status, TOKEN, is};
 
 /// All fields of one head, borrowed from it. Values have no whitespace around them and may hold obs-text.
 pub(in crate::proto) struct Fields<'a>(Vec<Header<'a>>);
 
 impl<'a> Fields<'a> {
     /// `head` has passed [`head_end`](super::head_end), with this end.
-    pub fn of(head: &'a [u8], kind: HeadKind, limits: &HeadLimits) -> Result<Self, Fault> {
+    pub fn of(head: &'a [u8], kind: HeadKind, limits: &HeadLimits) -> Result<Self, Rejection> {
         let start = head.iter().position(|&byte| byte == b'\n').map_or(head.len(), |at| at + 1);
         let lines = &head[start..];
         let mut headers = vec![EMPTY_HEADER; limits.headers_max];
         match httparse::parse_headers(lines, &mut headers) {
-            Ok(Status::Complete((end, parsed))) if end == lines.len() => {
+            Ok(httparse::Status::Complete((end, parsed))) if end == lines.len() => {
                 let count = parsed.len();
                 headers.truncate(count);
                 let is_long = |line: &&[u8]| line.len() > limits.header_bytes_max + b"\r\n".len();
                 if kind == HeadKind::Request && lines.split_inclusive(|&byte| byte == b'\n').any(|line| is_long(&line))
                 {
                     let what = format!("has a header of more than {} bytes", limits.header_bytes_max);
-                    return Err(kind.fault(431, &what));
+                    return Err(kind.fault(Status::HeaderFieldsTooLarge, &what));
                 }
                 Ok(Fields(headers))
             }
-            Ok(_) => Err(kind.fault(400, "has a head with more than one end, or none")),
+            Ok(_) => Err(kind.fault(Status::BadRequest, "has a head with more than one end, or none")),
             Err(error) => Err(fault(error, kind, limits)),
         }
     }
@@ -79,15 +79,19 @@ impl Connection<'_> {
     }
 }
 
-fn fault(error: httparse::Error, kind: HeadKind, limits: &HeadLimits) -> Fault {
+fn fault(error: httparse::Error, kind: HeadKind, limits: &HeadLimits) -> Rejection {
     use httparse::Error;
     match error {
-        Error::TooManyHeaders => kind.fault(431, &format!("has more than {} headers", limits.headers_max)),
+        Error::TooManyHeaders => {
+            kind.fault(Status::HeaderFieldsTooLarge, &format!("has more than {} headers", limits.headers_max))
+        }
         // Also no colon, whitespace before it, and a folded line: "A server MUST reject, with a response status code of
         // 400, any received request message that contains whitespace between a header field name and colon" (RFC 9112, 5.1).
-        Error::HeaderName => kind.fault(400, "has a header line that does not start with a name and a colon"),
-        Error::HeaderValue => kind.fault(400, "has a header whose value no header may have"),
-        _ => kind.fault(400, "has a malformed head"),
+        Error::HeaderName => {
+            kind.fault(Status::BadRequest, "has a header line that does not start with a name and a colon")
+        }
+        Error::HeaderValue => kind.fault(Status::BadRequest, "has a header whose value no header may have"),
+        _ => kind.fault(Status::BadRequest, "has a malformed head"),
     }
 }
 

@@ -8,12 +8,12 @@ const LIMITS: HeadLimits =
 const REQUEST: &[u8] = b"GET /chat?a=b HTTP/1.1\r\nHost: a.example\r\nX-Y: \xffz\t1\r\nEmpty:\r\n\r\n";
 const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
 
-fn whole(bytes: &[u8], kind: HeadKind) -> Result<Option<usize>, Fault> {
+fn whole(bytes: &[u8], kind: HeadKind) -> Result<Option<usize>, Rejection> {
     head_end(bytes, 0, kind, &LIMITS)
 }
 
 fn status(bytes: &[u8]) -> Result<Option<usize>, u16> {
-    whole(bytes, HeadKind::Request).map_err(|fault| fault.status)
+    whole(bytes, HeadKind::Request).map_err(|fault| fault.status.code())
 }
 
 /// The verdict on `bytes` fed in pieces of `step`; at every prefix, it must be the one on the prefix as a whole.
@@ -141,7 +141,7 @@ fn h51_b19_too_long_is_known_at_the_limit() {
     assert_eq!(status(&head(9999)[..1024]), Err(431));
 
     let backend = [b"HTTP/1.1 200 OK\r\nA: ".as_slice(), &[b'a'; 2000]].concat();
-    assert_eq!(whole(&backend, HeadKind::Response).map_err(|fault| fault.status), Err(502));
+    assert_eq!(whole(&backend, HeadKind::Response).map_err(|fault| fault.status.code()), Err(502));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn b20_what_is_no_response_is_refused_at_once() {
         b"HTTP/1.1 200 OK\r\nA: b\rc",
     ] {
         let fault = whole(bytes, HeadKind::Response).unwrap_err();
-        assert_eq!(fault.status, 502, "{:?}", bytes.escape_ascii().to_string());
+        assert_eq!(fault.status.code(), 502, "{:?}", bytes.escape_ascii().to_string());
         assert!(fault.text.starts_with("The backend"), "{}", fault.text);
     }
     assert_eq!(whole(b"HTTP/1.1 200 \r\n\r\n", HeadKind::Response), Ok(Some(17)));
@@ -198,7 +198,7 @@ fn h08_h09_h10_h51_fields_that_are_refused() {
     ] {
         let head = format!("GET / HTTP/1.1\r\n{lines}\r\n");
         let fields = Fields::of(head.as_bytes(), HeadKind::Request, &LIMITS);
-        assert_eq!(fields.err().map(|fault| fault.status), Some(expected), "{lines:?}");
+        assert_eq!(fields.err().map(|fault| fault.status.code()), Some(expected), "{lines:?}");
     }
     let head = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(8));
     assert!(Fields::of(head.as_bytes(), HeadKind::Request, &LIMITS).is_ok());

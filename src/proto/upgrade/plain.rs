@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use crate::proto::http::{Body, Fault, Fields, HeadKind};
+use crate::proto::http::{Body, Fields, HeadKind, Rejection, Status};
 
 use super::edit::Edit;
 use super::head::Head;
@@ -36,10 +36,11 @@ impl Deref for PlainRequest {
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
 
 impl PlainRequest {
-    pub(super) fn of(line: &RequestLine<'_>, fields: &Fields<'_>) -> Result<PlainRequest, Fault> {
+    pub(super) fn of(line: &RequestLine<'_>, fields: &Fields<'_>) -> Result<PlainRequest, Rejection> {
         let body = Body::framed(fields, HeadKind::Request, line.version)?.unwrap_or(Body::None);
         let method = METHODS.into_iter().find(|method| method.as_bytes() == line.method);
-        let method = method.ok_or_else(|| Fault::request(405, "has a method that is not served here"))?;
+        let method = method
+            .ok_or_else(|| Rejection::request(Status::MethodNotAllowed, "has a method that is not served here"))?;
         let is_http10 = line.version == b"HTTP/1.0";
         if !is_http10 {
             line.check_version()?;
@@ -67,9 +68,9 @@ impl PlainRequest {
 
 /// RFC 9110, 10.1.1: "A server that receives an Expect field value containing a member other than 100-continue MAY respond
 /// with a 417".
-fn expects_continue(fields: &Fields<'_>) -> Result<bool, Fault> {
+fn expects_continue(fields: &Fields<'_>) -> Result<bool, Rejection> {
     match fields.elements("Expect").all(|expected| expected.eq_ignore_ascii_case(b"100-continue")) {
         true => Ok(fields.has("Expect")),
-        false => Err(Fault::request(417, "expects something other than 100-continue")),
+        false => Err(Rejection::request(Status::ExpectationFailed, "expects something other than 100-continue")),
     }
 }

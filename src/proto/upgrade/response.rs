@@ -1,7 +1,7 @@
 //! Is the backend's answer the right one for this client (RFC 6455, 4.1)? If it is no upgrade, it is rebuilt for the client,
 //! whose connection ends with it; so is every answer to a request that is none.
 
-use crate::proto::http::{Body, Connection, Fault, Fields, HeadKind, HeadLimits, head_end};
+use crate::proto::http::{Body, Connection, Fields, HeadKind, HeadLimits, Rejection, head_end};
 
 use super::Offer;
 use super::extensions::{self, Deflate};
@@ -20,19 +20,19 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// Whoever had asked.
-    Answer(Fault),
+    Answer(Rejection),
     /// Client and backend read the client's offer in two ways: another client's offer would have done no harm.
-    Agreement(Fault),
+    Agreement(Rejection),
 }
 
-impl From<Fault> for Wrong {
-    fn from(fault: Fault) -> Self {
+impl From<Rejection> for Wrong {
+    fn from(fault: Rejection) -> Self {
         Wrong::Answer(fault)
     }
 }
 
 impl Wrong {
-    pub fn fault(&self) -> &Fault {
+    pub fn fault(&self) -> &Rejection {
         match self {
             Wrong::Answer(fault) | Wrong::Agreement(fault) => fault,
         }
@@ -60,11 +60,11 @@ pub fn answer(head: &[u8], offer: &Offer, limits: &HeadLimits) -> Result<Answer,
 
 /// The same for the answer to a request that is no upgrade, and has this method. For a client of HTTP/1.0 the head speaks of
 /// no chunks: the body is unchunked on its way.
-pub fn plain_answer(head: &[u8], method: &str, is_http10: bool, limits: &HeadLimits) -> Result<Answer, Fault> {
+pub fn plain_answer(head: &[u8], method: &str, is_http10: bool, limits: &HeadLimits) -> Result<Answer, Rejection> {
     let received = Received::of(head, limits)?;
     match received.line.status {
         // RFC 9110, 7.8: "A server MUST NOT switch to a protocol that was not indicated by the client".
-        101 => Err(Fault::backend("is a 101 to a request that is no upgrade")),
+        101 => Err(Rejection::backend("is a 101 to a request that is no upgrade")),
         100..=199 => Ok(Answer::Informational),
         _ => received.response(method, is_http10),
     }
@@ -77,26 +77,27 @@ struct Received<'a> {
 }
 
 impl<'a> Received<'a> {
-    fn of(head: &'a [u8], limits: &HeadLimits) -> Result<Self, Fault> {
+    fn of(head: &'a [u8], limits: &HeadLimits) -> Result<Self, Rejection> {
         if head_end(head, 0, HeadKind::Response, limits)? != Some(head.len()) {
-            return Err(Fault::backend("has a head with more than one end, or none"));
+            return Err(Rejection::backend("has a head with more than one end, or none"));
         }
         let fields = Fields::of(head, HeadKind::Response, limits)?;
         let line = StatusLine::of(head);
         if !matches!(line.version, b"HTTP/1.1" | b"HTTP/1.0") {
-            return Err(Fault::backend("is neither HTTP/1.1 nor HTTP/1.0"));
+            return Err(Rejection::backend("is neither HTTP/1.1 nor HTTP/1.0"));
         }
         // RFC 9110, 15: "Values outside the range 100..599 are invalid."
         if !(100..=599).contains(&line.status) {
-            return Err(Fault::backend("has a status that does not exist"));
+            return Err(Rejection::backend("has a status that does not exist"));
         }
         let connection = fields.connection();
-        let connection = connection.ok_or_else(|| Fault::backend("has a Connection header with too many options"))?;
+        let connection =
+            connection.ok_or_else(|| Rejection::backend("has a Connection header with too many options"))?;
         Ok(Received { line, fields, connection })
     }
 
     /// A last word: the head for the client, and where the body ends.
-    fn response(&self, method: &str, is_http10: bool) -> Result<Answer, Fault> {
+    fn response(&self, method: &str, is_http10: bool) -> Result<Answer, Rejection> {
         let body = body(&self.line, &self.fields, method)?;
         let head = rebuilt(&self.line, &self.fields, &self.connection, body, is_http10);
         Ok(Answer::Response { status: self.line.status, head, body })
@@ -124,7 +125,7 @@ fn switched(
     connection: &Connection<'_>,
     offer: &Offer,
 ) -> Result<Agreement, Wrong> {
-    let wrong = |what| Err(Wrong::Answer(Fault::backend(what)));
+    let wrong = |what| Err(Wrong::Answer(Rejection::backend(what)));
     if line.version != b"HTTP/1.1" {
         return wrong("is a 101 in HTTP/1.0");
     }
@@ -146,7 +147,7 @@ fn switched(
     }
     if fields.has("Sec-WebSocket-Protocol") && !is_offered(fields.only("Sec-WebSocket-Protocol"), offer) {
         let what = "is a 101 with a subprotocol that was not offered, or several";
-        return Err(Wrong::Agreement(Fault::backend(what)));
+        return Err(Wrong::Agreement(Rejection::backend(what)));
     }
     Ok(Agreement { deflate: deflate(fields, offer)? })
 }
@@ -187,12 +188,12 @@ fn deflate(fields: &Fields<'_>, offer: &Offer) -> Result<bool, Wrong> {
         Some(agreed) if extensions.next().is_none() && offer.deflate.iter().any(|offer| offer.allows(&agreed)) => {
             Ok(true)
         }
-        _ => Err(Wrong::Agreement(Fault::backend("is a 101 with extensions that were not offered like this"))),
+        _ => Err(Wrong::Agreement(Rejection::backend("is a 101 with extensions that were not offered like this"))),
     }
 }
 
 /// RFC 9112, 6.3.
-fn body(line: &StatusLine<'_>, fields: &Fields<'_>, method: &str) -> Result<Body, Fault> {
+fn body(line: &StatusLine<'_>, fields: &Fields<'_>, method: &str) -> Result<Body, Rejection> {
     let framed = Body::framed(fields, HeadKind::Response, line.version)?;
     match line.status {
         204 | 304 => Ok(Body::None),

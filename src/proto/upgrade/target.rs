@@ -4,29 +4,30 @@
 
 use std::borrow::Cow;
 
-use crate::proto::http::Fault;
+use crate::proto::http::{Rejection, Status};
 use crate::proto::text::{self, PathFault};
 
 /// The target in origin-form (RFC 9112, 3.2.1), which is how it is forwarded.
-pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Fault> {
-    let target = str::from_utf8(target).map_err(|_| Fault::request(400, "has a target beyond ASCII"))?;
+pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Rejection> {
+    let target =
+        str::from_utf8(target).map_err(|_| Rejection::request(Status::BadRequest, "has a target beyond ASCII"))?;
     if target.starts_with('/') {
         check_escapes(target)?;
         return Ok(target.into());
     }
     // RFC 9112, 3.2.2: absolute-form must be accepted. Authority-form is for CONNECT and `*` for OPTIONS.
     let Some((scheme, rest)) = target.split_once("://") else {
-        return Err(Fault::request(400, "has a target that is not a path"));
+        return Err(Rejection::request(Status::BadRequest, "has a target that is not a path"));
     };
     let default_port = match scheme {
         _ if scheme.eq_ignore_ascii_case("http") => 80,
         _ if scheme.eq_ignore_ascii_case("https") => 443,
-        _ => return Err(Fault::request(400, "has a target whose scheme is not http")),
+        _ => return Err(Rejection::request(Status::BadRequest, "has a target whose scheme is not http")),
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let same = Host::parse(authority.as_bytes()).is_some_and(|target| target.is_same(host, default_port));
     if !same {
-        return Err(Fault::request(400, "has a target for another host than its Host header"));
+        return Err(Rejection::request(Status::BadRequest, "has a target for another host than its Host header"));
     }
     // RFC 9110, 4.2.3: "an empty path component is equivalent to an absolute path of "/"".
     let path = if path.starts_with('/') { path.into() } else { format!("/{path}") };
@@ -39,7 +40,7 @@ pub(super) fn origin_form(target: &[u8], host: &Host<'_>) -> Result<Box<str>, Fa
 ///
 /// What is left of a path may be a dot segment where it was none before (`/chat..` without `/chat`), so the result is
 /// held against the same rules as what clients send, where the route is `strict`.
-pub fn rewrite(target: &str, matched: usize, replacement: &str, strict: bool) -> Result<String, Fault> {
+pub fn rewrite(target: &str, matched: usize, replacement: &str, strict: bool) -> Result<String, Rejection> {
     let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
     let mut rest = path.get(matched..).unwrap_or_default();
     let mut rewritten = format!("/{}", replacement.trim_start_matches('/'));
@@ -58,12 +59,12 @@ pub fn rewrite(target: &str, matched: usize, replacement: &str, strict: bool) ->
     Ok(rewritten)
 }
 
-fn check_escapes(target: &str) -> Result<(), Fault> {
+fn check_escapes(target: &str) -> Result<(), Rejection> {
     text::bad_escape(path_of(target)).map_or(Ok(()), |fault| Err(refusal(fault)))
 }
 
 /// What of this target's path a backend may read as another path than the one that routes see.
-pub fn ambiguity(target: &str) -> Option<Fault> {
+pub fn ambiguity(target: &str) -> Option<Rejection> {
     text::ambiguity(path_of(target)).map(refusal)
 }
 
@@ -71,7 +72,7 @@ fn path_of(target: &str) -> &str {
     target.split('?').next().unwrap_or_default()
 }
 
-fn refusal(fault: PathFault) -> Fault {
+fn refusal(fault: PathFault) -> Rejection {
     let what = match fault {
         PathFault::BrokenEscape => "has a broken percent-encoding in its path",
         PathFault::EncodedNul => "has an encoded NUL in its path",
@@ -79,7 +80,7 @@ fn refusal(fault: PathFault) -> Fault {
         PathFault::EncodedSlash => "has an encoded slash or backslash in its path",
         PathFault::DotSegment => "has a dot segment in its path",
     };
-    Fault::request(400, what)
+    Rejection::request(Status::BadRequest, what)
 }
 
 /// A path as those backends read it that read the most into it: escapes of unreserved characters decoded and the digits
@@ -187,8 +188,8 @@ mod tests {
 
     fn target(target: &str, host: &str) -> Result<String, u16> {
         let host = Host::parse(host.as_bytes()).unwrap();
-        let target = origin_form(target.as_bytes(), &host).map_err(|fault| fault.status)?;
-        ambiguity(&target).map_or(Ok(target.into()), |fault| Err(fault.status))
+        let target = origin_form(target.as_bytes(), &host).map_err(|fault| fault.status.code())?;
+        ambiguity(&target).map_or(Ok(target.into()), |fault| Err(fault.status.code()))
     }
 
     #[test]
@@ -408,7 +409,7 @@ mod tests {
         for target in ["/chat..", "/chat../x", "/chat.%2e;x/y", "/chat."] {
             for replacement in ["/", "/v2", "/v2/"] {
                 let rewritten = rewrite(target, "/chat".len(), replacement, true);
-                assert_eq!(rewritten.map_err(|fault| fault.status), Err(400), "{target} behind {replacement}");
+                assert_eq!(rewritten.map_err(|fault| fault.status.code()), Err(400), "{target} behind {replacement}");
             }
         }
     }

@@ -6,7 +6,7 @@ mod plain;
 mod requests;
 
 use super::*;
-use crate::proto::http::{Fault, HeadLimits};
+use crate::proto::http::{HeadLimits, Rejection};
 
 const LIMITS: HeadLimits =
     HeadLimits { head_bytes_max: 4096, header_bytes_max: 4096, headers_max: 20, target_bytes_max: 256 };
@@ -31,7 +31,7 @@ fn plus(head: &str, lines: &str) -> String {
     format!("{head}{lines}\r\n\r\n")
 }
 
-fn checked(head: impl AsRef<[u8]>) -> Result<Request, Fault> {
+fn checked(head: impl AsRef<[u8]>) -> Result<Request, Rejection> {
     request(head.as_ref(), &LIMITS).and_then(Incoming::into_upgrade)
 }
 

@@ -3,18 +3,18 @@
 use super::*;
 use crate::proto::http::{Body, Chunked, HeadKind};
 
-fn answered(head: &str) -> Result<Answer, Fault> {
+fn answered(head: &str) -> Result<Answer, Rejection> {
     answered_to(GOOD, head)
 }
 
-fn answered_to(request: &str, head: &str) -> Result<Answer, Fault> {
+fn answered_to(request: &str, head: &str) -> Result<Answer, Rejection> {
     answer(head.as_bytes(), &checked(request).unwrap().offer, &LIMITS).map_err(|wrong| wrong.fault().clone())
 }
 
 #[track_caller]
 fn refused(head: &str) {
     let fault = answered(head).expect_err(head);
-    assert_eq!(fault.status, 502);
+    assert_eq!(fault.status.code(), 502);
     assert!(fault.text.starts_with("The backend's answer "), "{}", fault.text);
 }
 
@@ -23,7 +23,7 @@ fn switched(head: &str) {
     assert_eq!(answered(head), as_it_came(false), "{head}");
 }
 
-fn as_it_came(deflate: bool) -> Result<Answer, Fault> {
+fn as_it_came(deflate: bool) -> Result<Answer, Rejection> {
     Ok(Answer::Switched { agreement: Agreement { deflate }, mended: None })
 }
 

@@ -9,7 +9,7 @@ const POST: &str = "POST /poll?sid=1 HTTP/1.1\r\nHost: server.example.com\r\nCon
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: server.example.com\r\n\r\n";
 
-fn plain(head: &str) -> Result<(PlainRequest, Fault), Fault> {
+fn plain(head: &str) -> Result<(PlainRequest, Rejection), Rejection> {
     match request(head.as_bytes(), &LIMITS)? {
         Incoming::Plain(request, fault) => Ok((request, fault)),
         Incoming::Upgrade(_) => panic!("an upgrade: {head}"),
@@ -25,7 +25,7 @@ fn forwarded(head: &str) -> String {
 #[track_caller]
 fn refused(head: &str, status: u16) {
     match plain(head) {
-        Err(fault) => assert_eq!(fault.status, status, "{} for {head}", fault.text),
+        Err(fault) => assert_eq!(fault.status.code(), status, "{} for {head}", fault.text),
         Ok(_) => panic!("accepted: {head}"),
     }
 }
@@ -204,7 +204,7 @@ fn a_route_without_plain_http_refuses_with_what_the_upgrade_lacks() {
         (but(POST, "Content-Length: 5", "Transfer-Encoding: chunked"), 400),
     ] {
         let (_, fault) = plain(&head).unwrap();
-        assert_eq!(fault.status, status, "{head}");
+        assert_eq!(fault.status.code(), status, "{head}");
         assert_eq!(checked(&head).err(), Some(fault));
     }
 }
@@ -228,7 +228,7 @@ fn whoever_names_websocket_wants_an_upgrade() {
     assert!(matches!(request(GOOD.as_bytes(), &LIMITS), Ok(Incoming::Upgrade(request)) if request.path() == "/chat"));
 }
 
-fn answered(method: &str, head: &str) -> Result<Answer, Fault> {
+fn answered(method: &str, head: &str) -> Result<Answer, Rejection> {
     plain_answer(head.as_bytes(), method, false, &LIMITS)
 }
 
@@ -273,15 +273,18 @@ fn answers_are_rebuilt_and_end_the_connection() {
 #[test]
 fn b18_a_101_that_nobody_asked_for() {
     let fault = answered("GET", SWITCHED).unwrap_err();
-    assert_eq!((fault.status, &*fault.text), (502, "The backend's answer is a 101 to a request that is no upgrade."));
+    assert_eq!(
+        (fault.status.code(), &*fault.text),
+        (502, "The backend's answer is a 101 to a request that is no upgrade.")
+    );
     for head in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 \r\nLink: </a>\r\n\r\n"] {
         assert_eq!(answered("POST", head), Ok(Answer::Informational));
     }
     for lines in ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Content-Length: 5\r\nContent-Length: 5"] {
         let fault = answered("HEAD", &format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n")).unwrap_err();
-        assert_eq!(fault.status, 502, "{}", fault.text);
+        assert_eq!(fault.status.code(), 502, "{}", fault.text);
     }
     for line in ["HTTP/1.1 600 X", "HTTP/1.1 099 X", "HTTP/1.2 200 OK", "SSH-2.0"] {
-        assert_eq!(answered("GET", &format!("{line}\r\n\r\n")).unwrap_err().status, 502);
+        assert_eq!(answered("GET", &format!("{line}\r\n\r\n")).unwrap_err().status.code(), 502);
     }
 }
