@@ -165,6 +165,10 @@ mod tests {
         assert_eq!(environment.expand("${NONE}"), Err("the environment has no NONE".into()));
         let bytes = Environment([("A".into(), OsString::from_vec(vec![0xff]))].into());
         assert_eq!(bytes.expand("${A}"), Err("what the environment has as A is not UTF-8".into()));
+        let bytes = Environment([("RINGWAY_CPUS".into(), OsString::from_vec(vec![b'0', 0xff]))].into());
+        let faults = Draft::of(&bytes).faults;
+        assert_eq!((faults.len(), faults[0].place), (1, Place::Variable("RINGWAY_CPUS")));
+        assert_eq!(faults[0].message, "is not UTF-8");
     }
 
     #[test]

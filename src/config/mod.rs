@@ -1,5 +1,5 @@
 //! Raw file and flags -> checked [`Config`]. Every option is declared once, with its default, limit, unit and text: see
-//! [`options`].
+//! [`options`]. An `Option` that is `None` is the file's `off`, `auto` or `pool`, whichever the option knows.
 
 mod address;
 mod check;
