@@ -334,8 +334,12 @@ fn field_b03_uploads() {
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("limits.request_body_bytes_max, which is 1024 bytes"), "{text}");
     }
-    let told: Vec<String> =
-        stage.relay.process.log().into_iter().filter(|line| line.contains("WARN") && line.contains("413")).collect();
+    let lines = || -> Vec<String> {
+        let log = stage.relay.process.log();
+        log.into_iter().filter(|line| line.contains("WARN") && line.contains("413")).collect()
+    };
+    until("it is told", || !lines().is_empty());
+    let told = lines();
     assert_eq!(told.len(), 1, "once in a while: {told:?}");
     for part in ["route=\"files\"", "path=\"/upload\"", "limits.request_body_bytes_max"] {
         assert!(told[0].contains(part), "{told:?}");
