@@ -5,9 +5,13 @@
 //!                |  accept, receive, send                connect, receive, send  |
 //!   io           v                                                               v
 //!   -----------------------------  op: Op / Completion  ---------------------------------
-//!   relay     listener -> handshake -> route -> balance -> pipe (each way) -> close
-//!   proto          http, upgrade                            frame              close
+//!   relay     listener -> head -> dial -> answer -> tunnel (a flow each way) -> close
+//!   table                         routes, pools
+//!   proto                http, upgrade   upgrade    frame                       close
 //! ```
+//!
+//! What a request does that is answered with another status than 101: answer -> exchange -> linger. `docs/architecture.md` has
+//! the long form.
 //!
 //! | plane | modules |
 //! |---|---|

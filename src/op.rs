@@ -223,7 +223,8 @@ impl Accepted {
 #[derive(Debug)]
 #[must_use]
 pub enum Op {
-    /// Arm accept on the listener with this number in the config, until [`Op::StopAccept`] or a failure.
+    /// Arm accept on the listener in this slot, which [`Relay::adopt`](crate::relay::Relay::adopt) has named, until
+    /// [`Op::StopAccept`] or a failure.
     Accept {
         listener: u16,
     },

@@ -295,24 +295,132 @@ fn nothing_is_left_to_do() {
     none("no unfinished code", broken);
 }
 
-/// What looks like a file of this repository in the README, in backticks or as a link, is one.
+/// What looks like a file of this repository in the README and in docs, in backticks or as a link, is one.
 #[test]
-fn the_readme_names_files_that_exist() {
-    let readme = text(Path::new("README.md"));
-    let quoted = readme.split('`').skip(1).step_by(2);
-    let linked = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+fn the_documents_name_files_that_exist() {
     let looks_like_ours = |name: &&str| {
         let folders = ["src/", "tests/", "scripts/", "benches/", "loadtest/", "docs/"];
         let endings = [".md", ".toml", ".rs", ".sh"];
         let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "._/-".contains(c));
         plain && (folders.iter().any(|f| name.starts_with(f)) || endings.iter().any(|e| name.ends_with(e)))
     };
-    let missing = quoted.chain(linked).filter(looks_like_ours).filter(|name| !root().join(name).exists());
-    // The file that a user writes.
-    none(
-        "the README names files that exist",
-        missing.filter(|name| *name != "ringway.toml").map(str::to_string).collect(),
-    );
+    let mut broken = Vec::new();
+    for file in files(&[".md"]).iter().filter(|file| *file == Path::new("README.md") || file.starts_with("docs")) {
+        let text = text(file);
+        let linked = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        // A link starts where the document is, a name in backticks at the root.
+        let here = file.parent().unwrap();
+        let linked = linked.filter(looks_like_ours).map(|name| (name, here.join(name)));
+        let quoted = backticked(&text).into_iter().filter(looks_like_ours).map(|name| (name, PathBuf::from(name)));
+        let missing = quoted.chain(linked).filter(|(_, path)| !root().join(path).exists());
+        // The file that a user writes.
+        let missing = missing.filter(|(name, _)| *name != "ringway.toml");
+        broken.extend(missing.map(|(name, _)| format!("{}: {name}", file.display())));
+    }
+    none("documents name files that exist", broken);
+}
+
+/// What stands in backticks, but for fenced blocks.
+fn backticked(text: &str) -> Vec<&str> {
+    let unfenced = text.split("\n```").step_by(2);
+    unfenced.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
+}
+
+/// The string literals of some code, comments left out: lines that a backslash continues are joined.
+fn literals(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(['"', '\'', '/']) {
+        let from = &rest[at..];
+        rest = match from.as_bytes() {
+            [b'/', b'/', ..] => from.split_once('\n').map_or("", |(_, behind)| behind),
+            // A character that would begin or end a string.
+            [b'\'', b'"', b'\'', ..] => &from[3..],
+            [b'"', ..] => {
+                let (mut literal, mut chars, mut end) = (String::new(), from[1..].char_indices(), from.len());
+                while let Some((at, c)) = chars.next() {
+                    match c {
+                        '"' => {
+                            end = at + 2;
+                            break;
+                        }
+                        '\\' => match chars.next() {
+                            Some((_, '\n')) => literal.push('\n'),
+                            Some((_, escaped)) => literal.push(escaped),
+                            None => {}
+                        },
+                        c => literal.push(c),
+                    }
+                }
+                // The blanks that a continued line begins with are no part of it.
+                found.push(literal.split('\n').map(str::trim_start).collect());
+                &from[end..]
+            }
+            _ => &from[1..],
+        };
+    }
+    found
+}
+
+/// The longest run of a message between its placeholders.
+fn longest_run(message: &str) -> &str {
+    let runs = message.split('{').map(|part| part.split_once('}').map_or(part, |(_, run)| run).trim());
+    runs.max_by_key(|run| run.len()).unwrap_or_default()
+}
+
+#[test]
+fn what_is_longest_between_placeholders() {
+    assert_eq!(longest_run("{} is read, since {since:.0?}; again"), "is read, since");
+    assert_eq!(longest_run("worker {worker} ended"), "worker");
+    assert_eq!(literals("warn!(a, \"b \\\"c\\\" \\\n   d\"); // \"e\"\nx('\"', \"f\")"), ["b \"c\" d", "f"]);
+}
+
+/// An operator who reads a warning finds it, with its cause and its remedy.
+#[test]
+fn every_warning_and_error_is_in_the_operators_document() {
+    let document = text(Path::new("docs/operations.md"));
+    let mut broken = Vec::new();
+    let mut told = 0;
+    for file in files(&[".rs"]).iter().filter(|file| file.starts_with("src")) {
+        if file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs") {
+            continue;
+        }
+        let text = text(file);
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for call in text.split("warn!(").skip(1).chain(text.split("error!(").skip(1)) {
+            let call = call.split(");").next().unwrap_or_default();
+            // The last literal is the message: what its fields and arguments name is no literal.
+            let messages = literals(call.split("),\n").next().unwrap_or_default());
+            let Some(message) = messages.last().map(|message| longest_run(message)) else { continue };
+            told += 1;
+            if message.contains(char::is_alphabetic) && !document.contains(message) {
+                broken.push(format!("{}: {message}", file.display()));
+            }
+        }
+    }
+    assert!(told > 30, "only {told} warnings and errors were found");
+    none("every warning and error stands in docs/operations.md", broken);
+}
+
+/// Whoever reads a label in the log finds when it happens. Labels are what the tables' rows name in one word.
+#[test]
+fn every_label_is_in_the_protocol_document() {
+    let document = text(Path::new("docs/protocol.md"));
+    let documented: BTreeSet<&str> = backticked(&document).into_iter().collect();
+    let mut broken = Vec::new();
+    for file in ["src/relay/refusal.rs", "src/relay/notice.rs", "src/relay/outcome.rs", "src/proto/frame.rs"] {
+        let text = text(Path::new(file));
+        let table = text.split("fn row(").nth(1).and_then(|rest| rest.split("\n    }\n").next());
+        let table = table.unwrap_or_else(|| panic!("{file}: no table"));
+        let is_label = |literal: &String| {
+            !literal.is_empty() && literal.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        let labels: Vec<String> = literals(table).into_iter().filter(is_label).collect();
+        assert!(labels.len() > 5, "{file}: {labels:?}");
+        let missing = labels.iter().filter(|label| !documented.contains(label.as_str()));
+        broken.extend(missing.map(|label| format!("{file}: {label}")));
+    }
+    none("every label stands in docs/protocol.md, in backticks", broken);
 }
 
 #[test]

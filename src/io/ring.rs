@@ -169,8 +169,9 @@ impl Ring {
         }
     }
 
-    /// Submits everything and waits until something has completed or `deadline` has come. The only system call of a
-    /// worker that has nothing to accept, connect or close.
+    /// Submits everything and waits until something has completed or `deadline` has come: one system call, but for connects
+    /// to unix sockets whose backlog is full, which are tried again behind it. [`Ring::push`] makes none for what is sent and
+    /// received, unless the submission queue is full; what it makes for other operations is in `operate`.
     pub fn submit_and_wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         self.arm_wake();
         self.offer_buffers();

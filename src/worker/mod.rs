@@ -1,4 +1,17 @@
 //! Workers: the loop that carries values between the kernel and the relay, here; their threads, in `fleet`.
+//!
+//! A turn of the loop is one `io_uring_enter`. There are other system calls only
+//!
+//! - where a connection begins or ends: getpeername behind an accept; socket, setsockopt and on unix sockets fcntl and connect
+//!   for a connect, and again every few milliseconds while a unix socket's backlog is full; shutdown, setsockopt before a reset,
+//!   close;
+//! - when a batch is longer than the submission queue, or than the memory that its entries point to: a further enter for each
+//!   part of it;
+//! - when the kernel has no memory for a request (EAGAIN, EBUSY): a sleep of 100 µs;
+//! - with a new table that has new listeners: recvmsg, and close for those that are gone;
+//! - after a stop of the process: enters that do not wait, until nothing more comes.
+//!
+//! (The allocator, and the log's queue when it wakes its writer, may make some of their own.)
 
 mod error;
 mod fleet;
@@ -74,7 +87,7 @@ impl Worker {
                 break;
             }
             let due = stops.due(relay.poll_timeout());
-            ring.submit_and_wait(due)?; // 2. the only system call
+            ring.submit_and_wait(due)?; // 2. the system call of this turn
             let mut now = Instant::now();
             let mut woken = handle(&mut ring, &mut relay, now, &mut ops).woken; // 3. what the kernel answered, a bounded batch
             if stops.has_stopped(due, now) {
