@@ -411,8 +411,10 @@ impl Session {
     }
 
     pub fn end(&mut self, by: EndedBy, cause: Cause, cx: &mut Context<'_>) {
-        self.life.outcome.set(by, cause);
-        self.terminate(cx);
+        if !matches!(self.state, State::Free) {
+            self.life.outcome.set(by, cause);
+            self.terminate(cx);
+        }
     }
 
     /// Gives up both sockets.
