@@ -194,3 +194,17 @@ fn l15_receives_that_end_by_themselves_are_armed_again_once() {
     stage.reset(client);
     assert_ends(&mut stage, [client, backend]);
 }
+
+#[test]
+fn a_request_that_is_cut_short_is_told_so_and_none_at_all_is_not() {
+    let mut stage = Stage::new(config(1), 4);
+    let client = stage.accept();
+    stage.give(client, b"GET /chat HTTP/1.1\r\nHost: a\r\n");
+    stage.eof(client);
+    let out = String::from_utf8(stage.out(client)).unwrap();
+    assert!(out.starts_with("HTTP/1.1 400 ") && out.ends_with("The request is cut short.\n"), "{out}");
+    let silent = stage.accept();
+    stage.eof(silent);
+    assert!(stage.out(silent).is_empty());
+    assert!(!stage.is_open(client) && !stage.is_open(silent));
+}

@@ -422,3 +422,23 @@ fn field_a10_what_was_not_sent_is_not_the_whole() {
         }
     }
 }
+
+/// Of an answer whose end only the connection tells: what its backend has not finished must not look whole.
+#[test]
+fn field_a10_a_backend_that_resets_an_open_ended_answer_resets_the_client() {
+    for (answer, aborted) in
+        [("HTTP/1.1 200 OK\r\n\r\n", true), ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", false)]
+    {
+        let mut stage = Stage::new(forwarding(), 4);
+        let (client, backend) = asked(&mut stage, POLL);
+        stage.give(backend, format!("{answer}hello").as_bytes());
+        stage.reset(backend);
+        assert!(stage.out(client).ends_with(b"hello"));
+        if stage.is_open(client) {
+            assert!(!aborted && stage.has_fin(client), "{answer:?}");
+            stage.eof(client);
+        }
+        assert_eq!(stage.is_aborted(client), aborted, "{answer:?}");
+        assert!(!stage.is_open(client));
+    }
+}

@@ -71,7 +71,9 @@ fn waiting_has_an_end() {
     stage.pass(ms(2999));
     assert!(stage.out(first).is_empty());
     stage.pass(ms(2));
-    assert_turned_away(&mut stage, first);
+    let out = String::from_utf8(stage.out(first)).unwrap();
+    assert!(out.starts_with("HTTP/1.1 503 ") && out.contains("\r\nRetry-After: "), "{out}");
+    assert!(out.ends_with("No backend of this pool had room in time.\n"), "{out}");
     assert!(stage.out(second).is_empty(), "it has come later");
     assert_eq!((waiting(&stage), stage.metrics.queue_timeouts.get()), (1, 1));
     end(&mut stage, open);
