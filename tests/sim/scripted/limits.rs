@@ -306,8 +306,23 @@ fn f27_too_many_pings() {
     assert!(stage.out(client).is_empty(), "as many as are allowed");
     stage.out(backend);
     stage.give(client, &c(PING, b"").repeat(11));
+    let out = stage.out(backend);
+    assert_eq!(close_code(&out[11 * 6..], true), Some(1008), "behind the eleventh: {out:02x?}");
     stage.give(backend, &s(CLOSE, &close_of(1008)));
     assert_close(&mut stage, client, 1008);
+    assert_ends(&mut stage, [client, backend]);
+}
+
+#[test]
+fn messages_count_one_by_one_however_they_come() {
+    let mut stage = Stage::new(config(1), 4);
+    let (client, backend) = stage.open();
+    let fragmented = [c(BEGIN, b"a"), c(PING, b""), c(0x80, b"b")].concat();
+    stage.give(client, &[c(TEXT, b"one"), fragmented, c(TEXT, b"three")].concat());
+    stage.give(backend, &s(TEXT, b"x").repeat(4));
+    let metrics = &stage.metrics;
+    assert_eq!((metrics.messages_in.get(), metrics.messages_out.get(), metrics.control_frames.get()), (3, 4, 1));
+    stage.reset(client);
     assert_ends(&mut stage, [client, backend]);
 }
 
