@@ -2,7 +2,7 @@
 
 use super::options::{
     BACKEND, BACKEND_KEYS, EDIT_KEYS, GLOBAL, Key, LISTENER_KEYS, POOL, POOL_KEYS, ROOT_KEYS, ROUTE, ROUTE_KEYS,
-    Setting,
+    Setting, outside, sections,
 };
 use super::{Backend, Config, PoolConfig, Route};
 
@@ -22,12 +22,12 @@ pub fn options() -> String {
     let mut page = Page(OPTIONS_HEAD.to_owned());
     page.title("The root of the file", "");
     page.keys("", ROOT_KEYS);
-    page.settings("", own(&GLOBAL), &GLOBAL, &config);
+    page.settings("", outside(&GLOBAL), &GLOBAL, &config);
     page.title("[[listeners]]", doc(ROOT_KEYS, "listeners"));
     page.keys("listeners.", LISTENER_KEYS);
     page.title("[[pools]]", doc(ROOT_KEYS, "pools"));
     page.keys("pools.", POOL_KEYS);
-    page.settings("pools.", own(&POOL), &POOL, &pool);
+    page.settings("pools.", outside(&POOL), &POOL, &pool);
     page.title("[[pools.backends]]", BACKEND[0].about);
     page.keys("pools.backends.", BACKEND_KEYS);
     page.settings("pools.backends.", &BACKEND, &BACKEND, &backend);
@@ -37,7 +37,7 @@ pub fn options() -> String {
     }
     page.title("[[routes]]", doc(ROOT_KEYS, "routes"));
     page.keys("routes.", ROUTE_KEYS);
-    page.settings("routes.", own(&ROUTE), &ROUTE, &route);
+    page.settings("routes.", outside(&ROUTE), &ROUTE, &route);
     page.title("[routes.request_headers] and [routes.response_headers]", doc(ROUTE_KEYS, "request_headers"));
     page.keys("routes.request_headers.", EDIT_KEYS);
     for section in sections(&ROUTE) {
@@ -58,7 +58,7 @@ pub fn example() -> String {
     let (config, pool, backend) = (Config::default(), PoolConfig::default(), Backend::default());
     let route = Route::catch_all("", 0, &config);
     let mut file = Example { lines: vec![EXAMPLE_HEAD.trim_end().into()], is_off: false };
-    file.settings(own(&GLOBAL), &GLOBAL, &config);
+    file.settings(outside(&GLOBAL), &GLOBAL, &config);
     file.keys(ROOT_KEYS, |name| name == "default_pool");
 
     file.table("[[listeners]]", doc(ROOT_KEYS, "listeners"));
@@ -73,7 +73,7 @@ pub fn example() -> String {
 
     file.table("[[pools]]", doc(ROOT_KEYS, "pools"));
     file.keys(POOL_KEYS, |name| name == "name");
-    file.settings(own(&POOL), &POOL, &pool);
+    file.settings(outside(&POOL), &POOL, &pool);
     file.keys(POOL_KEYS, |name| name == "backends");
     for section in sections(&POOL) {
         file.table(&format!("[pools.{}]", section[0].place().0), section[0].about);
@@ -89,7 +89,7 @@ pub fn example() -> String {
 
         file.table("[[routes]]", doc(ROOT_KEYS, "routes"));
         file.keys(ROUTE_KEYS, |name| !PATH_KEYS.contains(&name) && !name.ends_with("_headers"));
-        file.settings(own(&ROUTE), &ROUTE, &route);
+        file.settings(outside(&ROUTE), &ROUTE, &route);
         file.table("[routes.request_headers]", doc(ROUTE_KEYS, "request_headers"));
         file.keys(EDIT_KEYS, |_| true);
         file.table("[routes.response_headers]", doc(ROUTE_KEYS, "response_headers"));
@@ -113,17 +113,6 @@ pub fn example() -> String {
     file.lines.join("\n")
 }
 
-/// Those in no section.
-fn own<T>(settings: &[Setting<T>]) -> &[Setting<T>] {
-    let end = settings.iter().position(|setting| !setting.place().0.is_empty());
-    &settings[..end.unwrap_or(settings.len())]
-}
-
-fn sections<T>(settings: &[Setting<T>]) -> impl Iterator<Item = &[Setting<T>]> {
-    let rest = &settings[own(settings).len()..];
-    rest.chunk_by(|one, next| one.place().0 == next.place().0)
-}
-
 fn doc(keys: &[Key], name: &str) -> &'static str {
     keys.iter().find(|key| key.name == name).map_or("", |key| key.doc)
 }
@@ -142,6 +131,8 @@ fn one_line(text: &str) -> String {
 
 struct Page(String);
 
+const COLUMN_TITLES: &str = "| option | default | allowed | meaning |\n|---|---|---|---|\n";
+
 impl Page {
     fn title(&mut self, title: &str, about: &str) {
         self.0.push_str(&format!("\n## {title}\n\n"));
@@ -151,7 +142,7 @@ impl Page {
     }
 
     fn keys(&mut self, prefix: &str, keys: &[Key]) {
-        self.0.push_str("| option | default | allowed | meaning |\n|---|---|---|---|\n");
+        self.0.push_str(COLUMN_TITLES);
         for key in keys {
             self.row(&format!("{prefix}{}", key.name), key.default, &format!("such as `{}`", key.such_as), key.doc);
         }
@@ -160,7 +151,7 @@ impl Page {
     /// Below the keys of the same table.
     fn settings<T>(&mut self, prefix: &str, settings: &[Setting<T>], all: &[Setting<T>], owner: &T) {
         if !settings.is_empty() && self.0.ends_with("\n\n") {
-            self.0.push_str("| option | default | allowed | meaning |\n|---|---|---|---|\n");
+            self.0.push_str(COLUMN_TITLES);
         }
         for setting in settings {
             let value = setting.read(owner);

@@ -1,6 +1,6 @@
 //! `-T`: the effective configuration as a file that, read back, gives the same [`Config`] but for its secrets.
 
-use super::options::{BACKEND, GLOBAL, POOL, Paths, ROUTE, Setting, Value, quote};
+use super::options::{BACKEND, GLOBAL, POOL, Paths, ROUTE, Setting, Value, outside, quote};
 use super::units::print_cpus;
 use super::{Backend, Config, Derived, HeaderEdits, HeaderMatch, ListenerConfig, PathMatch, PoolConfig, Rights, Route};
 
@@ -13,7 +13,7 @@ pub(super) fn print(config: &Config, derived: Option<&Derived>) -> String {
         );
     }
     // Root keys must come before the first table.
-    options(&mut lines, &GLOBAL, config, &note, |option| !option.path.contains('.'));
+    options(&mut lines, outside(&GLOBAL), config, &note, |_| true);
     if let Some(pool) = config.default_pool.map(|pool| &config.pools[pool]) {
         lines.push(format!("default_pool = {}", quote(&pool.name)));
     }
@@ -77,7 +77,7 @@ fn listener(lines: &mut Vec<String>, listener: &ListenerConfig) {
 fn pool(lines: &mut Vec<String>, pool: &PoolConfig, has_notes: bool) {
     let note = |path: &str| pool_note(pool, path).filter(|_| has_notes);
     lines.push(format!("\n[[pools]]\nname = {}", quote(&pool.name)));
-    options(lines, &POOL, pool, &note, |option| !option.path.contains('.'));
+    options(lines, outside(&POOL), pool, &note, |_| true);
     let mut backends: Vec<String> = pool.backends.iter().map(backend).collect();
     backends.extend(pool.discovery.names.iter().map(|named| {
         let name = named.name.as_ref().unwrap_or(&named.target);
@@ -128,7 +128,7 @@ fn route(lines: &mut Vec<String>, route: &Route, config: &Config, has_notes: boo
         let pair = |HeaderMatch { name, value }: &HeaderMatch| (name.clone(), value.to_string());
         lines.push(format!("headers = {}", table(&route.headers.iter().map(pair).collect::<Vec<_>>())));
     }
-    options(lines, &ROUTE, route, &note, |option| !option.path.contains('.'));
+    options(lines, outside(&ROUTE), route, &note, |_| true);
     lines.push(format!("pool = {}", quote(&config.pools[route.pool].name)));
     edits(lines, "request_headers", &route.request_headers);
     edits(lines, "response_headers", &route.response_headers);
@@ -192,11 +192,9 @@ fn sections<T>(
     note: Note<'_>,
     wanted: impl Fn(&Setting<T>) -> bool,
 ) {
-    // Those of one section stand together.
-    for of_section in all.chunk_by(|one, next| one.place().0 == next.place().0) {
-        let section = of_section[0].place().0;
-        if !section.is_empty() && of_section.iter().any(&wanted) {
-            lines.push(format!("\n[{prefix}{section}]"));
+    for of_section in super::options::sections(all) {
+        if of_section.iter().any(&wanted) {
+            lines.push(format!("\n[{prefix}{}]", of_section[0].place().0));
             options(lines, of_section, owner, note, &wanted);
         }
     }

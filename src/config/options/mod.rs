@@ -225,6 +225,18 @@ fn section<S: Options, T: 'static>(
     })
 }
 
+/// Those in no section, which come first.
+pub(super) fn outside<T>(settings: &[Setting<T>]) -> &[Setting<T>] {
+    let end = settings.iter().position(|setting| !setting.place().0.is_empty());
+    &settings[..end.unwrap_or(settings.len())]
+}
+
+/// The others, section by section.
+pub(super) fn sections<T>(settings: &[Setting<T>]) -> impl Iterator<Item = &[Setting<T>]> {
+    let rest = &settings[outside(settings).len()..];
+    rest.chunk_by(|one, next| one.place().0 == next.place().0)
+}
+
 pub(super) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.into() } else { format!("{path}.{name}") }
 }
