@@ -28,13 +28,7 @@ pub struct Listeners {
 #[derive(Debug)]
 struct OpenListener {
     id: u32,
-    /// As the config has it, where port 0 is any.
-    wanted: Address,
-    address: Address,
-    rights: Rights,
-    /// One per worker; of a unix socket just one, which they share. Empty once the workers have theirs.
-    sockets: Vec<Socket>,
-    file: Option<UnixFile>,
+    bound: Bound,
 }
 
 /// What another config makes of the listeners; nothing has changed yet.
@@ -53,9 +47,11 @@ enum Wanted {
 
 #[derive(Debug)]
 struct Bound {
+    /// As the config has it, where port 0 is any.
     wanted: Address,
     address: Address,
     rights: Rights,
+    /// One per worker; of a unix socket just one, which they share. Empty once the workers have theirs.
     sockets: Vec<Socket>,
     file: Option<UnixFile>,
 }
@@ -122,7 +118,8 @@ impl Listeners {
     pub fn prepare(&self, wanted: &[config::ListenerConfig], tcp: &Tcp) -> Result<ListenerChange, ListenError> {
         let mut kept = Vec::new();
         let place = |listener: &config::ListenerConfig| {
-            let is_it = |(at, known): &(usize, &OpenListener)| known.wanted == listener.address && !kept.contains(at);
+            let is_it =
+                |(at, known): &(usize, &OpenListener)| known.bound.wanted == listener.address && !kept.contains(at);
             if let Some((at, _)) = self.listeners.iter().enumerate().find(is_it) {
                 kept.push(at);
                 return Ok(Wanted::Kept(at, listener.rights.clone()));
@@ -143,7 +140,7 @@ impl Listeners {
     }
 
     fn has_port(&self, port: u16) -> bool {
-        self.listeners.iter().any(|known| matches!(&known.wanted, Address::Inet(known) if known.port() == port))
+        self.listeners.iter().any(|known| matches!(&known.bound.wanted, Address::Inet(known) if known.port() == port))
     }
 
     /// From here on these are the listeners, and those that are not among them are no more.
@@ -153,17 +150,18 @@ impl Listeners {
             let listener = match wanted {
                 Wanted::Kept(at, rights) => {
                     let mut kept = before[at].take().expect("each is kept at most once");
-                    if let Some(file) = kept.file.as_ref().filter(|_| kept.rights != rights)
+                    let bound = &mut kept.bound;
+                    if let Some(file) = bound.file.as_ref().filter(|_| bound.rights != rights)
                         && let Err(error) = give_rights(&file.path, &rights)
                     {
                         tracing::error!(path = %file.path.display(), %error, "the socket's rights cannot be changed");
                     }
-                    kept.rights = rights;
+                    bound.rights = rights;
                     kept
                 }
-                Wanted::New(Bound { wanted, address, rights, sockets, file }) => {
+                Wanted::New(bound) => {
                     self.next_id += 1;
-                    OpenListener { id: self.next_id, wanted, address, rights, sockets, file }
+                    OpenListener { id: self.next_id, bound }
                 }
             };
             self.listeners.push(listener);
@@ -177,19 +175,20 @@ impl Listeners {
 
     /// The real addresses, with the port that the kernel chose instead of 0.
     pub fn addresses(&self) -> Vec<Address> {
-        self.listeners.iter().map(|listener| listener.address.clone()).collect()
+        self.listeners.iter().map(|listener| listener.bound.address.clone()).collect()
     }
 
     /// Those that the workers do not have yet, with the descriptor that is for this worker.
     pub fn new_for(&self, worker: usize) -> Vec<(u32, RawFd)> {
-        let new = self.listeners.iter().filter(|listener| !listener.sockets.is_empty());
-        new.map(|listener| (listener.id, listener.sockets[worker % listener.sockets.len()].as_raw_fd())).collect()
+        let new = self.listeners.iter().filter(|listener| !listener.bound.sockets.is_empty());
+        let socket = |sockets: &[Socket]| sockets[worker % sockets.len()].as_raw_fd();
+        new.map(|listener| (listener.id, socket(&listener.bound.sockets))).collect()
     }
 
     /// Nobody is to connect any more: a successor finds the paths free.
     pub fn remove_files(&mut self) {
         for listener in &mut self.listeners {
-            listener.file = None;
+            listener.bound.file = None;
         }
     }
 
@@ -197,7 +196,7 @@ impl Listeners {
     /// stay.
     pub fn hand_over(&mut self) {
         for listener in &mut self.listeners {
-            listener.sockets.clear();
+            listener.bound.sockets.clear();
         }
     }
 }
