@@ -274,15 +274,11 @@ impl<'a> Supervisor<'a> {
             warn!("{option} has changed; that takes effect at the next start");
         }
         self.level.set(config.log_level);
-        let before = self.tables.replace(config, &self.discoveries.found());
-        self.adopted = Instant::now();
+        let before = self.replace(config);
         if let Err(error) = self.workers.adopt(self.tables.newest(), change) {
             error!(%error, "a worker could not be told of the new configuration");
         }
-        self.checks.follow(self.tables.newest());
-        for leave in self.tables.drained_since(&before) {
-            self.workers.send(Command::Leave(leave));
-        }
+        self.follow(&before);
         let (routes, pools) = (self.tables.newest().router.len(), self.tables.newest().pools.len());
         let backends: usize = self.tables.newest().pools.iter().map(|pool| pool.members.len()).sum();
         info!(routes, pools, backends, ms = asked.elapsed().as_millis() as u64, "reloaded");
@@ -299,6 +295,20 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Builds the next table, for the workers to be told of. Returns the one before.
+    fn replace(&mut self, config: Arc<Config>) -> Arc<Table> {
+        self.adopted = Instant::now();
+        self.tables.replace(config, &self.discoveries.found())
+    }
+
+    /// The workers have been told of the newest table: what goes by it otherwise.
+    fn follow(&mut self, before: &Table) {
+        self.checks.follow(self.tables.newest());
+        for leave in self.tables.drained_since(before) {
+            self.workers.send(Command::Leave(leave));
+        }
+    }
+
     /// Discovery has found other backends.
     fn refresh(&mut self) {
         while self.found.try_recv().is_ok() {}
@@ -306,15 +316,11 @@ impl<'a> Supervisor<'a> {
         if !self.discoveries.has_news() {
             return;
         }
-        let before = self.tables.replace(self.tables.newest().config.clone(), &self.discoveries.found());
-        self.adopted = Instant::now();
+        let before = self.replace(self.tables.newest().config.clone());
         if let Err(error) = self.workers.update(self.tables.newest()) {
             error!(%error, "a worker could not be told of other backends");
         }
-        self.checks.follow(self.tables.newest());
-        for leave in self.tables.drained_since(&before) {
-            self.workers.send(Command::Leave(leave));
-        }
+        self.follow(&before);
         for (old, new) in before.pools.iter().zip(&self.tables.newest().pools) {
             tell_difference(old, new);
         }
