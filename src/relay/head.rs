@@ -65,7 +65,9 @@ impl Head {
             }
             Err(rejection) => return Step::Refuse(rejection.into()),
         };
-        let early = self.bytes.split_off(end);
+        // Copied: split off, these few would keep the head in memory until the 101.
+        let early = BytesMut::from(&self.bytes[end..]);
+        self.bytes.truncate(end);
         life.is_head = self.bytes.starts_with(b"HEAD ");
         match upgrade::request(&self.bytes, &limits) {
             Err(rejection) => Step::Refuse(rejection.into()),
