@@ -1,12 +1,14 @@
 //! Stage: relaying a backend's answer other than 101, to an upgrade or to plain HTTP, with its body; then both connections end.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 
 use super::context::Context;
 use super::life::Life;
 use super::outcome::{Cause, EndedBy};
 use super::port::{Backing, Ports};
-use super::stage::{Event, Never, Step};
+use super::stage::{Event, Step};
 use super::upload::{self, Upload};
 use crate::config::Limits;
 use crate::op::{Piece, Side};
@@ -73,7 +75,13 @@ impl Exchange {
         (now + self.patience).min(self.until)
     }
 
-    pub fn on(&mut self, event: Event<'_>, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Never> {
+    pub fn on(
+        &mut self,
+        event: Event<'_>,
+        ports: &mut Ports,
+        life: &mut Life,
+        cx: &mut Context<'_>,
+    ) -> Step<Infallible> {
         match event {
             Event::Bytes(Side::Backend, bytes, lease) => self.take(bytes, Backing::Lease(lease), ports, life, cx),
             Event::Bytes(Side::Client, bytes, lease) => {
@@ -117,7 +125,7 @@ impl Exchange {
         ports: &mut Ports,
         life: &mut Life,
         cx: &mut Context<'_>,
-    ) -> Step<Never> {
+    ) -> Step<Infallible> {
         let mut data = Vec::new();
         let taken = match self.dechunked {
             true => self.body.take_data(bytes, |run| data.extend_from_slice(run)),
@@ -150,7 +158,7 @@ impl Exchange {
 
     /// Nothing has come for some time, or it takes too long in all. While the client takes its time over what it has been
     /// sent already, nothing can come: how long that may be is timeouts.send_stall.
-    fn timed_out(&self, ports: &Ports, life: &mut Life, cx: &Context<'_>) -> Step<Never> {
+    fn timed_out(&self, ports: &Ports, life: &mut Life, cx: &Context<'_>) -> Step<Infallible> {
         if ports.client.sending && cx.now < self.until {
             life.deadline = self.deadline(cx.now);
             return Step::Stay;
@@ -161,7 +169,7 @@ impl Exchange {
 
     /// The client gets no more of it, and must not take it for the whole: where only the connection's end says that it is, the
     /// end is a reset.
-    fn cut(&self, by: EndedBy, cause: Cause, ports: &mut Ports, life: &mut Life) -> Step<Never> {
+    fn cut(&self, by: EndedBy, cause: Cause, ports: &mut Ports, life: &mut Life) -> Step<Infallible> {
         ports.client.abort = self.ends_with_connection();
         life.outcome.set(by, cause);
         Step::Linger

@@ -64,7 +64,7 @@ impl Life {
     }
 
     pub fn policy(&self) -> &Policy {
-        self.policy.as_deref().expect("a session that is not free has a policy")
+        in_force(&self.policy)
     }
 
     /// It is routed, or routed anew. Only without a booking, which is one at the policy's pool.
@@ -74,7 +74,7 @@ impl Life {
     }
 
     pub fn policy_and_probe(&mut self) -> (&Policy, &mut Option<Probe>) {
-        (self.policy.as_deref().expect("a session that is not free has a policy"), &mut self.probe)
+        (in_force(&self.policy), &mut self.probe)
     }
 
     pub fn waits(&self) -> Waits {
@@ -123,4 +123,8 @@ impl Life {
             "session ended"
         );
     }
+}
+
+fn in_force(policy: &Option<Rc<Policy>>) -> &Policy {
+    policy.as_deref().expect("a session that is not free has a policy")
 }

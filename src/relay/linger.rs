@@ -1,13 +1,15 @@
 //! Stage: the client's last bytes are on their way. Whatever it still sends is dropped.
 
+use std::convert::Infallible;
+
 use super::context::Context;
 use super::life::Life;
 use super::outcome::{Cause, EndedBy};
 use super::port::Ports;
-use super::stage::{Event, Never, Step};
+use super::stage::{Event, Step};
 use crate::op::Side;
 
-pub(super) fn on(event: Event<'_>, ports: &Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Never> {
+pub(super) fn on(event: Event<'_>, ports: &Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Infallible> {
     match event {
         Event::Progress(Side::Client) if !ports.client.shut => {
             life.deadline = cx.now + life.waits().send_stall;

@@ -9,46 +9,69 @@
 
 mod listener;
 
-mod life;
 mod session;
+
 mod stage;
 
-mod answer;
-mod dial;
-mod exchange;
+mod life;
+
 mod head;
-mod linger;
+
+mod dial;
+
+mod answer;
+
 mod tunnel;
 
-mod feedback;
-mod hops;
+mod exchange;
+
+mod linger;
+
 mod request;
+
 mod route;
+
+mod hops;
+
 mod upload;
 
-pub mod balance;
+mod feedback;
+
 mod policy;
+
+pub mod balance;
+
 mod waiting;
 
-mod booking;
-mod close;
 mod flow;
+
+mod close;
+
 mod port;
 
+mod booking;
+
 mod notice;
-mod outcome;
+
 mod refusal;
 
+mod outcome;
+
 mod context;
+
 mod loans;
+
 mod outbox;
+
 mod timers;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::millis;
+use crate::config::{OnLoss, Plan, millis};
+use crate::metrics::Metrics;
+use crate::op::{Accepted, Completion, ConnId, ListenerId, Op};
 use crate::table::Table;
 use crate::table::state::BackendState;
 use context::{Context, Shared};
@@ -58,10 +81,6 @@ use outcome::{Cause, EndedBy};
 use policy::Current;
 use session::Session;
 use stage::Event;
-
-use crate::config::{OnLoss, Plan};
-use crate::metrics::Metrics;
-use crate::op::{Accepted, Completion, ConnId, ListenerId, Op};
 
 /// One worker's sessions.
 ///
@@ -184,7 +203,7 @@ impl Relay {
                 && session.life.chosen.as_ref().is_some_and(|chosen| Arc::ptr_eq(&chosen.state, &leave.backend))
             {
                 let (session, mut cx) = self.enter(index, ops);
-                session.move_away(notice, millis(leave.spread), &mut cx);
+                session.on(Event::Move(notice, millis(leave.spread)), &mut cx);
             }
         }
     }
@@ -196,7 +215,7 @@ impl Relay {
                 let (session, mut cx) = self.enter(index, ops);
                 if session.is_away(number, &mut cx) {
                     let spread = cx.shared.current.table.pools[number].config.sessions.close_spread;
-                    session.move_away(Notice::Home, millis(spread), &mut cx);
+                    session.on(Event::Move(Notice::Home, millis(spread)), &mut cx);
                 }
             }
         }

@@ -356,13 +356,12 @@ impl Port {
         cx.ops.push(Op::Shutdown { conn: self.conn, how: Shutdown::Both });
     }
 
-    /// Gives up the socket: its operations are made to end, and it is closed once they have. Returns whether there is
-    /// something to wait for.
-    pub fn retire(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Gives up the socket: its operations are made to end, and it is closed once they have.
+    pub fn retire(&mut self, cx: &mut Context<'_>) {
         let conn = self.conn;
         self.finished = true;
         match self.link {
-            Link::Absent | Link::Retiring { .. } => return false,
+            Link::Absent | Link::Retiring { .. } => return,
             Link::Connecting => {
                 self.link = Link::Retiring { connecting: true };
                 cx.ops.push(Op::Cancel { conn, what: InFlight::Connect });
@@ -385,7 +384,6 @@ impl Port {
         if self.receiving == Receiving::Starved {
             self.receiving = Receiving::Idle;
         }
-        true
     }
 
     /// Closes a retired socket once nothing is in flight on it. Returns whether it has.

@@ -18,6 +18,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::answer::{self, Answer};
 use super::balance::Ask;
@@ -28,7 +29,6 @@ use super::exchange::Exchange;
 use super::head::Head;
 use super::life::Life;
 use super::linger;
-use super::notice::Notice;
 use super::outcome::{Cause, EndedBy};
 use super::policy::{Policy, PoolView};
 use super::port::{Backing, Link, Ports, Receiving};
@@ -142,7 +142,9 @@ impl Session {
             State::Answering(answer) => answer.on(event, ports, life, cx).map(State::from),
             State::Exchange(exchange) => exchange.on(event, ports, life, cx).map(|never| match never {}),
             State::Lingering => linger::on(event, ports, life, cx).map(|never| match never {}),
-            State::Free | State::Ending => event.ignore(cx),
+            // Nobody is there to be told.
+            State::Free => return,
+            State::Ending => event.ignore(cx),
         };
         self.step(step, cx);
         self.mark_dirty(cx);
@@ -344,16 +346,15 @@ impl Session {
         let through = || to.credit(self.ports.get(from).bulk, self.life.policy(), cx.shared);
         match (&self.state, from) {
             (State::Tunnel(tunnel), _) => (tunnel.credit(from, &self.ports, &self.life, cx), true),
-            (State::Free | State::Ending, _) => (0, false),
             (State::Head(head), Side::Client) => (head.credit(limits), false),
             (State::Dialing(dial), Side::Client) => (dial.credit(cx), false),
             (State::Answering(answer), Side::Client) if answer.uploads() => (through(), true),
             (State::Answering(answer), Side::Client) => (answer.client_credit(limits), false),
             (State::Answering(answer), Side::Backend) => (answer.backend_credit(limits), answer.uploads()),
-            (State::Head(_) | State::Dialing(_), Side::Backend) => (limits.head_bytes_max as u32 + 1, false),
             (State::Exchange(_), _) => (through(), true),
             (State::Lingering, Side::Client) => (self.life.policy().window_bytes, false),
-            (State::Lingering, Side::Backend) => (0, false),
+            (State::Head(_) | State::Dialing(_) | State::Lingering, Side::Backend) => (0, false),
+            (State::Free | State::Ending, _) => (0, false),
         }
     }
 
@@ -531,19 +532,13 @@ impl Session {
         let (Some(key), Some(chosen)) = (key, &self.life.chosen) else { return false };
         let random = cx.shared.random();
         let (pool, PoolView { balancer, .. }) = cx.shared.current.pool_and_view(number);
-        if !std::sync::Arc::ptr_eq(&self.life.policy().pool().state, &pool.state) {
+        if !Arc::ptr_eq(&self.life.policy().pool().state, &pool.state) {
             return false;
         }
         let ask = Ask { key: key.get(), tried: &[], is_last: false, now: cx.now, random, is_handshake: true };
         balancer
             .home(pool, &ask)
-            .is_some_and(|home| !std::sync::Arc::ptr_eq(&pool.members[usize::from(home)].state, &chosen.state))
-    }
-
-    /// Its backend is to be left, but not by all at the same moment. A handshake that is under way goes on, as only an open
-    /// session can be told to come back.
-    pub fn move_away(&mut self, notice: Notice, spread: u64, cx: &mut Context<'_>) {
-        self.on(Event::Move(notice, spread), cx);
+            .is_some_and(|home| !Arc::ptr_eq(&pool.members[usize::from(home)].state, &chosen.state))
     }
 }
 

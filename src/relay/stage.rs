@@ -25,11 +25,13 @@ pub(super) enum Event<'a> {
     Deadline,
     /// SIGTERM.
     Drain,
-    /// The backend is to be left, with this notice, within so many milliseconds.
+    /// The backend is to be left, with this notice, within so many milliseconds: not by all at the same moment. A handshake
+    /// that is under way goes on, as only an open session can be told to come back.
     Move(Notice, u64),
 }
 
-/// What follows. `N`: the stages that this one leads to; only `session` carries it out.
+/// What follows. `N`: the stages that this one leads to, [`Infallible`](std::convert::Infallible) if only to the end. Only
+/// `session` carries it out.
 #[derive(Debug)]
 #[must_use]
 pub(super) enum Step<N> {
@@ -44,10 +46,6 @@ pub(super) enum Step<N> {
     /// The same, and the reason is known.
     Over,
 }
-
-/// Leads nowhere but to the end.
-#[derive(Debug)]
-pub(super) enum Never {}
 
 impl<N> Step<N> {
     pub fn map<M>(self, next: impl FnOnce(N) -> M) -> Step<M> {

@@ -1,5 +1,7 @@
 //! Stage: relaying frames, until both sides have had a Close and TCP has ended: who began that, and what the other side hears.
 
+use std::convert::Infallible;
+
 use super::close::{self, Heard, Told};
 use super::context::Context;
 use super::flow::{self, Flow};
@@ -7,7 +9,7 @@ use super::life::Life;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy, Relayed};
 use super::port::{Backing, Link, Port, Ports, Receiving};
-use super::stage::{Event, Never, Step};
+use super::stage::{Event, Step};
 use crate::config::millis;
 use crate::op::Side;
 
@@ -70,7 +72,13 @@ impl Tunnel {
         flow.credit(ports.get(from.other()), ports.get(from).bulk, life.policy(), cx.shared)
     }
 
-    pub fn on(&mut self, event: Event<'_>, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Never> {
+    pub fn on(
+        &mut self,
+        event: Event<'_>,
+        ports: &mut Ports,
+        life: &mut Life,
+        cx: &mut Context<'_>,
+    ) -> Step<Infallible> {
         match event {
             Event::Bytes(from, bytes, lease) => self.absorb(from, bytes, Backing::Lease(lease), ports, life, cx),
             Event::Unsendable(side, cause) => self.send_failed(side, cause, ports, life, cx),
@@ -194,7 +202,7 @@ impl Tunnel {
     }
 
     /// Draws the consequences of what has been heard and told so far.
-    pub fn progress(&mut self, ports: &mut Ports, life: &Life, cx: &mut Context<'_>) -> Step<Never> {
+    pub fn progress(&mut self, ports: &mut Ports, life: &Life, cx: &mut Context<'_>) -> Step<Infallible> {
         if self.is_open() {
             return Step::Stay;
         }
@@ -245,7 +253,7 @@ impl Tunnel {
         self.go_away(leave.map_or(Notice::Idle, |leave| leave.1), ports, life, cx);
     }
 
-    fn timed_out(&mut self, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Never> {
+    fn timed_out(&mut self, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Infallible> {
         if self.phase != Phase::Answers && self.is_flushing(ports, life, cx) {
             life.deadline = cx.now + life.waits().close;
             return Step::Stay;
