@@ -69,13 +69,30 @@ impl ConnId {
 /// One listener from the moment it is bound until it is closed; given by whoever binds it.
 pub type ListenerId = u32;
 
-/// The two groups of provided buffers.
+/// A group of provided buffers, all of one size: the number of its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Group {
+pub struct Group(u8);
+
+impl Group {
     /// For everyone: handshakes and chat messages.
-    Small,
+    pub const SMALL: Group = Group(0);
     /// For connections that have shown bulk, so that a large message is not cut into many pieces.
-    Bulk,
+    pub const BULK: Group = Group(1);
+    /// How many there are.
+    pub const COUNT: usize = 2;
+
+    /// That of the pool with this number, if there is one.
+    pub fn of(number: u8) -> Option<Group> {
+        (usize::from(number) < Group::COUNT).then_some(Group(number))
+    }
+
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
 }
 
 /// A received buffer on loan from the engine, narrowed to the bytes that are still wanted.
@@ -378,17 +395,17 @@ mod tests {
         let mut piece = Piece::inline(&[1, 2, 3]);
         piece.advance(2);
         assert_eq!(piece.len(), 1);
-        let mut lease = Lease::lend(Group::Small, 3, 100);
+        let mut lease = Lease::lend(Group::SMALL, 3, 100);
         lease.advance(10);
         lease.truncate(5);
         assert_eq!(lease.range(), 10..15);
-        assert_eq!(lease.end(), (Group::Small, 3));
+        assert_eq!(lease.end(), (Group::SMALL, 3));
     }
 
     #[test]
     #[cfg(debug_assertions)]
     #[should_panic(expected = "dropped without Recycle")]
     fn a_lost_lease_panics_in_debug() {
-        drop(Lease::lend(Group::Bulk, 1, 1));
+        drop(Lease::lend(Group::BULK, 1, 1));
     }
 }

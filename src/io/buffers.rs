@@ -56,6 +56,9 @@ impl Layout {
     }
 }
 
+/// Of all groups, by their numbers.
+pub(super) type Pools = [BufferPool; Group::COUNT];
+
 /// One group of provided buffers.
 pub(super) struct BufferPool {
     group: Group,
@@ -86,14 +89,6 @@ impl BufferPool {
         })
     }
 
-    /// The number by which receives name this group.
-    pub fn id(group: Group) -> u16 {
-        match group {
-            Group::Small => 0,
-            Group::Bulk => 1,
-        }
-    }
-
     /// Makes the group known to a ring.
     ///
     /// # Safety
@@ -103,7 +98,7 @@ impl BufferPool {
         let address = self.offer.memory.start().as_ptr() as u64;
         // SAFETY: the address is a page-aligned mapping of `slots` entries of 16 bytes, a power of two up to 32768 (see
         // `Offer::new`), which lives as long as the pool, so by the caller's promise as long as the ring uses it.
-        unsafe { submitter.register_buf_ring_with_flags(address, self.offer.slots, Self::id(self.group), 0) }
+        unsafe { submitter.register_buf_ring_with_flags(address, self.offer.slots, self.group.number().into(), 0) }
     }
 
     /// Buffers on loan.
@@ -244,7 +239,7 @@ mod tests {
     use super::*;
 
     fn pool(count: usize) -> BufferPool {
-        BufferPool::new(Group::Small, Layout { offered_first: 4, ..Layout::small(100, count) }).unwrap()
+        BufferPool::new(Group::SMALL, Layout { offered_first: 4, ..Layout::small(100, count) }).unwrap()
     }
 
     #[test]
@@ -298,7 +293,7 @@ mod tests {
     #[should_panic(expected = "not lent")]
     fn a_forged_lease_reads_nothing() {
         let pool = pool(4);
-        let lease = std::mem::ManuallyDrop::new(Lease::lend(Group::Small, 3, 100));
+        let lease = std::mem::ManuallyDrop::new(Lease::lend(Group::SMALL, 3, 100));
         pool.locate(&lease);
     }
 }

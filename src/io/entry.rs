@@ -16,7 +16,8 @@ pub(super) enum Kind {
     Cancel,
 }
 
-/// An operation's name: bits 0-23 the index of the socket (or listener), 24-39 the generation, 56-63 the kind.
+/// An operation's name: bits 0-23 the index of the socket (or listener), 24-39 the generation, 48-55 the
+/// group of buffers, 56-63 the kind.
 ///
 /// One socket has at most one operation of a kind in flight, so the name is enough to cancel by. Cancelling by fd would
 /// not be: an fd number is used again while operations still hold the old file.
@@ -28,6 +29,7 @@ pub(super) struct Tag {
 }
 
 const INDEX_BITS: u32 = 24;
+const GROUP_SHIFT: u32 = 48;
 const KIND_SHIFT: u32 = 56;
 const _: () = assert!(2 * ConnId::SESSIONS_MAX <= 1 << INDEX_BITS);
 
@@ -48,13 +50,16 @@ impl Tag {
         let code = match self.kind {
             Kind::Accept => 1,
             Kind::Connect => 2,
-            Kind::Receive(Group::Small) => 3,
-            Kind::Receive(Group::Bulk) => 4,
-            Kind::Send => 5,
-            Kind::Wake => 6,
-            Kind::Cancel => 7,
+            Kind::Receive(_) => 3,
+            Kind::Send => 4,
+            Kind::Wake => 5,
+            Kind::Cancel => 6,
         };
-        u64::from(self.index) | u64::from(self.generation) << INDEX_BITS | code << KIND_SHIFT
+        let group = if let Kind::Receive(group) = self.kind { group.number() } else { 0 };
+        u64::from(self.index)
+            | u64::from(self.generation) << INDEX_BITS
+            | u64::from(group) << GROUP_SHIFT
+            | code << KIND_SHIFT
     }
 
     /// `None` for a name that [`Tag::pack`] never gave, 0 among them.
@@ -62,11 +67,10 @@ impl Tag {
         let kind = match (user_data >> KIND_SHIFT) as u8 {
             1 => Kind::Accept,
             2 => Kind::Connect,
-            3 => Kind::Receive(Group::Small),
-            4 => Kind::Receive(Group::Bulk),
-            5 => Kind::Send,
-            6 => Kind::Wake,
-            7 => Kind::Cancel,
+            3 => Kind::Receive(Group::of((user_data >> GROUP_SHIFT) as u8)?),
+            4 => Kind::Send,
+            5 => Kind::Wake,
+            6 => Kind::Cancel,
             _ => return None,
         };
         let index = user_data as u32 & ((1 << INDEX_BITS) - 1);
@@ -111,8 +115,8 @@ mod tests {
         for kind in [
             Kind::Accept,
             Kind::Connect,
-            Kind::Receive(Group::Small),
-            Kind::Receive(Group::Bulk),
+            Kind::Receive(Group::SMALL),
+            Kind::Receive(Group::BULK),
             Kind::Send,
             Kind::Wake,
             Kind::Cancel,

@@ -53,7 +53,7 @@ struct Host {
 /// Sets up a ring as the workers will, and tries each feature on it.
 pub fn probe() -> Result<Features, SetupError> {
     // The pool goes last, when nothing can write into it any longer.
-    let mut pool = BufferPool::new(Group::Small, Layout::small(64, 2)).map_err(SetupError::memory)?;
+    let mut pool = BufferPool::new(Group::SMALL, Layout::small(64, 2)).map_err(SetupError::memory)?;
     let mut queue = Queue::new().map_err(SetupError::ring)?;
     // SAFETY: `pool` is declared before `queue` and so dropped after it.
     unsafe { pool.register(&queue.submitter()) }.map_err(SetupError::buffers)?;
@@ -71,8 +71,8 @@ pub fn kernel() -> String {
 fn has_byte_credit(queue: &mut Queue) -> io::Result<bool> {
     let (reader, mut writer) = UnixStream::pair()?;
     io::Write::write_all(&mut writer, b"probe")?;
-    let mut receive = entry::receive(reader.as_raw_fd(), BufferPool::id(Group::Small), 5);
-    receive.set_user_data(Tag::alone(Kind::Receive(Group::Small)).pack());
+    let mut receive = entry::receive(reader.as_raw_fd(), Group::SMALL.number().into(), 5);
+    receive.set_user_data(Tag::alone(Kind::Receive(Group::SMALL)).pack());
     // SAFETY: the entry has no pointers.
     unsafe { queue.push(&receive) };
     queue.submit_and_wait(1, Some(std::time::Duration::from_secs(5)))?;

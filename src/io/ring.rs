@@ -12,7 +12,7 @@ use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{cqueue, opcode, squeue};
 use socket2::SockAddr;
 
-use super::buffers::{BufferPool, Layout};
+use super::buffers::{BufferPool, Layout, Pools};
 use super::entry::{self, Kind, Tag};
 use super::probe::{Features, SetupError};
 use super::queue::Queue;
@@ -27,7 +27,7 @@ use crate::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece,
 pub struct Ring {
     queue: Queue,
     /// These three hold memory that the kernel has pointers to. They are dropped by `Ring::drop`, once nothing is in flight.
-    pools: ManuallyDrop<[BufferPool; 2]>,
+    pools: ManuallyDrop<Pools>,
     sends: ManuallyDrop<Sends>,
     wake: ManuallyDrop<Wake>,
     sockets: Vec<Socket>,
@@ -53,22 +53,15 @@ struct Socket {
     send: u32,
     generation: u16,
     in_flight: u8,
+    /// Of the last receive.
+    group: Group,
 }
 
 const CONNECT: u8 = 1;
 const SEND: u8 = 2;
-const RECEIVE_SMALL: u8 = 4;
-const RECEIVE_BULK: u8 = 8;
-const RECEIVE: u8 = RECEIVE_SMALL | RECEIVE_BULK;
+const RECEIVE: u8 = 4;
 
-fn receive_flag(group: Group) -> u8 {
-    match group {
-        Group::Small => RECEIVE_SMALL,
-        Group::Bulk => RECEIVE_BULK,
-    }
-}
-
-const NO_SOCKET: Socket = Socket { fd: -1, send: 0, generation: 0, in_flight: 0 };
+const NO_SOCKET: Socket = Socket { fd: -1, send: 0, generation: 0, in_flight: 0, group: Group::SMALL };
 
 struct ListenerSlot {
     fd: Option<OwnedFd>,
@@ -105,9 +98,9 @@ impl Ring {
     ) -> Result<Self, SetupError> {
         let buffers = &config.buffers;
         let pools = [
-            BufferPool::new(Group::Small, Layout::small(buffers.small_bytes, plan.small_count))
+            BufferPool::new(Group::SMALL, Layout::small(buffers.small_bytes, plan.small_count))
                 .map_err(SetupError::memory)?,
-            BufferPool::new(Group::Bulk, Layout::bulk(buffers.bulk_bytes, plan.bulk_count))
+            BufferPool::new(Group::BULK, Layout::bulk(buffers.bulk_bytes, plan.bulk_count))
                 .map_err(SetupError::memory)?,
         ];
         for pool in &pools {
@@ -134,7 +127,7 @@ impl Ring {
 
     /// Buffers on loan to the relay.
     pub fn leases(&self) -> usize {
-        self.pools[0].lent() + self.pools[1].lent()
+        self.pools.iter().map(BufferPool::lent).sum()
     }
 
     /// From here on operations may name this listener. Its number is one that none has, or that of a closed one.
@@ -205,7 +198,7 @@ impl Ring {
             match self.complete(&cqe) {
                 Some(Answer::Plain(completion)) => return Some(completion),
                 Some(Answer::Data { conn, lease, more }) => {
-                    let bytes = self.pools[usize::from(BufferPool::id(lease.group()))].bytes(&lease);
+                    let bytes = self.pools[lease.group().index()].bytes(&lease);
                     return Some(Completion::Received { conn, lease, bytes, more });
                 }
                 None => {}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use io_uring::{opcode, squeue, types};
 use socket2::SockAddr;
 
-use super::buffers::BufferPool;
+use super::buffers::Pools;
 use crate::op::Piece;
 
 /// The pieces of every send in flight, and what submitting takes besides.
@@ -58,7 +58,7 @@ impl Sends {
 
     /// Takes the pieces in, and builds the entry that sends them (the first [`PIECES_MAX`] of them). The entry's pointers
     /// are good until `submitted` or `finish`, as the type's comment says. Needs [`Sends::has_room`].
-    pub fn start(&mut self, fd: i32, pieces: Vec<Piece>, pools: &[BufferPool; 2]) -> (u32, squeue::Entry) {
+    pub fn start(&mut self, fd: i32, pieces: Vec<Piece>, pools: &Pools) -> (u32, squeue::Entry) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Vec::new());
             self.slots.len() as u32 - 1
@@ -88,7 +88,7 @@ impl Sends {
         entry
     }
 
-    fn vectored(&mut self, fd: i32, slot: u32, pools: &[BufferPool; 2]) -> squeue::Entry {
+    fn vectored(&mut self, fd: i32, slot: u32, pools: &Pools) -> squeue::Entry {
         debug_assert!(self.has_room(), "a growing vector would move what the kernel is about to read");
         let first = self.vectors.len();
         for piece in self.slots[slot as usize].iter().filter(|piece| !piece.is_empty()).take(PIECES_MAX) {
@@ -105,9 +105,9 @@ impl Sends {
     }
 }
 
-fn locate(piece: &Piece, pools: &[BufferPool; 2]) -> (*const u8, usize) {
+fn locate(piece: &Piece, pools: &Pools) -> (*const u8, usize) {
     let bytes = match piece {
-        Piece::Lease(lease) => return pools[usize::from(BufferPool::id(lease.group()))].locate(lease),
+        Piece::Lease(lease) => return pools[lease.group().index()].locate(lease),
         Piece::Inline { bytes, start, end } => &bytes[usize::from(*start)..usize::from(*end)],
         Piece::Owned(bytes) => bytes,
     };

@@ -10,10 +10,9 @@ pub(super) const BULK_WEIGHT: u16 = 8;
 
 #[derive(Debug)]
 pub(super) struct Loans {
-    small: usize,
-    small_max: usize,
-    bulk: usize,
-    bulk_max: usize,
+    /// By group: buffers on loan, and how many there are.
+    lent: [usize; Group::COUNT],
+    counts: [usize; Group::COUNT],
     /// Bytes that have been copied out of buffers, as their receivers are slow, and how many they may be.
     pub kept_bytes: usize,
     kept_max: usize,
@@ -24,10 +23,8 @@ pub(super) struct Loans {
 impl Loans {
     pub fn new(plan: &Plan, small_bytes: usize) -> Self {
         Loans {
-            small: 0,
-            small_max: plan.small_count,
-            bulk: 0,
-            bulk_max: plan.bulk_count,
+            lent: [0; Group::COUNT],
+            counts: [plan.small_count, plan.bulk_count],
             kept_bytes: 0,
             // As much again as the small buffers are.
             kept_max: plan.small_count * small_bytes,
@@ -36,23 +33,21 @@ impl Loans {
     }
 
     pub fn lent(&mut self, lease: &Lease) {
-        *self.count(lease.group()) += 1;
+        self.lent[lease.group().index()] += 1;
     }
 
     pub fn returned(&mut self, lease: &Lease) {
-        *self.count(lease.group()) -= 1;
+        self.lent[lease.group().index()] -= 1;
     }
 
-    fn count(&mut self, group: Group) -> &mut usize {
-        match group {
-            Group::Small => &mut self.small,
-            Group::Bulk => &mut self.bulk,
-        }
+    /// More than so many quarters of the group's buffers are on loan.
+    fn exceeds(&self, group: Group, quarters: usize) -> bool {
+        self.lent[group.index()] * 4 > self.counts[group.index()] * quarters
     }
 
     /// So few are left that slow readers may not take another.
     pub fn small_is_scarce(&self) -> bool {
-        self.small * 4 > self.small_max * 3
+        self.exceeds(Group::SMALL, 3)
     }
 
     pub fn small_is_out(&self) -> bool {
@@ -60,12 +55,12 @@ impl Loans {
     }
 
     pub fn small_left(&self) -> usize {
-        self.small_max.saturating_sub(self.small)
+        self.counts[Group::SMALL.index()].saturating_sub(self.lent[Group::SMALL.index()])
     }
 
     /// So many buffers are in use that those of slow readers are wanted back.
     pub fn is_pressed(&self) -> bool {
-        self.small * 4 > self.small_max || self.bulk * 4 > self.bulk_max
+        self.exceeds(Group::SMALL, 1) || self.exceeds(Group::BULK, 1)
     }
 
     /// So many are that others have to do with fewer.
@@ -83,10 +78,10 @@ impl Loans {
     }
 
     pub fn bulk_is_plentiful(&self) -> bool {
-        self.bulk * 2 < self.bulk_max
+        self.lent[Group::BULK.index()] * 2 < self.counts[Group::BULK.index()]
     }
 
     pub fn total(&self) -> usize {
-        self.small + self.bulk
+        self.lent.iter().sum()
     }
 }

@@ -136,7 +136,7 @@ impl Port {
             abort: false,
             bulk: false,
             score: 0,
-            group: Group::Small,
+            group: Group::SMALL,
         }
     }
 
@@ -297,14 +297,14 @@ impl Port {
         let wants_bulk = self.bulk && in_bulk;
         match (self.receiving, credit) {
             (Receiving::Idle, credit @ 1..) => {
-                self.group = if wants_bulk && cx.shared.loans.bulk_is_plentiful() { Group::Bulk } else { Group::Small };
+                self.group = if wants_bulk && cx.shared.loans.bulk_is_plentiful() { Group::BULK } else { Group::SMALL };
                 self.receiving = Receiving::Armed;
                 cx.ops.push(Op::Receive { conn: self.conn, group: self.group, credit });
             }
             (Receiving::Armed, 0) => self.cancel_receive(cx),
-            (Receiving::Armed, _) if !wants_bulk && self.group == Group::Bulk => self.cancel_receive(cx),
+            (Receiving::Armed, _) if !wants_bulk && self.group == Group::BULK => self.cancel_receive(cx),
             (Receiving::Armed, _)
-                if wants_bulk && self.group == Group::Small && cx.shared.loans.bulk_is_plentiful() =>
+                if wants_bulk && self.group == Group::SMALL && cx.shared.loans.bulk_is_plentiful() =>
             {
                 self.cancel_receive(cx);
             }
@@ -314,7 +314,7 @@ impl Port {
 
     /// The receive has ended because no buffer was left: the port waits for one, if there is none.
     pub fn starve(&mut self, cx: &mut Context<'_>) {
-        if self.group == Group::Small && cx.shared.loans.small_is_out() {
+        if self.group == Group::SMALL && cx.shared.loans.small_is_out() {
             self.receiving = Receiving::Starved;
             cx.shared.loans.starved.push_back(self.conn);
         }
@@ -485,7 +485,7 @@ fn keep(outbox: &mut Outbox, bytes: u32, cx: &mut Context<'_>) {
 
 fn weight(piece: &Piece) -> u16 {
     match piece {
-        Piece::Lease(lease) if lease.group() == Group::Bulk => BULK_WEIGHT,
+        Piece::Lease(lease) if lease.group() == Group::BULK => BULK_WEIGHT,
         Piece::Lease(_) => 1,
         Piece::Inline { .. } | Piece::Owned(_) => 0,
     }

@@ -37,8 +37,8 @@ impl Setup {
 
     pub fn pools(&self) -> [BufferPool; 2] {
         [
-            BufferPool::new(Group::Small, self.config.buffers.small_bytes, self.plan.small_count),
-            BufferPool::new(Group::Bulk, self.config.buffers.bulk_bytes, self.plan.bulk_count),
+            BufferPool::new(Group::SMALL, self.config.buffers.small_bytes, self.plan.small_count),
+            BufferPool::new(Group::BULK, self.config.buffers.bulk_bytes, self.plan.bulk_count),
         ]
     }
 }

@@ -235,12 +235,12 @@ impl Stage {
             }
             let socket = self.socket(conn);
             let (group, credit) = socket.receive.unwrap_or_else(|| panic!("{conn:?} does not receive"));
-            let buffers = &mut self.pools[group as usize];
+            let buffers = &mut self.pools[group.index()];
             let now = bytes.len().min(buffers.size);
             let lease = buffers.lend(group, &bytes[..now]);
             let left = credit.saturating_sub(now);
             self.socket(conn).receive = (left > 0).then_some((group, left));
-            let memory = self.pools[group as usize].bytes(&lease);
+            let memory = self.pools[group.index()].bytes(&lease);
             let completion = Completion::Received { conn, lease, bytes: memory, more: left > 0 };
             self.relay.handle(completion, self.now, &mut self.ops);
             bytes = &bytes[now..];
@@ -440,7 +440,7 @@ impl Stage {
             }
             Op::Recycle { lease } => {
                 let (group, buffer) = lease.end();
-                self.pools[group as usize].free.push(buffer);
+                self.pools[group.index()].free.push(buffer);
             }
             Op::Cancel { conn, what } => {
                 let cancelled = &mut self.socket(conn).cancelled;
@@ -508,7 +508,7 @@ impl Stage {
     }
 
     fn bytes<'a>(&'a self, piece: &'a Piece) -> &'a [u8] {
-        piece.bytes(|lease| self.pools[lease.group() as usize].bytes(lease))
+        piece.bytes(|lease| self.pools[lease.group().index()].bytes(lease))
     }
 }
 

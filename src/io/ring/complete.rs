@@ -29,14 +29,13 @@ impl Ring {
     fn received(&mut self, conn: ConnId, group: Group, cqe: &cqueue::Entry) -> Option<Answer> {
         let more = cqueue::more(cqe.flags());
         let buffer = cqueue::buffer_select(cqe.flags());
-        let flag = receive_flag(group);
-        let known = if more { self.check(conn, flag) } else { self.end(conn, flag) };
+        let known = if more { self.check(conn, RECEIVE) } else { self.end(conn, RECEIVE) };
         if let (Some(buffer), Ok(bytes @ 1..), Some(_)) = (buffer, result(cqe), known) {
-            let lease = self.pools[usize::from(BufferPool::id(group))].lend(buffer, bytes as u32);
+            let lease = self.pools[group.index()].lend(buffer, bytes as u32);
             return Some(Answer::Data { conn, lease, more });
         }
         if let Some(buffer) = buffer {
-            self.pools[usize::from(BufferPool::id(group))].unused(buffer);
+            self.pools[group.index()].unused(buffer);
         }
         known?;
         debug_assert!(!more, "a receive that goes on has bytes: {cqe:?}");
@@ -49,7 +48,7 @@ impl Ring {
             Err(error) => match error.raw_os_error() {
                 Some(libc::ECANCELED) => ReceiveEnd::Cancelled,
                 Some(libc::ENOBUFS) => {
-                    self.pools[usize::from(BufferPool::id(group))].starved();
+                    self.pools[group.index()].starved();
                     ReceiveEnd::NoBuffers
                 }
                 _ => ReceiveEnd::Failed(error),

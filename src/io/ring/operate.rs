@@ -5,9 +5,10 @@ use super::*;
 impl Ring {
     pub(super) fn receive(&mut self, conn: ConnId, group: Group, credit: u32) {
         debug_assert!(credit > 0, "a receive without credit");
-        let Some(fd) = self.begin(conn, RECEIVE, receive_flag(group)) else { return };
+        let Some(fd) = self.begin(conn, RECEIVE, RECEIVE) else { return };
+        self.sockets[conn.index()].group = group;
         let credit = if self.features.byte_credit { credit.min(entry::CREDIT_MAX) } else { 0 };
-        self.queue(Tag::socket(Kind::Receive(group), conn), |_| entry::receive(fd, BufferPool::id(group), credit));
+        self.queue(Tag::socket(Kind::Receive(group), conn), |_| entry::receive(fd, group.number().into(), credit));
     }
 
     pub(super) fn send(&mut self, conn: ConnId, pieces: Vec<Piece>) {
@@ -24,15 +25,13 @@ impl Ring {
 
     pub(super) fn recycle(&mut self, lease: Lease) {
         let (group, buffer) = lease.end();
-        self.pools[usize::from(BufferPool::id(group))].recycle(buffer);
+        self.pools[group.index()].recycle(buffer);
     }
 
     pub(super) fn copy(&mut self, conn: ConnId, pieces: Vec<Piece>) {
         let mut bytes = Vec::with_capacity(pieces.iter().map(Piece::len).sum());
         for piece in &pieces {
-            bytes.extend_from_slice(
-                piece.bytes(|lease| self.pools[usize::from(BufferPool::id(lease.group()))].bytes(lease)),
-            );
+            bytes.extend_from_slice(piece.bytes(|lease| self.pools[lease.group().index()].bytes(lease)));
         }
         self.ready.push_back(Completion::Copied { conn, bytes: bytes.into(), pieces });
     }
@@ -79,8 +78,7 @@ impl Ring {
         let (kind, flag) = match what {
             InFlight::Connect => (Kind::Connect, CONNECT),
             InFlight::Send => (Kind::Send, SEND),
-            InFlight::Receive if socket.in_flight & RECEIVE_BULK != 0 => (Kind::Receive(Group::Bulk), RECEIVE_BULK),
-            InFlight::Receive => (Kind::Receive(Group::Small), RECEIVE_SMALL),
+            InFlight::Receive => (Kind::Receive(socket.group), RECEIVE),
         };
         if socket.in_flight & flag == 0 {
             return;

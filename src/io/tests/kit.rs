@@ -137,7 +137,7 @@ impl Kit {
     }
 
     pub fn receive(&mut self, conn: ConnId, credit: u32) {
-        self.push(Op::Receive { conn, group: Group::Small, credit });
+        self.push(Op::Receive { conn, group: Group::SMALL, credit });
     }
 
     pub fn cancel(&mut self, conn: ConnId, what: InFlight) {

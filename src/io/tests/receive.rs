@@ -194,13 +194,13 @@ fn both_groups_deliver() {
     let (conn, mut peer) = kit.pair(1);
     peer.write_all(&[9; 50_000]).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
-    kit.push(Op::Receive { conn, group: Group::Bulk, credit: 1 << 20 });
+    kit.push(Op::Receive { conn, group: Group::BULK, credit: 1 << 20 });
     let Heard::Data { lease, bytes, more: true, .. } = kit.hear_some() else { panic!() };
-    assert_eq!((lease.group(), bytes.len()), (Group::Bulk, 50_000));
+    assert_eq!((lease.group(), bytes.len()), (Group::BULK, 50_000));
     kit.recycle(lease);
     assert_eq!(kit.receive_all(), (vec![], "eof"));
     let (conn, _peer) = kit.pair(2);
-    kit.push(Op::Receive { conn, group: Group::Bulk, credit: 1 << 20 });
+    kit.push(Op::Receive { conn, group: Group::BULK, credit: 1 << 20 });
     kit.cancel(conn, InFlight::Receive);
     assert!(matches!(kit.hear_one(), Heard::Ended(_, "cancelled")), "cancel finds the receive of the other group");
 }

@@ -114,7 +114,7 @@ fn a_batch_of_sends_may_outgrow_the_queue() {
         let mut ops = Vec::new();
         for (session, (conn, _)) in pairs.iter().enumerate() {
             if session < before {
-                ops.push(Op::Receive { conn: *conn, group: Group::Small, credit: 100 });
+                ops.push(Op::Receive { conn: *conn, group: Group::SMALL, credit: 100 });
             }
             let pieces = (0..1 + session % 3).map(|part| Piece::inline(&[session as u8, part as u8])).collect();
             ops.push(Op::Send { conn: *conn, pieces });

@@ -251,7 +251,7 @@ impl Kernel {
         self.wires[wire].heard += lease.len();
         self.wires[wire].held += lease.len();
         self.lent += 1;
-        let pool = &self.pools[lease.group() as usize];
+        let pool = &self.pools[lease.group().index()];
         let bytes = pool.bytes(&lease);
         relay.handle(Completion::Received { conn, lease, bytes, more }, now, ops);
     }
@@ -268,7 +268,7 @@ impl Kernel {
 }
 
 fn bytes_of<'a>(pools: &'a [BufferPool; 2], piece: &'a Piece) -> &'a [u8] {
-    piece.bytes(|lease| pools[lease.group() as usize].bytes(lease))
+    piece.bytes(|lease| pools[lease.group().index()].bytes(lease))
 }
 
 impl Event {

@@ -81,7 +81,7 @@ impl Kernel {
         assert!(!socket.receive_busy, "{conn:?} has two receives in flight");
         assert!(credit > 0, "{conn:?} receives without credit");
         socket.receive_busy = true;
-        let bulk = group == Group::Bulk;
+        let bulk = group == Group::BULK;
         socket.receive = Some(Receive { bulk, credit: credit as usize, cancelled: false, late: 0 });
     }
 
@@ -147,7 +147,7 @@ impl Kernel {
     }
 
     fn recycle(&mut self, lease: Lease) {
-        let (wire, len) = self.pools[lease.group() as usize].reclaim(lease);
+        let (wire, len) = self.pools[lease.group().index()].reclaim(lease);
         self.wires[wire].held -= len;
         self.lent -= 1;
         self.starving = 0;

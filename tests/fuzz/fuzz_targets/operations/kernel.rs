@@ -149,8 +149,8 @@ impl Kernel {
 
     fn free(&mut self, group: Group) -> &mut BTreeSet<u16> {
         match group {
-            Group::Small => &mut self.small_free,
-            Group::Bulk => &mut self.bulk_free,
+            _ if group == Group::SMALL => &mut self.small_free,
+            _ => &mut self.bulk_free,
         }
     }
 
@@ -195,8 +195,8 @@ impl Kernel {
         let receive = socket.receiving.as_mut().filter(|_| !bytes.is_empty() && !socket.ended && !socket.shut_read)?;
         let group = receive.group;
         let (free, size) = match group {
-            Group::Small => (&mut self.small_free, SMALL_BYTES),
-            Group::Bulk => (&mut self.bulk_free, BULK_BYTES),
+            _ if group == Group::SMALL => (&mut self.small_free, SMALL_BYTES),
+            _ => (&mut self.bulk_free, BULK_BYTES),
         };
         let buffer = free.pop_first()?;
         let len = size.min(bytes.len());
@@ -212,8 +212,8 @@ impl Kernel {
         let socket = self.sockets.get_mut(index)?.as_mut()?;
         let receive = socket.receiving.as_ref()?;
         let out_of_buffers = match receive.group {
-            Group::Small => self.small_free.is_empty(),
-            Group::Bulk => self.bulk_free.is_empty(),
+            _ if group == Group::SMALL => self.small_free.is_empty(),
+            _ => self.bulk_free.is_empty(),
         };
         let why = match how {
             _ if receive.cancelled => ReceiveEnd::Cancelled,
