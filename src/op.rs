@@ -4,7 +4,8 @@
 //! them is a test oracle, a fuzz input and a trace.
 
 use std::io;
-use std::net::{IpAddr, Shutdown};
+use std::net::{Shutdown, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -109,9 +110,13 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// For the engine (and its fakes) alone: a new loan of `len` bytes.
-    pub fn lend(group: Group, buffer: u16, len: u32) -> Self {
-        Lease { group, buffer, start: 0, end: len }
+    /// Bytes of a buffer in front of what the kernel puts into it, and behind that. Enough for the header of a TLS record (5 bytes),
+    /// the explicit nonce of TLS 1.2 (8) and a WebSocket frame's header (14); and for a record's type and tag.
+    pub const ROOM: usize = 32;
+
+    /// For the engine (and its fakes) alone: a new loan of these bytes of the whole buffer.
+    pub fn lend(group: Group, buffer: u16, wanted: Range<u32>) -> Self {
+        Lease { group, buffer, start: wanted.start, end: wanted.end }
     }
 
     /// For the engine (and its fakes) alone: ends the loan, and says whose it was.
@@ -130,7 +135,7 @@ impl Lease {
     }
 
     /// The wanted bytes, as a range of the whole buffer.
-    pub fn range(&self) -> std::ops::Range<usize> {
+    pub fn range(&self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
 
@@ -152,6 +157,14 @@ impl Lease {
     pub fn advance(&mut self, len: usize) {
         assert!(len <= self.len(), "a lease cannot grow");
         self.start += len as u32;
+    }
+
+    /// Wants so many bytes in front and behind as well: what a record layer adds. There are [`Lease::ROOM`] of each to begin with,
+    /// and more where the lease has been narrowed; past the buffer's end the engine refuses it.
+    pub fn widen(&mut self, front: usize, back: usize) {
+        assert!(front <= self.start as usize, "a lease begins in its buffer");
+        self.start -= front as u32;
+        self.end += back as u32;
     }
 }
 
@@ -321,11 +334,12 @@ pub enum InFlight {
 /// What the kernel answered.
 #[derive(Debug)]
 pub enum Completion<'a> {
-    /// A client connected; `peer` is `None` on unix sockets.
+    /// A client connected: from `peer`, to `local`. Both are `None` on unix sockets, and may be for a client that has left again.
     Accepted {
         listener: u16,
         socket: Accepted,
-        peer: Option<IpAddr>,
+        peer: Option<SocketAddr>,
+        local: Option<SocketAddr>,
     },
     /// Accept is no longer armed: cancelled (`None`) or failed.
     AcceptEnded {
@@ -339,8 +353,11 @@ pub enum Completion<'a> {
     /// Never empty. `more` is true exactly when the receive is still armed.
     Received {
         conn: ConnId,
-        lease: Lease,
-        bytes: &'a [u8],
+        /// What the bytes lie in; `None`: in memory that is not the relay's to keep.
+        lease: Option<Lease>,
+        bytes: &'a mut [u8],
+        /// What came over the network for them, which tells how much this peer sends at a time.
+        wire_bytes: u32,
         more: bool,
     },
     /// The receive is no longer armed, and this completion carries no bytes.
@@ -395,10 +412,12 @@ mod tests {
         let mut piece = Piece::inline(&[1, 2, 3]);
         piece.advance(2);
         assert_eq!(piece.len(), 1);
-        let mut lease = Lease::lend(Group::SMALL, 3, 100);
+        let mut lease = Lease::lend(Group::SMALL, 3, 32..132);
         lease.advance(10);
         lease.truncate(5);
-        assert_eq!(lease.range(), 10..15);
+        assert_eq!(lease.range(), 42..47);
+        lease.widen(42, 10);
+        assert_eq!(lease.range(), 0..57);
         assert_eq!(lease.end(), (Group::SMALL, 3));
     }
 
@@ -406,6 +425,6 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "dropped without Recycle")]
     fn a_lost_lease_panics_in_debug() {
-        drop(Lease::lend(Group::BULK, 1, 1));
+        drop(Lease::lend(Group::BULK, 1, 0..1));
     }
 }

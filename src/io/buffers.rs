@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   free --offer--> offered --receive--> lent --recycle--> free
+//!   free ------------borrow------------> lent
 //! ```
 //!
 //! Every buffer is in exactly one of these places ([`Place`]), and each arrow is one function of [`BufferPool`] that checks
 //! where the buffer comes from. So the kernel may write into a buffer only while it is `offered`, and nobody reads it then:
 //!
-//! - bytes are read through a lease or by a send, both of which need the buffer to be `lent`;
+//! - bytes are read, and changed, through a lease or read by a send, both of which need the buffer to be `lent`;
 //! - the kernel fills buffers only inside `io_uring_enter` on this thread (DEFER_TASKRUN), which needs the ring
 //!   exclusively, while the bytes handed to the relay borrow the ring.
 //!
@@ -35,7 +36,7 @@ enum Place {
 pub(super) struct Layout {
     /// Usable bytes per buffer.
     pub bytes: usize,
-    /// From one buffer to the next.
+    /// From one buffer to the next: its bytes, and [`Lease::ROOM`] in front of them and behind.
     pub stride: usize,
     pub count: usize,
     /// Buffers offered to the kernel at a time, to begin with and at most.
@@ -47,12 +48,24 @@ impl Layout {
     /// Small buffers begin at ever different offsets in a page: on page boundaries the first lines of all of them,
     /// which are all that a chat message touches, would compete for the same few cache sets.
     pub fn small(bytes: usize, count: usize) -> Self {
-        Layout { bytes, stride: bytes.next_multiple_of(64) + 64, count, offered_first: 64, offered_max: 512 }
+        Layout {
+            bytes,
+            stride: bytes.next_multiple_of(64) + 2 * Lease::ROOM,
+            count,
+            offered_first: 64,
+            offered_max: 512,
+        }
     }
 
-    /// Bulk buffers are page-aligned, and so large that few are ever needed at once.
+    /// Bulk buffers begin at the same place in a page, and are so large that few are ever needed at once.
     pub fn bulk(bytes: usize, count: usize) -> Self {
-        Layout { bytes, stride: bytes.next_multiple_of(4096), count, offered_first: 8, offered_max: 32 }
+        Layout {
+            bytes,
+            stride: (bytes + 2 * Lease::ROOM).next_multiple_of(4096),
+            count,
+            offered_first: 8,
+            offered_max: 32,
+        }
     }
 }
 
@@ -76,7 +89,9 @@ pub(super) struct BufferPool {
 impl BufferPool {
     pub fn new(group: Group, layout: Layout) -> io::Result<Self> {
         assert!((1..=1 << 15).contains(&layout.count), "buffer ids are 16 bits wide");
-        assert!(layout.bytes > 0 && layout.bytes <= layout.stride && layout.bytes <= u32::MAX as usize);
+        assert!(
+            layout.bytes > 0 && layout.bytes + 2 * Lease::ROOM <= layout.stride && layout.bytes <= u32::MAX as usize
+        );
         Ok(BufferPool {
             group,
             layout,
@@ -116,7 +131,7 @@ impl BufferPool {
             let place = &mut self.places[usize::from(buffer)];
             debug_assert_eq!(*place, Place::Free);
             *place = Place::Offered;
-            self.offer.write(self.address(buffer), self.layout.bytes as u32, buffer);
+            self.offer.write(self.address(buffer, Lease::ROOM), self.layout.bytes as u32, buffer);
         }
         self.offer.publish();
     }
@@ -133,7 +148,18 @@ impl BufferPool {
         self.take_offered(buffer, Place::Lent);
         assert!(len as usize <= self.layout.bytes, "the kernel wrote past a buffer's end");
         self.lent += 1;
-        Lease::lend(self.group, buffer, len)
+        Lease::lend(self.group, buffer, Lease::ROOM as u32..Lease::ROOM as u32 + len)
+    }
+
+    /// A free buffer, with room as if it had been received in; `None` if there is none.
+    pub fn borrow(&mut self) -> Option<Lease> {
+        let buffer = self.take_free()?;
+        let place = &mut self.places[usize::from(buffer)];
+        debug_assert_eq!(*place, Place::Free);
+        *place = Place::Lent;
+        self.lent += 1;
+        let bytes = Lease::ROOM..Lease::ROOM + self.layout.bytes;
+        Some(Lease::lend(self.group, buffer, bytes.start as u32..bytes.end as u32))
     }
 
     /// The kernel took `buffer` and gave it back empty.
@@ -154,19 +180,34 @@ impl BufferPool {
     pub fn locate(&self, lease: &Lease) -> (*const u8, usize) {
         assert_eq!(self.places[usize::from(lease.buffer())], Place::Lent, "a lease of a buffer that is not lent");
         let range = lease.range();
-        assert!(range.start <= range.end && range.end <= self.layout.bytes, "a lease past its buffer's end");
+        assert!(
+            range.start <= range.end && range.end <= self.layout.bytes + 2 * Lease::ROOM,
+            "a lease past its buffer's end"
+        );
         // In bounds: the buffer's number was an index into `places`, whose length is the pool's, and the range lies
         // within the buffer.
-        (self.address(lease.buffer()).wrapping_add(range.start), range.len())
+        (self.address(lease.buffer(), range.start), range.len())
     }
 
     /// The lease's bytes, readable as long as the ring is not used otherwise.
     pub fn bytes(&self, lease: &Lease) -> &[u8] {
         let (start, len) = self.locate(lease);
         // SAFETY: `locate` gives a range inside the mapping, which is zeroed at first and so always initialised, and
-        // lives as long as `self`. Nobody writes to it while this borrow of the pool lasts: user space never does, and
-        // the kernel only inside `io_uring_enter`, for which the ring that owns this pool is borrowed exclusively.
+        // lives as long as `self`. Nobody writes to it while this borrow of the pool lasts: user space only through
+        // `bytes_mut`, which borrows the pool exclusively, and the kernel only inside `io_uring_enter`, for which the ring that
+        // owns this pool is borrowed exclusively.
         unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// The same, to be changed: whoever has the lease is the only one who has, as there is one of each buffer, and a send that
+    /// has been asked for has taken its leases with it.
+    pub fn bytes_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+        let (start, len) = self.locate(lease);
+        // SAFETY: as above; and nobody reads it while this borrow of the pool lasts. User space needs a borrow of the pool for
+        // that. The kernel reads buffers whose leases lie in the pieces of a send in flight, and this lease is borrowed
+        // exclusively from somewhere else: there is only one per buffer that is `Lent` (`lend` and `borrow` make it when they
+        // change the place, and it cannot be cloned).
+        unsafe { std::slice::from_raw_parts_mut(start.cast_mut(), len) }
     }
 
     fn take_offered(&mut self, buffer: u16, to: Place) {
@@ -184,8 +225,8 @@ impl BufferPool {
         })
     }
 
-    fn address(&self, buffer: u16) -> *mut u8 {
-        self.memory.start().as_ptr().wrapping_add(usize::from(buffer) * self.layout.stride)
+    fn address(&self, buffer: u16, offset: usize) -> *mut u8 {
+        self.memory.start().as_ptr().wrapping_add(usize::from(buffer) * self.layout.stride + offset)
     }
 }
 
@@ -280,6 +321,36 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_has_room_on_both_sides_for_what_is_added_to_it() {
+        let mut pool = pool(4);
+        let mut lease = pool.borrow().unwrap();
+        let mut next = pool.borrow().unwrap();
+        pool.bytes_mut(&mut next).fill(7);
+        assert_eq!(lease.len(), 100);
+        lease.widen(Lease::ROOM, Lease::ROOM);
+        pool.bytes_mut(&mut lease).fill(9);
+        assert_eq!(pool.bytes(&lease), [9; 100 + 2 * Lease::ROOM]);
+        assert_eq!(pool.bytes(&next), [7; 100], "and reaches into no other");
+        assert_eq!(pool.lent(), 2);
+        for lease in [lease, next] {
+            pool.recycle(lease.end().1);
+        }
+        assert_eq!(pool.lent(), 0);
+        let all: Vec<_> = std::iter::from_fn(|| pool.borrow()).collect();
+        assert_eq!(all.len(), 4);
+        all.into_iter().for_each(|lease| pool.recycle(lease.end().1));
+    }
+
+    #[test]
+    #[should_panic(expected = "past its buffer's end")]
+    fn a_lease_wider_than_its_buffer_reads_nothing() {
+        let mut pool = pool(4);
+        let mut lease = std::mem::ManuallyDrop::new(pool.borrow().unwrap());
+        lease.widen(0, Lease::ROOM + 1);
+        pool.locate(&lease);
+    }
+
+    #[test]
     #[should_panic(expected = "given back twice")]
     fn recycling_twice_is_caught() {
         let mut pool = pool(4);
@@ -293,7 +364,7 @@ mod tests {
     #[should_panic(expected = "not lent")]
     fn a_forged_lease_reads_nothing() {
         let pool = pool(4);
-        let lease = std::mem::ManuallyDrop::new(Lease::lend(Group::SMALL, 3, 100));
+        let lease = std::mem::ManuallyDrop::new(Lease::lend(Group::SMALL, 3, 0..100));
         pool.locate(&lease);
     }
 }

@@ -130,6 +130,16 @@ impl Ring {
         self.pools.iter().map(BufferPool::lent).sum()
     }
 
+    /// A free buffer of this group, for bytes that have none; `None` if there is none.
+    pub fn borrow(&mut self, group: Group) -> Option<Lease> {
+        self.pools[group.index()].borrow()
+    }
+
+    /// The bytes of a lease.
+    pub fn bytes_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+        self.pools[lease.group().index()].bytes_mut(lease)
+    }
+
     /// From here on operations may name this listener. Its number is one that none has, or that of a closed one.
     pub fn listen(&mut self, number: u16, fd: OwnedFd) {
         let number = usize::from(number);
@@ -197,9 +207,10 @@ impl Ring {
             let cqe = self.queue.pop()?;
             match self.complete(&cqe) {
                 Some(Answer::Plain(completion)) => return Some(completion),
-                Some(Answer::Data { conn, lease, more }) => {
-                    let bytes = self.pools[lease.group().index()].bytes(&lease);
-                    return Some(Completion::Received { conn, lease, bytes, more });
+                Some(Answer::Data { conn, mut lease, more }) => {
+                    let bytes = self.pools[lease.group().index()].bytes_mut(&mut lease);
+                    let wire_bytes = bytes.len() as u32;
+                    return Some(Completion::Received { conn, lease: Some(lease), bytes, wire_bytes, more });
                 }
                 None => {}
             }

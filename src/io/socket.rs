@@ -1,7 +1,7 @@
 //! Sockets: made and given their options here; used through the ring.
 
 use std::io;
-use std::net::{IpAddr, Shutdown};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -78,14 +78,13 @@ fn set(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {
 }
 
 /// Who is at the other end of an accepted socket; `None` on unix sockets, and if it is gone already.
-pub(super) fn peer(fd: RawFd) -> Option<IpAddr> {
-    let mut address = SockAddr::unix("").ok()?;
-    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    // SAFETY: `SockAddr` holds a whole `sockaddr_storage`, whose size `len` gives.
-    let done = unsafe { libc::getpeername(fd, address.as_ptr().cast_mut().cast(), &mut len) };
-    // SAFETY: the kernel has written `len` bytes of an address.
-    unsafe { address.set_length(len) };
-    if done < 0 { None } else { address.as_socket().map(|peer| peer.ip()) }
+pub(super) fn peer(fd: RawFd) -> Option<SocketAddr> {
+    SockRef::from(&borrow(fd)).peer_addr().ok()?.as_socket()
+}
+
+/// Which address it has come to.
+pub(super) fn local(fd: RawFd) -> Option<SocketAddr> {
+    SockRef::from(&borrow(fd)).local_addr().ok()?.as_socket()
 }
 
 pub(super) fn shutdown(fd: RawFd, how: Shutdown) {

@@ -120,17 +120,17 @@ impl Answer {
 
     pub fn on(&mut self, event: Event<'_>, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Next> {
         match event {
-            Event::Bytes(Side::Client, bytes, lease) if self.uploads() => {
-                or_refuse(self.feed(bytes, Backing::Lease(lease), ports, life, cx))
+            Event::Bytes(Side::Client, bytes, backing) if self.uploads() => {
+                or_refuse(self.feed(bytes, backing, ports, life, cx))
             }
-            Event::Bytes(Side::Client, bytes, lease) => {
+            Event::Bytes(Side::Client, bytes, backing) => {
                 self.request.early.extend_from_slice(bytes);
-                cx.recycle(lease);
+                backing.release(cx);
                 Step::Stay
             }
-            Event::Bytes(Side::Backend, bytes, lease) => {
+            Event::Bytes(Side::Backend, bytes, backing) => {
                 let step = self.take(bytes, ports, life, cx);
-                cx.recycle(lease);
+                backing.release(cx);
                 step
             }
             Event::Progress(Side::Backend) => {

@@ -122,11 +122,11 @@ impl Dial {
 
     pub fn on(&mut self, event: Event<'_>, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Next {
         match event {
-            Event::Bytes(Side::Client, bytes, lease) => {
+            Event::Bytes(Side::Client, bytes, backing) => {
                 if let Some(request) = &mut self.request {
                     request.early.extend_from_slice(bytes);
                 }
-                cx.recycle(lease);
+                backing.release(cx);
                 Step::Stay
             }
             // It may still hear the answer of the backend that is being asked, but no other one is tried for it. Who waits

@@ -83,13 +83,13 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Step<Infallible> {
         match event {
-            Event::Bytes(Side::Backend, bytes, lease) => self.take(bytes, Backing::Lease(lease), ports, life, cx),
-            Event::Bytes(Side::Client, bytes, lease) => {
+            Event::Bytes(Side::Backend, bytes, backing) => self.take(bytes, backing, ports, life, cx),
+            Event::Bytes(Side::Client, bytes, backing) => {
                 let Some(upload) = &mut self.upload else {
-                    cx.recycle(lease);
+                    backing.release(cx);
                     return Step::Stay;
                 };
-                match upload.take(bytes, Backing::Lease(lease), None, (ports, life), cx) {
+                match upload.take(bytes, backing, None, (ports, life), cx) {
                     Ok(()) => Step::Stay,
                     Err(refusal) => upload::cut_off(&refusal),
                 }

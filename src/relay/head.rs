@@ -39,9 +39,9 @@ impl Head {
 
     pub fn on(&mut self, event: Event<'_>, life: &mut Life, cx: &mut Context<'_>) -> Step<Box<Dial>> {
         match event {
-            Event::Bytes(Side::Client, bytes, lease) => {
+            Event::Bytes(Side::Client, bytes, backing) => {
                 let step = self.take(bytes, life, cx);
-                cx.recycle(lease);
+                backing.release(cx);
                 step
             }
             Event::End(Side::Client, None) if !self.is_empty() => Step::Refuse(Refusal::RequestCutShort),

@@ -225,10 +225,12 @@ impl Relay {
     pub fn handle(&mut self, completion: Completion<'_>, now: Instant, ops: &mut Vec<Op>) {
         self.set_clock(now);
         match completion {
-            Completion::Received { conn, lease, bytes, more } => {
+            Completion::Received { conn, lease, bytes, wire_bytes, more } => {
                 let (session, mut cx) = self.enter_conn(conn, ops);
-                cx.lent(&lease);
-                session.received(conn.side(), bytes, lease, more, &mut cx);
+                if let Some(lease) = &lease {
+                    cx.lent(lease);
+                }
+                session.received(conn.side(), bytes, lease.into(), (wire_bytes, more), &mut cx);
             }
             Completion::Sent { conn, result, pieces } => {
                 let (session, mut cx) = self.enter_conn(conn, ops);
@@ -246,7 +248,9 @@ impl Relay {
                 let (session, mut cx) = self.enter_conn(conn, ops);
                 session.connected(result, &mut cx);
             }
-            Completion::Accepted { listener, socket, peer } => self.accepted(listener, socket, peer, ops),
+            Completion::Accepted { listener, socket, peer, .. } => {
+                self.accepted(listener, socket, peer.map(|peer| peer.ip()), ops);
+            }
             Completion::AcceptEnded { listener, error } => {
                 let slots = self.slots();
                 let mut cx = Context { shared: &mut self.shared, ops, now: self.now };

@@ -55,6 +55,14 @@ pub(super) enum Backing {
     Lease(Lease),
     /// They came with a head.
     Owned(Bytes),
+    /// Memory of the engine's: what is to be kept of them is copied.
+    Engine,
+}
+
+impl From<Option<Lease>> for Backing {
+    fn from(lease: Option<Lease>) -> Self {
+        lease.map_or(Backing::Engine, Backing::Lease)
+    }
 }
 
 impl Backing {
@@ -167,6 +175,7 @@ impl Port {
                 owned.truncate(bytes.len());
                 self.push(Piece::Owned(owned), cx);
             }
+            Backing::Engine => self.push(Piece::owned(bytes), cx),
         }
     }
 

@@ -37,7 +37,7 @@ use super::stage::{Event, Step};
 use super::tunnel::Tunnel;
 use super::waiting::SLOW_MS;
 use crate::config::millis;
-use crate::op::{Accepted, Lease, ListenerId, Piece, ReceiveEnd, Side};
+use crate::op::{Accepted, ListenerId, Piece, ReceiveEnd, Side};
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -161,20 +161,27 @@ impl Session {
         }
     }
 
-    /// Bytes have come. `more`: the receive is still armed.
-    pub fn received(&mut self, side: Side, bytes: &[u8], lease: Lease, more: bool, cx: &mut Context<'_>) {
+    /// Bytes have come, for which there were so many on the wire. `more`: the receive is still armed.
+    pub fn received(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        backing: Backing,
+        (wire_bytes, more): (u32, bool),
+        cx: &mut Context<'_>,
+    ) {
         self.life.active_at = cx.now;
         let port = self.ports.of(side);
-        port.learn(bytes.len(), cx.shared.small_bytes as usize);
+        port.learn(wire_bytes as usize, cx.shared.small_bytes as usize);
         if !more {
             port.receiving = Receiving::Idle;
         }
         if let State::Tunnel(tunnel) = &mut self.state {
             // The way of nearly all bytes.
-            tunnel.absorb(side, bytes, Backing::Lease(lease), &mut self.ports, &mut self.life, cx);
+            tunnel.absorb(side, bytes, backing, &mut self.ports, &mut self.life, cx);
             return self.mark_moved(side, cx);
         }
-        self.on(Event::Bytes(side, bytes, lease), cx);
+        self.on(Event::Bytes(side, bytes, backing), cx);
     }
 
     /// A send has ended.

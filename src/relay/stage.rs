@@ -5,14 +5,15 @@ use std::io;
 use super::context::Context;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy};
+use super::port::Backing;
 use super::refusal::Refusal;
-use crate::op::{Lease, Side};
+use crate::op::Side;
 
 /// What has happened.
 #[derive(Debug)]
 pub(super) enum Event<'a> {
-    /// Bytes of this side, never none, in a lease that the stage passes on or recycles.
-    Bytes(Side, &'a [u8], Lease),
+    /// Bytes of this side, never none, in what the stage passes on or releases.
+    Bytes(Side, &'a [u8], Backing),
     /// A send to this side has got some bytes through.
     Progress(Side),
     /// Nothing more can go to this side.
@@ -63,8 +64,8 @@ impl<N> Step<N> {
 impl Event<'_> {
     /// Of no meaning in this stage.
     pub fn ignore<N>(self, cx: &mut Context<'_>) -> Step<N> {
-        if let Event::Bytes(_, _, lease) = self {
-            cx.recycle(lease);
+        if let Event::Bytes(_, _, backing) = self {
+            backing.release(cx);
         }
         Step::Stay
     }

@@ -80,7 +80,7 @@ impl Tunnel {
         cx: &mut Context<'_>,
     ) -> Step<Infallible> {
         match event {
-            Event::Bytes(from, bytes, lease) => self.absorb(from, bytes, Backing::Lease(lease), ports, life, cx),
+            Event::Bytes(from, bytes, backing) => self.absorb(from, bytes, backing, ports, life, cx),
             Event::Unsendable(side, cause) => self.send_failed(side, cause, ports, life, cx),
             Event::End(side, None) => self.lost(side, Cause::ConnectionClosed, life, cx),
             Event::End(side, Some(_)) => self.lost(side, Cause::ConnectionReset, life, cx),

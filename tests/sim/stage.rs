@@ -192,8 +192,8 @@ impl Stage {
 
     /// A client connects.
     pub fn accept(&mut self) -> ConnId {
-        let peer = Some(self.peer);
-        self.handle(Completion::Accepted { listener: 0, socket: Accepted::fake(0), peer });
+        let peer = Some((self.peer, 4000).into());
+        self.handle(Completion::Accepted { listener: 0, socket: Accepted::fake(0), peer, local: None });
         self.end_batch();
         self.adopted.take().expect("an accepted client has a session")
     }
@@ -237,11 +237,13 @@ impl Stage {
             let (group, credit) = socket.receive.unwrap_or_else(|| panic!("{conn:?} does not receive"));
             let buffers = &mut self.pools[group.index()];
             let now = bytes.len().min(buffers.size);
-            let lease = buffers.lend(group, &bytes[..now]);
+            let mut lease = buffers.lend(group, &bytes[..now]);
             let left = credit.saturating_sub(now);
             self.socket(conn).receive = (left > 0).then_some((group, left));
-            let memory = self.pools[group.index()].bytes(&lease);
-            let completion = Completion::Received { conn, lease, bytes: memory, more: left > 0 };
+            let memory = self.pools[group.index()].bytes_mut(&mut lease);
+            let wire_bytes = memory.len() as u32;
+            let lease = Some(lease);
+            let completion = Completion::Received { conn, lease, bytes: memory, wire_bytes, more: left > 0 };
             self.relay.handle(completion, self.now, &mut self.ops);
             bytes = &bytes[now..];
         }
@@ -521,11 +523,16 @@ impl Buffers {
         let buffer = self.free.pop().expect("a script uses no more buffers than there are");
         let start = usize::from(buffer) * self.size;
         self.memory[start..start + bytes.len()].copy_from_slice(bytes);
-        Lease::lend(group, buffer, bytes.len() as u32)
+        Lease::lend(group, buffer, 0..bytes.len() as u32)
     }
 
     fn bytes(&self, lease: &Lease) -> &[u8] {
         let start = usize::from(lease.buffer()) * self.size;
         &self.memory[start..start + self.size][lease.range()]
+    }
+
+    fn bytes_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+        let start = usize::from(lease.buffer()) * self.size;
+        &mut self.memory[start..start + self.size][lease.range()]
     }
 }

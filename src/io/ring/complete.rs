@@ -75,7 +75,8 @@ impl Ring {
                     self.go_on_accepting(listener);
                 }
                 let fd = fd as i32;
-                Some(Completion::Accepted { listener, socket: Accepted(fd), peer: socket::peer(fd) })
+                let (peer, local) = (socket::peer(fd), socket::local(fd));
+                Some(Completion::Accepted { listener, socket: Accepted(fd), peer, local })
             }
             // One client's bad luck is no reason to stop.
             Err(error) if !stopping && is_the_clients(&error) => {

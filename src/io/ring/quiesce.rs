@@ -51,7 +51,7 @@ impl Ring {
 fn dispose(completion: Completion<'_>) {
     match completion {
         Completion::Accepted { socket, .. } => socket::close(socket.0),
-        Completion::Received { lease, .. } => drop(lease.end()),
+        Completion::Received { lease, .. } => drop(lease.map(Lease::end)),
         Completion::Sent { pieces, .. } | Completion::Copied { pieces, .. } => {
             for piece in pieces {
                 if let Piece::Lease(lease) = piece {

@@ -51,9 +51,10 @@ fn accepts_adopts_and_refuses() {
     kit.push(Op::Accept { listener: 0 });
     let mut clients = Vec::new();
     for session in 0..40 {
-        clients.push(TcpStream::connect(inet(&address)).unwrap());
-        let Heard::Accepted { socket, peer } = kit.hear_one() else { panic!() };
-        assert_eq!(peer, Some("127.0.0.1".parse().unwrap()));
+        let client = TcpStream::connect(inet(&address)).unwrap();
+        let Heard::Accepted { socket, peer, local } = kit.hear_one() else { panic!() };
+        assert_eq!((peer, local), (client.local_addr().ok(), client.peer_addr().ok()));
+        clients.push(client);
         if session % 2 == 0 {
             kit.push(Op::Adopt { conn: conn(session), socket });
         } else {
@@ -176,7 +177,7 @@ fn a_unix_listener_is_found_removed_and_replaced() {
     let Some((mut kit, listeners, _)) = listening(address.clone(), &tcp()) else { return };
     kit.push(Op::Accept { listener: 0 });
     let _client = UnixStream::connect(&path).unwrap();
-    let Heard::Accepted { socket, peer: None } = kit.hear_one() else { panic!() };
+    let Heard::Accepted { socket, peer: None, local: None } = kit.hear_one() else { panic!() };
     kit.push(Op::Refuse { socket });
 
     let error = bind(std::slice::from_ref(&address), &tcp(), 1).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! A ring, sockets to put into it, and completions in an owned form that can be compared.
 
 use std::io::Write;
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece,
 /// A completion that borrows nothing.
 #[derive(Debug)]
 pub enum Heard {
-    Accepted { socket: Accepted, peer: Option<IpAddr> },
+    Accepted { socket: Accepted, peer: Option<SocketAddr>, local: Option<SocketAddr> },
     AcceptEnded(Option<i32>),
     Connected(ConnId, Result<(), i32>),
     Data { conn: ConnId, lease: Lease, bytes: Vec<u8>, more: bool },
@@ -185,11 +185,12 @@ impl Kit {
 fn own(completion: Completion<'_>) -> Heard {
     let errno = |error: std::io::Error| error.raw_os_error().unwrap();
     match completion {
-        Completion::Accepted { socket, peer, .. } => Heard::Accepted { socket, peer },
+        Completion::Accepted { socket, peer, local, .. } => Heard::Accepted { socket, peer, local },
         Completion::AcceptEnded { error, .. } => Heard::AcceptEnded(error.map(errno)),
         Completion::Connected { conn, result } => Heard::Connected(conn, result.map_err(errno)),
-        Completion::Received { conn, lease, bytes, more } => {
-            assert_eq!(lease.len(), bytes.len());
+        Completion::Received { conn, lease, bytes, wire_bytes, more } => {
+            let lease = lease.expect("the ring lends what it receives");
+            assert_eq!((lease.len(), wire_bytes as usize), (bytes.len(), bytes.len()));
             Heard::Data { conn, lease, bytes: bytes.to_vec(), more }
         }
         Completion::ReceiveEnded { conn, why } => {

@@ -83,7 +83,7 @@ impl World {
 
     fn accept(&mut self) {
         if let Some(socket) = self.kernel.accepted() {
-            self.handle(Completion::Accepted { listener: 0, socket, peer: Some([192, 0, 2, 1].into()) });
+            self.handle(Completion::Accepted { listener: 0, socket, peer: Some(([192, 0, 2, 1], 4000).into()), local: None });
         }
     }
 
@@ -107,10 +107,11 @@ impl World {
         let cut = if what & 1 == 0 { said.len() } else { said.len() * usize::from(what >> 3) / 31 };
         for piece in [&said[..cut], &said[cut..]] {
             let mut rest = piece;
-            while let Some((lease, bytes, more)) = self.kernel.received(socket, rest) {
+            while let Some((lease, mut bytes, more)) = self.kernel.received(socket, rest) {
                 let conn = self.kernel.conn(socket);
                 rest = &rest[bytes.len()..];
-                self.handle(Completion::Received { conn, lease, bytes: &bytes, more });
+                let wire_bytes = bytes.len() as u32;
+                self.handle(Completion::Received { conn, lease: Some(lease), bytes: &mut bytes, wire_bytes, more });
             }
         }
     }

@@ -8,7 +8,6 @@ mod progress;
 mod wire;
 
 use std::io;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use ringway::op::{Accepted, Completion, ConnId, Lease, Op, Piece, ReceiveEnd};
@@ -204,9 +203,9 @@ impl Kernel {
         }
         match event {
             Event::Accepted { listener, wire } => {
-                let peer = Some(IpAddr::from([192, 0, 2, wire as u8]));
+                let peer = Some(([192, 0, 2, wire as u8], 4000).into());
                 let socket = Accepted::fake(wire as i32);
-                relay.handle(Completion::Accepted { listener, socket, peer }, now, ops);
+                relay.handle(Completion::Accepted { listener, socket, peer, local: None }, now, ops);
             }
             Event::AcceptEnded { listener, error } => {
                 self.listeners[usize::from(listener)].busy = false;
@@ -238,7 +237,7 @@ impl Kernel {
     fn hand_over_bytes(
         &mut self,
         conn: ConnId,
-        lease: Lease,
+        mut lease: Lease,
         more: bool,
         relay: &mut Relay,
         now: Instant,
@@ -251,9 +250,9 @@ impl Kernel {
         self.wires[wire].heard += lease.len();
         self.wires[wire].held += lease.len();
         self.lent += 1;
-        let pool = &self.pools[lease.group().index()];
-        let bytes = pool.bytes(&lease);
-        relay.handle(Completion::Received { conn, lease, bytes, more }, now, ops);
+        let bytes = self.pools[lease.group().index()].bytes_mut(&mut lease);
+        let wire_bytes = bytes.len() as u32;
+        relay.handle(Completion::Received { conn, lease: Some(lease), bytes, wire_bytes, more }, now, ops);
     }
 
     fn socket(&mut self, conn: ConnId) -> &mut Socket {

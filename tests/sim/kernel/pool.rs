@@ -43,12 +43,17 @@ impl BufferPool {
         let start = usize::from(buffer) * self.size;
         self.memory[start..start + bytes.len()].copy_from_slice(bytes);
         self.owners[usize::from(buffer)] = Some((wire, bytes.len()));
-        Lease::lend(self.group, buffer, bytes.len() as u32)
+        Lease::lend(self.group, buffer, 0..bytes.len() as u32)
     }
 
     pub fn bytes(&self, lease: &Lease) -> &[u8] {
         let start = usize::from(lease.buffer()) * self.size;
         &self.memory[start..start + self.size][lease.range()]
+    }
+
+    pub fn bytes_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+        let start = usize::from(lease.buffer()) * self.size;
+        &mut self.memory[start..start + self.size][lease.range()]
     }
 
     /// Ends the loan; says whose bytes they were, and how many.

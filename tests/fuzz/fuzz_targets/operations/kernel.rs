@@ -205,7 +205,7 @@ impl Kernel {
         if !more {
             socket.receiving = None;
         }
-        Some((Lease::lend(group, buffer, len as u32), bytes[..len].to_vec(), more))
+        Some((Lease::lend(group, buffer, 0..len as u32), bytes[..len].to_vec(), more))
     }
 
     pub fn receive_ended(&mut self, index: usize, how: u8) -> Option<Completion<'static>> {
