@@ -23,9 +23,9 @@
 //!
 //! ```text
 //! main -> control, worker, config                      control -> worker, table, config, metrics
-//! worker -> relay, io, table, config, metrics, op
-//! relay -> table, proto, op, config, metrics           io -> op, config
-//! table -> config, proto
+//! worker -> relay, io, engine, table, config, metrics, op
+//! relay -> table, proto, op, config, metrics           io -> engine, op, config
+//! table -> config, proto                               engine -> op
 //! config -> proto, for what a file and the wire write alike
 //! proto, op and metrics import nothing of ours. relay and io never import each other.
 //! ```
@@ -36,8 +36,10 @@ pub mod worker;
 // The kernel.
 pub mod io;
 
-// What the kernel and the state say to each other.
+// What the kernel and the state say to each other, and what the loop needs of a kernel.
 pub mod op;
+
+pub mod engine;
 
 // The state of all sessions of a worker.
 pub mod relay;

@@ -233,9 +233,9 @@ impl Piece {
     }
 }
 
-/// A socket fresh from accept, owned by the engine until [`Op::Adopt`] or [`Op::Refuse`] says what becomes of it.
+/// A socket fresh from accept, or released by a session: owned by the engine until [`Op::Adopt`] or [`Op::Refuse`] says what becomes of it.
 #[derive(Debug)]
-#[must_use = "an accepted socket must be adopted or refused"]
+#[must_use = "a socket must be adopted or refused"]
 pub struct Accepted(pub(crate) i32);
 
 impl Accepted {
@@ -317,6 +317,10 @@ pub enum Op {
     Close {
         conn: ConnId,
     },
+    /// Give the socket away, alive; only when nothing of it is in flight. Ends in exactly one [`Completion::Released`].
+    Release {
+        conn: ConnId,
+    },
     /// Give a buffer back.
     Recycle {
         lease: Lease,
@@ -377,6 +381,11 @@ pub enum Completion<'a> {
         conn: ConnId,
         bytes: Box<[u8]>,
         pieces: Vec<Piece>,
+    },
+    /// The socket is nobody's `conn` any more, and its connection goes on.
+    Released {
+        conn: ConnId,
+        socket: Accepted,
     },
     /// The control plane has put something into the worker's mailbox.
     Woken,

@@ -10,10 +10,11 @@ const LINES_MAX: usize = 600;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["config", "control", "worker"]),
     ("control", &["config", "metrics", "table", "worker"]),
-    ("worker", &["config", "io", "metrics", "op", "relay", "table"]),
+    ("worker", &["config", "engine", "io", "metrics", "op", "relay", "table"]),
     ("relay", &["config", "metrics", "op", "proto", "table"]),
     ("table", &["config", "proto"]),
-    ("io", &["config", "op"]),
+    ("io", &["config", "engine", "op"]),
+    ("engine", &["op"]),
     ("config", &["proto"]),
     ("metrics", &[]),
     ("op", &[]),

@@ -19,11 +19,10 @@ use super::queue::Queue;
 use super::sends::Sends;
 use super::socket;
 use crate::config::{Config, Plan, Tcp};
+use crate::engine::Engine;
 use crate::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece, ReceiveEnd};
 
 /// One worker's engine: its ring, sockets and buffers. It never leaves the thread that made it.
-///
-/// Calling order: [`Ring::push`] what the relay wants, [`Ring::submit_and_wait`], then [`Ring::next`] until `None`.
 pub struct Ring {
     queue: Queue,
     /// These three hold memory that the kernel has pointers to. They are dropped by `Ring::drop`, once nothing is in flight.
@@ -124,24 +123,22 @@ impl Ring {
             features,
         })
     }
+}
 
-    /// Buffers on loan to the relay.
-    pub fn leases(&self) -> usize {
+impl Engine for Ring {
+    fn leases(&self) -> usize {
         self.pools.iter().map(BufferPool::lent).sum()
     }
 
-    /// A free buffer of this group, for bytes that have none; `None` if there is none.
-    pub fn borrow(&mut self, group: Group) -> Option<Lease> {
+    fn borrow(&mut self, group: Group) -> Option<Lease> {
         self.pools[group.index()].borrow()
     }
 
-    /// The bytes of a lease.
-    pub fn bytes_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+    fn bytes_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
         self.pools[lease.group().index()].bytes_mut(lease)
     }
 
-    /// From here on operations may name this listener. Its number is one that none has, or that of a closed one.
-    pub fn listen(&mut self, number: u16, fd: OwnedFd) {
+    fn listen(&mut self, number: u16, fd: OwnedFd) {
         let number = usize::from(number);
         while self.listeners.len() <= number {
             self.listeners.push(ListenerSlot { fd: None, armed: false, stopping: false });
@@ -150,8 +147,7 @@ impl Ring {
         self.listeners[number] = ListenerSlot { fd: Some(fd), armed: false, stopping: false };
     }
 
-    /// Carries out or queues the operations, in order.
-    pub fn push(&mut self, ops: impl IntoIterator<Item = Op>) {
+    fn push(&mut self, ops: impl IntoIterator<Item = Op>) {
         for op in ops {
             match op {
                 Op::Receive { conn, group, credit } => self.receive(conn, group, credit),
@@ -163,6 +159,7 @@ impl Ring {
                 Op::Shutdown { conn, how } => self.shutdown(conn, how),
                 Op::Abort { conn } => self.abort(conn),
                 Op::Close { conn } => self.close(conn),
+                Op::Release { conn } => self.release(conn),
                 Op::Adopt { conn, socket } => self.adopt(conn, socket.0),
                 Op::Refuse { socket } => socket::close(socket.0),
                 Op::Accept { listener } => self.accept(listener),
@@ -172,10 +169,9 @@ impl Ring {
         }
     }
 
-    /// Submits everything and waits until something has completed or `deadline` has come: one system call, but for connects
-    /// to unix sockets whose backlog is full, which are tried again behind it. [`Ring::push`] makes none for what is sent and
+    /// One system call, but for connects to unix sockets whose backlog is full, which are tried again behind it. `push` makes none for what is sent and
     /// received, unless the submission queue is full; what it makes for other operations is in `operate`.
-    pub fn submit_and_wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+    fn submit_and_wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         self.arm_wake();
         self.offer_buffers();
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -195,10 +191,7 @@ impl Ring {
         Ok(())
     }
 
-    /// The next completion of this batch. A batch ends where it ended when the wait returned, however much has
-    /// completed since.
-    #[allow(clippy::should_implement_trait)] // it lends
-    pub fn next(&mut self) -> Option<Completion<'_>> {
+    fn next(&mut self) -> Option<Completion<'_>> {
         if let Some(completion) = self.ready.pop_front() {
             return Some(completion);
         }

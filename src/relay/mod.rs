@@ -256,6 +256,8 @@ impl Relay {
                 let mut cx = Context { shared: &mut self.shared, ops, now: self.now };
                 self.listeners.ended(listener, error, slots, &mut cx);
             }
+            // Nobody has asked for that.
+            Completion::Released { socket, .. } => ops.push(Op::Refuse { socket }),
             Completion::Woken => self.bring_home(ops),
         }
     }

@@ -272,10 +272,10 @@ impl Launch {
             let (engine, told) = engine.map_or_else(|error| (None, Err(error)), |engine| (Some(engine), Ok(())));
             let _ = is_ready.send(told);
             match (engine, may_go.recv()) {
-                (Some((ring, fds)), Ok(())) => {
+                (Some((engine, fds)), Ok(())) => {
                     let Core { index, table, plan, metrics, ended, .. } = core;
                     let _exit = ExitGuard { index, ended };
-                    let worker = Worker { index, table, plan, metrics, ring, messages, fds };
+                    let worker = Worker { index, table, plan, metrics, engine, messages, fds };
                     worker.run(|| drop(is_ready.send(Ok(())))) // who does not wait for it needs no answer
                 }
                 _ => Ok(()), // it or another worker could not start

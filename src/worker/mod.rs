@@ -23,7 +23,8 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use crate::config::Plan;
-use crate::io::{FdReceiver, Ring};
+use crate::engine::Engine;
+use crate::io::FdReceiver;
 use crate::metrics::Metrics;
 use crate::op::{Completion, ListenerId, Op};
 use crate::relay::Relay;
@@ -61,50 +62,50 @@ enum Message {
 }
 
 /// What a worker's loop works with, in its thread.
-struct Worker {
+struct Worker<E> {
     index: usize,
     table: Arc<Table>,
     plan: Plan,
     metrics: Arc<Metrics>,
-    ring: Ring,
+    engine: E,
     messages: Receiver<Message>,
     fds: FdReceiver,
 }
 
-impl Worker {
-    /// Until the relay is drained, or the ring fails. `serving` is called once its first listeners are armed.
+impl<E: Engine> Worker<E> {
+    /// Until the relay is drained, or the engine fails. `serving` is called once its first listeners are armed.
     fn run(self, serving: impl FnOnce()) -> Result<(), std::io::Error> {
-        let Worker { index, table, plan, metrics, mut ring, messages, fds } = self;
+        let Worker { index, table, plan, metrics, mut engine, messages, fds } = self;
         let seed = std::hash::RandomState::new().build_hasher().finish();
         let mut relay = Relay::new(table, plan, metrics.clone(), seed);
         let mut ops: Vec<Op> = Vec::with_capacity(256);
         let mut stops = Stops::new(Instant::now());
-        apply(&messages, &fds, &mut relay, &mut ring, Instant::now(), &mut ops);
+        apply(&messages, &fds, &mut relay, &mut engine, Instant::now(), &mut ops);
         serving();
         loop {
-            ring.push(ops.drain(..)); // 1. what the relay wants, in one batch
+            engine.push(ops.drain(..)); // 1. what the relay wants, in one batch
             if relay.is_drained() {
                 break;
             }
             let due = stops.due(relay.poll_timeout());
-            ring.submit_and_wait(due)?; // 2. the system call of this turn
+            engine.submit_and_wait(due)?; // 2. the system call of this turn
             let mut now = Instant::now();
-            let mut woken = handle(&mut ring, &mut relay, now, &mut ops).woken; // 3. what the kernel answered, a bounded batch
+            let mut woken = handle(&mut engine, &mut relay, now, &mut ops).woken; // 3. what the kernel answered, a bounded batch
             if stops.has_stopped(due, now) {
-                (now, woken) = catch_up(&mut ring, &mut relay, &mut ops, woken)?;
+                (now, woken) = catch_up(&mut engine, &mut relay, &mut ops, woken)?;
             }
             if woken {
-                apply(&messages, &fds, &mut relay, &mut ring, now, &mut ops);
+                apply(&messages, &fds, &mut relay, &mut engine, now, &mut ops);
             }
             match stops.may_expire(now) {
                 true => relay.handle_timeout(now, &mut ops), // 4. deadlines last: progress above may have met them
                 false => relay.flush(now, &mut ops),
             }
             metrics.turns.add(1);
-            publish(&metrics, &ring);
+            publish(&metrics, &engine);
         }
-        publish(&metrics, &ring);
-        account(index, &metrics, ring.leases());
+        publish(&metrics, &engine);
+        account(index, &metrics, engine.leases());
         Ok(())
     }
 }
@@ -115,9 +116,9 @@ struct Batch {
     woken: bool,
 }
 
-fn handle(ring: &mut Ring, relay: &mut Relay, now: Instant, ops: &mut Vec<Op>) -> Batch {
+fn handle(engine: &mut impl Engine, relay: &mut Relay, now: Instant, ops: &mut Vec<Op>) -> Batch {
     let mut batch = Batch { is_empty: true, woken: false };
-    while let Some(completion) = ring.next() {
+    while let Some(completion) = engine.next() {
         batch.is_empty = false;
         batch.woken |= matches!(completion, Completion::Woken);
         relay.handle(completion, now, ops);
@@ -127,7 +128,7 @@ fn handle(ring: &mut Ring, relay: &mut Relay, now: Instant, ops: &mut Vec<Op>) -
 
 /// Takes in all that has come while the worker did not run: the kernel hands it over in small batches.
 fn catch_up(
-    ring: &mut Ring,
+    engine: &mut impl Engine,
     relay: &mut Relay,
     ops: &mut Vec<Op>,
     mut woken: bool,
@@ -136,10 +137,10 @@ fn catch_up(
     let mut now = Instant::now();
     for _ in 0..BATCHES_MAX {
         relay.flush(now, ops);
-        ring.push(ops.drain(..));
-        ring.submit_and_wait(Some(now))?;
+        engine.push(ops.drain(..));
+        engine.submit_and_wait(Some(now))?;
         now = Instant::now();
-        let batch = handle(ring, relay, now, ops);
+        let batch = handle(engine, relay, now, ops);
         woken |= batch.woken;
         if batch.is_empty {
             break;
@@ -152,7 +153,7 @@ fn apply(
     messages: &Receiver<Message>,
     fds: &FdReceiver,
     relay: &mut Relay,
-    ring: &mut Ring,
+    engine: &mut impl Engine,
     now: Instant,
     ops: &mut Vec<Op>,
 ) {
@@ -165,16 +166,16 @@ fn apply(
             Message::Command(Command::Panic) => panic!("as the test wants it"),
             Message::Adopt { table, listeners, new } => {
                 // What the engine has been told before must be done before a slot is used again.
-                ring.push(ops.drain(..));
+                engine.push(ops.drain(..));
                 let slots = relay.adopt(table, &listeners, now, ops);
-                install_listeners(&new, &slots, fds, ring);
+                install_listeners(&new, &slots, fds, engine);
             }
         }
     }
 }
 
 /// Gives the engine the listeners that are new, and closes those that the relay does not want, being about to end.
-fn install_listeners(new: &[ListenerId], slots: &[(ListenerId, u16)], fds: &FdReceiver, ring: &mut Ring) {
+fn install_listeners(new: &[ListenerId], slots: &[(ListenerId, u16)], fds: &FdReceiver, engine: &mut impl Engine) {
     let descriptors = match fds.receive(new.len()) {
         Ok(descriptors) => descriptors,
         Err(error) => {
@@ -184,13 +185,13 @@ fn install_listeners(new: &[ListenerId], slots: &[(ListenerId, u16)], fds: &FdRe
     };
     for (id, descriptor) in new.iter().zip(descriptors) {
         if let Some((_, slot)) = slots.iter().find(|(known, _)| known == id) {
-            ring.listen(*slot, descriptor);
+            engine.listen(*slot, descriptor);
         }
     }
 }
 
-fn publish(metrics: &Metrics, ring: &Ring) {
-    let (leases, known) = (ring.leases() as u64, metrics.leases.get());
+fn publish(metrics: &Metrics, engine: &impl Engine) {
+    let (leases, known) = (engine.leases() as u64, metrics.leases.get());
     metrics.leases.add(leases.wrapping_sub(known));
 }
 

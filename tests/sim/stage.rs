@@ -440,6 +440,7 @@ impl Stage {
                 assert!(self.socket(conn).send.is_none(), "{conn:?} copies while it sends");
                 self.copies.push((conn, pieces));
             }
+            Op::Release { conn } => panic!("{conn:?} is given away"),
             Op::Recycle { lease } => {
                 let (group, buffer) = lease.end();
                 self.pools[group.index()].free.push(buffer);

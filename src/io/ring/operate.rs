@@ -120,6 +120,15 @@ impl Ring {
         socket::close(socket.fd);
     }
 
+    pub(super) fn release(&mut self, conn: ConnId) {
+        let Some(socket) = self.socket(conn).filter(|socket| socket.in_flight == 0) else {
+            debug_assert!(false, "{conn:?} has no socket, or is released with operations in flight");
+            return tracing::error!(?conn, "an operation on a socket that cannot take it");
+        };
+        self.sockets[conn.index()].fd = -1;
+        self.ready.push_back(Completion::Released { conn, socket: Accepted(socket.fd) });
+    }
+
     pub(super) fn adopt(&mut self, conn: ConnId, fd: i32) {
         let index = conn.index();
         if self.sockets.len() <= index {

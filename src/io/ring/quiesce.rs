@@ -50,7 +50,7 @@ impl Ring {
 /// Ends what a completion owns, in place of the relay.
 fn dispose(completion: Completion<'_>) {
     match completion {
-        Completion::Accepted { socket, .. } => socket::close(socket.0),
+        Completion::Accepted { socket, .. } | Completion::Released { socket, .. } => socket::close(socket.0),
         Completion::Received { lease, .. } => drop(lease.map(Lease::end)),
         Completion::Sent { pieces, .. } | Completion::Copied { pieces, .. } => {
             for piece in pieces {

@@ -2,7 +2,7 @@ use std::io::Read;
 use std::net::Shutdown;
 
 use super::kit::{Heard, kit};
-use crate::op::{Op, Side};
+use crate::op::{Accepted, ConnId, InFlight, Op, Side};
 
 /// shutdown(2), not close(2), ends an armed receive.
 #[test]
@@ -37,9 +37,9 @@ fn a_slot_is_used_again_with_another_generation() {
     let Some(mut kit) = kit() else { return };
     let (old, _peer) = kit.pair(1);
     kit.push(Op::Close { conn: old });
-    let new = crate::op::ConnId::new(1, Side::Client, 8);
+    let new = ConnId::new(1, Side::Client, 8);
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    kit.push(Op::Adopt { conn: new, socket: crate::op::Accepted(std::os::fd::IntoRawFd::into_raw_fd(ours)) });
+    kit.push(Op::Adopt { conn: new, socket: Accepted(std::os::fd::IntoRawFd::into_raw_fd(ours)) });
     kit.push(Op::Shutdown { conn: old, how: Shutdown::Both });
     kit.push(Op::Close { conn: old });
     kit.receive(new, 1000);
@@ -47,4 +47,26 @@ fn a_slot_is_used_again_with_another_generation() {
     let Heard::Data { conn, lease, .. } = kit.hear_one() else { panic!() };
     assert_eq!(conn, new);
     kit.recycle(lease);
+}
+
+/// What is given away lives on, under whatever name it is adopted next; its slot is free.
+#[test]
+fn a_released_socket_is_as_alive_as_before() {
+    let Some(mut kit) = kit() else { return };
+    let (old, peer) = kit.pair(1);
+    kit.receive(old, 1000);
+    kit.push(Op::Cancel { conn: old, what: InFlight::Receive });
+    assert!(matches!(kit.hear_one(), Heard::Ended(_, "cancelled")));
+    super::kit::write(&peer, b"meanwhile");
+    kit.push(Op::Release { conn: old });
+    let Heard::Released { conn, socket } = kit.hear_one() else { panic!() };
+    assert_eq!(conn, old);
+    let new = ConnId::new(2, Side::Backend, 3);
+    kit.push(Op::Adopt { conn: new, socket });
+    kit.receive(new, 1000);
+    let Heard::Data { conn, lease, bytes, .. } = kit.hear_one() else { panic!() };
+    assert_eq!((conn, &bytes[..]), (new, &b"meanwhile"[..]));
+    kit.recycle(lease);
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    kit.push(Op::Adopt { conn: old, socket: Accepted(std::os::fd::IntoRawFd::into_raw_fd(ours)) });
 }

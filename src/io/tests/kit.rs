@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Plan};
+use crate::engine::Engine;
 use crate::io::queue::Queue;
 use crate::io::{Features, Ring, Waker, probe};
 use crate::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece, ReceiveEnd, Side};
@@ -16,6 +17,7 @@ use crate::op::{Accepted, Completion, ConnId, Group, InFlight, Lease, Op, Piece,
 pub enum Heard {
     Accepted { socket: Accepted, peer: Option<SocketAddr>, local: Option<SocketAddr> },
     AcceptEnded(Option<i32>),
+    Released { conn: ConnId, socket: Accepted },
     Connected(ConnId, Result<(), i32>),
     Data { conn: ConnId, lease: Lease, bytes: Vec<u8>, more: bool },
     Ended(ConnId, &'static str),
@@ -205,6 +207,7 @@ fn own(completion: Completion<'_>) -> Heard {
         }
         Completion::Copied { conn, bytes, pieces } => Heard::Copied { conn, bytes, pieces },
         Completion::Sent { conn, result, pieces } => Heard::Sent { conn, result: result.map_err(errno), pieces },
+        Completion::Released { conn, socket } => Heard::Released { conn, socket },
         Completion::Woken => Heard::Woken,
     }
 }

@@ -2,6 +2,7 @@ use std::io::Write;
 use std::net::Shutdown;
 
 use super::kit::{Heard, Setup, kit, kit_with, write};
+use crate::engine::Engine;
 use crate::op::{Group, InFlight, Op};
 
 #[test]

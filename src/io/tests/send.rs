@@ -3,6 +3,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use super::kit::{Heard, Setup, kit, kit_with};
+use crate::engine::Engine;
 use crate::op::{Group, InFlight, Op, Piece};
 
 fn recycle_all(kit: &mut super::kit::Kit, pieces: Vec<Piece>) {

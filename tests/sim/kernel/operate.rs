@@ -50,6 +50,7 @@ impl Kernel {
             Op::Shutdown { conn, how } => self.shutdown(conn, how),
             Op::Abort { .. } => {}
             Op::Close { conn } => self.close(conn),
+            Op::Release { conn } => panic!("{conn:?} is given away"),
             Op::Recycle { lease } => self.recycle(lease),
         }
     }

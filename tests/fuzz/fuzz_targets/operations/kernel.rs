@@ -114,6 +114,7 @@ impl Kernel {
                 assert!(socket.copying.is_none());
                 self.sockets[conn.index()] = None;
             }
+            Op::Release { conn } => panic!("{conn:?} is given away"),
             Op::Recycle { lease } => self.recycle(lease),
         }
     }
