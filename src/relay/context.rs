@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::current::Current;
 use super::loans::Loans;
 use super::outbox::Spare;
-use super::policy::Current;
 use super::timers::Timers;
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;

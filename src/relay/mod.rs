@@ -39,9 +39,13 @@ mod feedback;
 
 mod policy;
 
+mod current;
+
 pub mod balance;
 
-mod waiting;
+mod queue;
+
+mod shortage;
 
 mod flow;
 
@@ -75,10 +79,10 @@ use crate::op::{Accepted, Completion, ConnId, ListenerId, Op};
 use crate::table::Table;
 use crate::table::state::BackendState;
 use context::{Context, Shared};
+use current::Current;
 use listener::{Line, Listeners};
 use notice::Notice;
 use outcome::{Cause, EndedBy};
-use policy::Current;
 use session::Session;
 use stage::Event;
 
@@ -300,9 +304,9 @@ impl Relay {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let listeners = if self.shared.draining { u64::MAX } else { self.listeners.retry_at };
         // Those who got their turn may have had nothing to receive: then the next ones come without any completion.
-        let starved = if self.shared.loans.can_rearm() { self.now + waiting::REARM_MS } else { u64::MAX };
+        let starved = if self.shared.loans.can_rearm() { self.now + shortage::REARM_MS } else { u64::MAX };
         let relief =
-            if self.shared.loans.is_pressed() { self.reclaim_at.max(self.now + waiting::REARM_MS) } else { u64::MAX };
+            if self.shared.loans.is_pressed() { self.reclaim_at.max(self.now + shortage::REARM_MS) } else { u64::MAX };
         let queues = if self.shared.current.pools_with_waiters.is_empty() { u64::MAX } else { self.admit_at };
         let timers = self.shared.timers.next().unwrap_or(u64::MAX);
         let next = [timers, listeners, self.drain_until, starved, relief, queues].into_iter().min().unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! Those who wait: for a receive buffer, because slow readers hold them all, or for a backend, because their pool is full.
+//! What is done while receive buffers are short: who found none waits for one, and slow readers give theirs back.
 
 use super::Relay;
 use super::outcome::Cause;
@@ -7,10 +7,6 @@ use crate::op::{ConnId, Op, Side};
 
 /// How long those who wait for a buffer wait for their turn while there are buffers.
 pub(super) const REARM_MS: u64 = 1;
-/// How often those who wait for a backend ask whether there is one, if nothing tells them when there will be.
-pub(super) const ADMIT_MS: u64 = 10;
-/// So many of a queue who wait for some backends only are asked in vain before the rest of them is passed over.
-const RETRYING_MAX: usize = 32;
 /// Who has not taken a send in this time is slow.
 pub(super) const SLOW_MS: u64 = 100;
 /// While buffers are wanted back, how often slow readers are looked for, and what so many of them hold is copied at a time: that
@@ -89,38 +85,6 @@ impl Relay {
             let (session, mut cx) = self.enter(index, ops);
             let side = if is_backend { Side::Backend } else { Side::Client };
             session.unsendable(side, Cause::SlowWhileShort, &mut cx);
-        }
-    }
-
-    /// Lets those in who wait at pools that have room again: the first of each queue, as long as that succeeds. Other workers
-    /// make room too, so those who wait also ask from time to time, and as soon as a rate allows more.
-    pub(super) fn admit_waiting(&mut self, ops: &mut Vec<Op>) {
-        while !self.shared.current.pools_with_waiters.is_empty()
-            && (std::mem::take(&mut self.shared.room) || self.admit_at <= self.now)
-        {
-            self.admit_at = self.now + ADMIT_MS;
-            for pool in self.shared.current.pools_with_waiters.clone() {
-                self.admit_from(pool, ops);
-            }
-            self.reconcile(ops);
-        }
-    }
-
-    /// Who waits for some backends only, in vain, keeps its place, but nobody behind it.
-    fn admit_from(&mut self, pool: usize, ops: &mut Vec<Op>) {
-        let mut kept = 0;
-        while let Some(&who) = self.shared.current.view(pool).queue.get(kept) {
-            if who.retrying && kept >= RETRYING_MAX {
-                kept += 1;
-                continue;
-            }
-            let (session, mut cx) = self.enter(who.session, ops);
-            let Err(wait) = session.take_turn(&mut cx) else { continue };
-            self.admit_at = self.admit_at.min(self.now.saturating_add(wait));
-            if !who.retrying {
-                break;
-            }
-            kept += 1;
         }
     }
 }
