@@ -192,6 +192,11 @@ impl Scanner {
         }
     }
 
+    /// Its frames carry a mask: a client sends them.
+    pub fn is_masked(&self) -> bool {
+        self.masked
+    }
+
     /// May a frame of Ringway's own be put behind what has gone out so far?
     pub fn is_between_frames(&self) -> bool {
         self.payload_left == 0

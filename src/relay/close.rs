@@ -56,8 +56,9 @@ pub(super) struct Ending {
 impl Ending {
     pub const NONE: Ending = Ending { heard: Heard::No, told: Told::No, instead: None };
 
-    pub fn is_none(&self) -> bool {
-        matches!(self, Ending { heard: Heard::No, told: Told::No, instead: None })
+    /// Nothing that its source still sends is relayed.
+    pub fn is_deaf(&self) -> bool {
+        self.heard == Heard::Fault || self.told.is_over()
     }
 
     /// What the table above allows; to be asked once all that has come has been taken in.

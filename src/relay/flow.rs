@@ -1,19 +1,18 @@
-//! One direction of frames: scans what came from one port, gives it to the other, and knows what was heard and told.
+//! One direction of frames: scans what came from one port, and gives it to the other.
 
 use super::close::{Ending, Heard, Told};
-use super::context::{Context, Shared};
+use super::context::Context;
 use super::notice::Notice;
 use super::policy::Policy;
 use super::port::{Backing, Port};
 use crate::config::CloseCodes;
 use crate::op::{Piece, Side};
 use crate::proto::close;
-use crate::proto::frame::{Scan, ScanEnd, Scanner};
+use crate::proto::frame::{Close, Scan, ScanEnd, Scanner};
 
 /// From one side's port, the source, to the other's, the sink.
 #[derive(Debug)]
 pub(super) struct Flow {
-    from: Side,
     scanner: Scanner,
     /// Data messages that have ended, and frame bytes relayed.
     pub messages: u64,
@@ -21,15 +20,14 @@ pub(super) struct Flow {
     /// The second that `controls` is about, and the pings and pongs in it.
     control_second: u32,
     controls: u32,
-    pub ending: Ending,
 }
 
 /// What the bytes that came mean for the session.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Event {
     None,
-    /// The source has sent its Close.
-    Close,
+    /// The source has sent its Close, of which nothing has been passed on.
+    Close(Close),
     /// The source has to be failed.
     Fault(Notice),
 }
@@ -37,26 +35,21 @@ pub(super) enum Event {
 impl Flow {
     pub fn new(from: Side, deflate: bool) -> Self {
         Flow {
-            from,
             scanner: Scanner::new(from == Side::Client, deflate),
             messages: 0,
             bytes: 0,
             control_second: 0,
             controls: 0,
-            ending: Ending::NONE,
         }
     }
 
-    /// How many more bytes of the source may be read; 0: stop reading. `bulk`: it sends much at a time.
-    pub fn credit(&self, sink: &Port, bulk: bool, policy: &Policy, shared: &Shared) -> u32 {
-        if self.ending.told.is_over() || self.ending.heard == Heard::Fault {
-            return policy.window_bytes;
-        }
-        sink.credit(bulk, policy, shared)
+    /// Whose frames these are: clients mask theirs.
+    fn from(&self) -> Side {
+        if self.scanner.is_masked() { Side::Client } else { Side::Backend }
     }
 
-    /// Takes in what the source sent: `bytes`, and what they lie in.
-    pub fn absorb(
+    /// Takes in what the source sent: `bytes`, and what they lie in. A Close is left to the caller.
+    pub fn relay(
         &mut self,
         bytes: &[u8],
         backing: Backing,
@@ -64,28 +57,7 @@ impl Flow {
         policy: &Policy,
         cx: &mut Context<'_>,
     ) -> Event {
-        if self.ending.heard == Heard::Fault || self.ending.told.is_over() {
-            backing.release(cx);
-            return self.listen(bytes, policy);
-        }
-        let Told::Due(notice) = self.ending.told else { return self.relay(bytes, backing, sink, policy, cx) };
-        // In the middle of a frame: the rest of it still passes.
-        let (rest_of_frame, behind) = bytes.split_at(self.scanner.payload_left().min(bytes.len() as u64) as usize);
-        let event = self.relay(rest_of_frame, backing, sink, policy, cx);
-        debug_assert_eq!(event, Event::None, "a payload holds no faults");
-        self.tell(notice, policy.close_codes, sink, cx);
-        self.listen(behind, policy)
-    }
-
-    fn relay(
-        &mut self,
-        bytes: &[u8],
-        backing: Backing,
-        sink: &mut Port,
-        policy: &Policy,
-        cx: &mut Context<'_>,
-    ) -> Event {
-        let scan = self.scanner.scan(bytes, policy.frame_limits(self.from));
+        let scan = self.scanner.scan(bytes, policy.frame_limits(self.from()));
         self.count(&scan, cx);
         if !scan.head.as_slice().is_empty() {
             sink.push(Piece::inline(scan.head.as_slice()), cx);
@@ -94,64 +66,105 @@ impl Flow {
         match scan.end {
             None if self.is_flooding(scan.controls, policy, cx.now) => Event::Fault(Notice::ControlFlood),
             None => Event::None,
-            Some(ScanEnd::Fault(fault)) => {
-                self.ending.heard = Heard::Fault;
-                Event::Fault(Notice::Fault(fault))
-            }
-            Some(ScanEnd::Close(close)) => {
-                self.ending.heard = Heard::Close(close.code);
-                match self.ending.instead.take() {
-                    Some(notice) => self.tell(notice, policy.close_codes, sink, cx),
-                    None => {
-                        self.ending.told = Told::Close;
-                        self.bytes += close.frame.len() as u64;
-                        sink.push(Piece::owned(close.frame), cx);
-                    }
-                }
-                Event::Close
-            }
+            Some(ScanEnd::Fault(fault)) => Event::Fault(Notice::Fault(fault)),
+            Some(ScanEnd::Close(close)) => Event::Close(close),
         }
     }
 
+    /// The same once the tunnel closes.
+    pub fn absorb(
+        &mut self,
+        bytes: &[u8],
+        backing: Backing,
+        ending: &mut Ending,
+        sink: &mut Port,
+        policy: &Policy,
+        cx: &mut Context<'_>,
+    ) -> Event {
+        if ending.is_deaf() {
+            backing.release(cx);
+            return self.listen(bytes, ending, policy);
+        }
+        let Told::Due(notice) = ending.told else { return self.relay(bytes, backing, sink, policy, cx) };
+        // In the middle of a frame: the rest of it still passes.
+        let (rest_of_frame, behind) = bytes.split_at(self.scanner.payload_left().min(bytes.len() as u64) as usize);
+        let event = self.relay(rest_of_frame, backing, sink, policy, cx);
+        debug_assert!(matches!(event, Event::None), "a payload holds no faults");
+        self.tell(notice, ending, policy.close_codes, sink, cx);
+        self.listen(behind, ending, policy)
+    }
+
     /// Relays nothing any more, but still wants to know whether the source answers with its Close.
-    fn listen(&mut self, bytes: &[u8], policy: &Policy) -> Event {
-        if self.ending.heard != Heard::No || bytes.is_empty() {
+    fn listen(&mut self, bytes: &[u8], ending: &mut Ending, policy: &Policy) -> Event {
+        if ending.heard != Heard::No || bytes.is_empty() {
             return Event::None;
         }
-        match self.scanner.scan(bytes, policy.frame_limits(self.from)).end {
+        match self.scanner.scan(bytes, policy.frame_limits(self.from())).end {
             None => Event::None,
             Some(ScanEnd::Fault(_)) => {
-                self.ending.heard = Heard::Fault;
+                ending.heard = Heard::Fault;
                 Event::None
             }
-            Some(ScanEnd::Close(close)) => {
-                self.ending.heard = Heard::Close(close.code);
-                Event::Close
+            Some(ScanEnd::Close(close)) => Event::Close(close),
+        }
+    }
+
+    /// The source's Close has come: it goes on to the sink, unless that is to be told something else, or has been.
+    pub fn pass_close(
+        &mut self,
+        close: Close,
+        ending: &mut Ending,
+        codes: CloseCodes,
+        sink: &mut Port,
+        cx: &mut Context<'_>,
+    ) {
+        ending.heard = Heard::Close(close.code);
+        match ending.instead.take() {
+            Some(notice) => self.tell(notice, ending, codes, sink, cx),
+            None if ending.told.is_over() => {}
+            None => {
+                ending.told = Told::Close;
+                self.bytes += close.frame.len() as u64;
+                sink.push(Piece::owned(close.frame), cx);
             }
         }
     }
 
     /// Tells the sink why the session ends: now, if it is between two frames, else at the end of the current one.
-    pub fn tell(&mut self, notice: Notice, codes: CloseCodes, sink: &mut Port, cx: &mut Context<'_>) {
-        if self.ending.told.is_over() {
+    pub fn tell(
+        &mut self,
+        notice: Notice,
+        ending: &mut Ending,
+        codes: CloseCodes,
+        sink: &mut Port,
+        cx: &mut Context<'_>,
+    ) {
+        if ending.told.is_over() {
             return;
         }
         if !self.scanner.is_between_frames() {
-            self.ending.told = Told::Due(notice);
+            ending.told = Told::Due(notice);
             return;
         }
-        let mask = (self.from == Side::Client).then(|| (cx.shared.random() as u32).to_ne_bytes());
+        let mask = (self.from() == Side::Client).then(|| (cx.shared.random() as u32).to_ne_bytes());
         sink.push(Piece::owned(close::encode(notice.code(codes), notice.text(), mask)), cx);
-        self.ending.told = Told::Close;
+        ending.told = Told::Close;
     }
 
     /// Tells the sink for the last time: the source will not complete the frame it is in.
-    pub fn tell_or_cut(&mut self, notice: Notice, codes: CloseCodes, sink: &mut Port, cx: &mut Context<'_>) {
+    pub fn tell_or_cut(
+        &mut self,
+        notice: Notice,
+        ending: &mut Ending,
+        codes: CloseCodes,
+        sink: &mut Port,
+        cx: &mut Context<'_>,
+    ) {
         if self.scanner.is_between_frames() {
-            self.tell(notice, codes, sink, cx);
+            self.tell(notice, ending, codes, sink, cx);
         }
-        if !self.ending.told.is_over() {
-            self.ending.told = Told::Cut;
+        if !ending.told.is_over() {
+            ending.told = Told::Cut;
         }
     }
 
@@ -160,7 +173,7 @@ impl Flow {
         self.messages += u64::from(scan.messages);
         self.bytes += bytes;
         let metrics = &cx.shared.metrics;
-        let (messages_counter, bytes_counter) = match self.from {
+        let (messages_counter, bytes_counter) = match self.from() {
             Side::Client => (&metrics.messages_in, &metrics.bytes_in),
             Side::Backend => (&metrics.messages_out, &metrics.bytes_out),
         };

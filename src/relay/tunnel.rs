@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use super::close::{self, Heard, Told};
+use super::close::{self, Ending, Heard, Told};
 use super::context::Context;
 use super::flow::{self, Flow};
 use super::life::Life;
@@ -12,6 +12,7 @@ use super::port::{Backing, Link, Port, Ports, Receiving};
 use super::stage::{Event, Step};
 use crate::config::millis;
 use crate::op::Side;
+use crate::proto::frame::Close;
 
 /// How long a peer may go on answering valid messages after the other side has failed.
 const FAIL_GRACE_MS: u64 = 1000;
@@ -21,21 +22,36 @@ const FAIL_GRACE_MS: u64 = 1000;
 pub(super) struct Tunnel {
     to_backend: Flow,
     to_client: Flow,
+    opened_at: u64,
+    /// `None` while it is open. Boxed, as it soon ends then.
+    closing: Option<Box<Closing>>,
+}
+
+/// What there is of a tunnel once one side has said or done something that ends it.
+#[derive(Debug)]
+struct Closing {
+    to_backend: Ending,
+    to_client: Ending,
     phase: Phase,
-    /// While it is open: when it opened. Then: when it began to close.
     since: u64,
 }
 
-/// And what happens when the deadline comes.
+/// How far that has come, and what happens when the deadline comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Open,
     /// The peer of a failed side has its second to answer what came before. Then the failed side is told why.
     Answers,
     /// Both have had a Close, or will. Then those who heard nothing yet are told, and that has a moment to arrive.
     Peers,
     /// Then it is over.
     Last,
+}
+
+/// One direction of a tunnel that closes.
+struct Direction<'a> {
+    flow: &'a mut Flow,
+    ending: &'a mut Ending,
+    sink: &'a mut Port,
 }
 
 impl Tunnel {
@@ -46,30 +62,36 @@ impl Tunnel {
         Tunnel {
             to_backend: Flow::new(Side::Client, deflate),
             to_client: Flow::new(Side::Backend, deflate),
-            phase: Phase::Open,
-            since: cx.now,
+            opened_at: cx.now,
+            closing: None,
         }
     }
 
     pub fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        self.closing.is_none()
     }
 
-    /// The flow from this side, and where it goes.
-    fn flow_from<'a>(&'a mut self, side: Side, ports: &'a mut Ports) -> (&'a mut Flow, &'a mut Port) {
-        match side {
-            Side::Client => (&mut self.to_backend, &mut ports.backend),
-            Side::Backend => (&mut self.to_client, &mut ports.client),
-        }
+    /// The direction from this side, of a tunnel that closes.
+    fn closing_from<'a>(&'a mut self, side: Side, ports: &'a mut Ports) -> Option<Direction<'a>> {
+        let closing = self.closing.as_mut()?;
+        Some(match side {
+            Side::Client => {
+                Direction { flow: &mut self.to_backend, ending: &mut closing.to_backend, sink: &mut ports.backend }
+            }
+            Side::Backend => {
+                Direction { flow: &mut self.to_client, ending: &mut closing.to_client, sink: &mut ports.client }
+            }
+        })
     }
 
     /// How many more bytes of this side may be read; 0: stop reading.
     pub fn credit(&self, from: Side, ports: &Ports, life: &Life, cx: &Context<'_>) -> u32 {
-        let flow = match from {
-            Side::Client => &self.to_backend,
-            Side::Backend => &self.to_client,
-        };
-        flow.credit(ports.get(from.other()), ports.get(from).bulk, life.policy(), cx.shared)
+        let policy = life.policy();
+        match &self.closing {
+            // None of it is relayed.
+            Some(closing) if closing.from(from).is_deaf() => policy.window_bytes,
+            _ => ports.get(from.other()).credit(ports.get(from).bulk, policy, cx.shared),
+        }
     }
 
     pub fn on(
@@ -102,18 +124,27 @@ impl Tunnel {
         life: &mut Life,
         cx: &mut Context<'_>,
     ) {
-        let (flow, sink) = self.flow_from(from, ports);
-        match flow.absorb(bytes, backing, sink, life.policy(), cx) {
+        let policy = life.policy();
+        let event = match (self.closing_from(from, ports), from) {
+            (Some(Direction { flow, ending, sink }), _) => flow.absorb(bytes, backing, ending, sink, policy, cx),
+            // The way of nearly all bytes.
+            (None, Side::Client) => self.to_backend.relay(bytes, backing, &mut ports.backend, policy, cx),
+            (None, Side::Backend) => self.to_client.relay(bytes, backing, &mut ports.client, policy, cx),
+        };
+        match event {
             flow::Event::None => {}
-            flow::Event::Close => self.closed_by(from, life, cx),
+            flow::Event::Close(close) => self.closed_by(from, close, ports, life, cx),
             flow::Event::Fault(notice) => self.fail(from, notice, ports, life, cx),
         }
     }
 
     /// A Close frame of this side has come.
-    fn closed_by(&mut self, side: Side, life: &mut Life, cx: &mut Context<'_>) {
+    fn closed_by(&mut self, side: Side, close: Close, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
         life.outcome.set(side, Cause::Close);
         self.begin_close(Phase::Peers, life.waits().close, life, cx);
+        if let Some(Direction { flow, ending, sink }) = self.closing_from(side, ports) {
+            flow.pass_close(close, ending, life.policy().close_codes, sink, cx);
+        }
     }
 
     /// This side has sent FIN or RST, or cannot be reached.
@@ -126,7 +157,7 @@ impl Tunnel {
     /// What a backend has to answer for that drops a session soon after it has begun.
     fn left_by(&self, side: Side, life: &mut Life, cx: &mut Context<'_>) {
         if self.is_open() && side == Side::Backend {
-            life.backend_left(self.since, cx);
+            life.backend_left(self.opened_at, cx);
         }
     }
 
@@ -137,16 +168,22 @@ impl Tunnel {
         cx.shared.metrics.frame_faults.add(1);
         let codes = life.policy().close_codes;
         let told_other = if side == Side::Client { notice } else { Notice::BackendFault };
-        let (flow, sink) = self.flow_from(side, ports);
-        // If the other side has broken a rule before, it hears of that.
-        let told_other = flow.ending.instead.take().unwrap_or(told_other);
-        flow.tell(told_other, codes, sink, cx);
-        let (to_offender, _) = self.flow_from(side.other(), ports);
-        if to_offender.ending.told.is_over() {
-            return self.begin_close(Phase::Peers, life.waits().close, life, cx);
+        let is_told = self.closing.as_ref().is_some_and(|closing| closing.from(side.other()).told.is_over());
+        match is_told {
+            true => self.begin_close(Phase::Peers, life.waits().close, life, cx),
+            false => self.begin_close(Phase::Answers, FAIL_GRACE_MS.min(life.waits().close), life, cx),
         }
-        to_offender.ending.instead = Some(notice);
-        self.begin_close(Phase::Answers, FAIL_GRACE_MS.min(life.waits().close), life, cx);
+        if let Some(Direction { flow, ending, sink }) = self.closing_from(side, ports) {
+            if matches!(notice, Notice::Fault(_)) {
+                ending.heard = Heard::Fault;
+            }
+            // If the other side has broken a rule before, it hears of that.
+            let told_other = ending.instead.take().unwrap_or(told_other);
+            flow.tell(told_other, ending, codes, sink, cx);
+        }
+        if let Some(to_offender) = self.closing_from(side.other(), ports).filter(|_| !is_told) {
+            to_offender.ending.instead = Some(notice);
+        }
     }
 
     /// SIGTERM.
@@ -174,10 +211,12 @@ impl Tunnel {
     /// Ringway ends the session: both sides hear why at their next frame boundary, and may answer.
     fn go_away(&mut self, notice: Notice, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
         life.outcome.set(EndedBy::Ringway, notice);
-        let codes = life.policy().close_codes;
-        self.to_backend.tell(notice, codes, &mut ports.backend, cx);
-        self.to_client.tell(notice, codes, &mut ports.client, cx);
         self.begin_close(Phase::Peers, life.waits().close, life, cx);
+        for side in [Side::Client, Side::Backend] {
+            if let Some(Direction { flow, ending, sink }) = self.closing_from(side, ports) {
+                flow.tell(notice, ending, life.policy().close_codes, sink, cx);
+            }
+        }
     }
 
     /// Nothing more can go to this side.
@@ -191,41 +230,39 @@ impl Tunnel {
     }
 
     fn begin_close(&mut self, phase: Phase, wait: u64, life: &mut Life, cx: &Context<'_>) {
-        let is_sooner = self.phase == Phase::Peers && phase == Phase::Answers;
-        if self.is_open() {
-            self.since = cx.now;
-        } else if !is_sooner {
-            return;
+        match &mut self.closing {
+            None => self.closing = Some(Box::new(Closing::begin(phase, cx.now))),
+            // Sooner than what it waits for.
+            Some(closing) if closing.phase == Phase::Peers && phase == Phase::Answers => closing.phase = phase,
+            Some(_) => return,
         }
-        self.phase = phase;
         life.deadline = cx.now + wait;
     }
 
     /// Draws the consequences of what has been heard and told so far.
     pub fn progress(&mut self, ports: &mut Ports, life: &Life, cx: &mut Context<'_>) -> Step<Infallible> {
-        if self.is_open() {
-            return Step::Stay;
-        }
         let codes = life.policy().close_codes;
         for side in [Side::Client, Side::Backend] {
             let port = ports.of(side);
-            port.finished |= port.broken && matches!(port.receiving, Receiving::Idle | Receiving::Starved);
-            if port.finished {
-                let (flow, sink) = self.flow_from(side, ports);
-                if flow.ending.heard == Heard::No {
-                    flow.ending.heard = Heard::Gone;
+            let is_idle = matches!(port.receiving, Receiving::Idle | Receiving::Starved);
+            let has_finished = port.finished || port.broken && is_idle;
+            let Some(Direction { flow, ending, sink }) = self.closing_from(side, ports) else { return Step::Stay };
+            if has_finished {
+                if ending.heard == Heard::No {
+                    ending.heard = Heard::Gone;
                 }
-                let due = match flow.ending.told {
+                let due = match ending.told {
                     Told::Due(notice) => Some(notice),
                     _ => None,
                 };
-                let notice = flow.ending.instead.take().or(due).unwrap_or(Notice::lost(side));
-                flow.tell_or_cut(notice, codes, sink, cx);
+                let notice = ending.instead.take().or(due).unwrap_or(Notice::lost(side));
+                flow.tell_or_cut(notice, ending, codes, sink, cx);
+                ports.of(side).finished = true;
             }
         }
+        let Some(closing) = &self.closing else { return Step::Stay };
         let Ports { client, backend } = ports;
-        let due =
-            close::fin_due((&self.to_backend.ending, client.finished), (&self.to_client.ending, backend.finished));
+        let due = close::fin_due((&closing.to_backend, client.finished), (&closing.to_client, backend.finished));
         client.fin |= due.client;
         backend.fin |= due.backend;
         let is_flushed = [&*client, backend].iter().all(|port| port.is_flushed() || port.broken);
@@ -254,74 +291,84 @@ impl Tunnel {
     }
 
     fn timed_out(&mut self, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Infallible> {
-        if self.phase != Phase::Answers && self.is_flushing(ports, life, cx) {
+        let Some(Closing { phase, since, .. }) = self.closing.as_deref_mut() else { return Step::Stay };
+        let (was, since) = (*phase, *since);
+        if was != Phase::Answers && is_flushing(since, ports, life, cx) {
             life.deadline = cx.now + life.waits().close;
             return Step::Stay;
         }
-        let codes = life.policy().close_codes;
-        match self.phase {
-            Phase::Open => {}
-            Phase::Answers => {
-                for side in [Side::Client, Side::Backend] {
-                    let (flow, sink) = self.flow_from(side, ports);
-                    if let Some(notice) = flow.ending.instead.take() {
-                        flow.tell(notice, codes, sink, cx);
-                    }
-                }
-                self.phase = Phase::Peers;
-                life.deadline = cx.now + life.waits().close;
-            }
-            Phase::Peers => {
-                self.to_backend.tell_or_cut(Notice::ClientLost, codes, &mut ports.backend, cx);
-                self.to_client.tell_or_cut(Notice::BackendLost, codes, &mut ports.client, cx);
-                ports.backend.fin = true;
-                ports.client.fin = true;
-                self.phase = Phase::Last;
-                life.deadline = cx.now + life.waits().linger;
-            }
+        *phase = match was {
+            Phase::Answers => Phase::Peers,
+            Phase::Peers => Phase::Last,
             Phase::Last => return Step::Over,
-        }
-        Step::Stay
-    }
-
-    /// A slow but living peer may still get what was read for it, as long as a stalled send would be waited for. A probe
-    /// now makes sure that it lives: without progress the send has failed.
-    fn is_flushing(&self, ports: &mut Ports, life: &Life, cx: &mut Context<'_>) -> bool {
-        if self.is_open() || cx.now >= self.since.saturating_add(life.waits().send_stall) {
-            return false;
-        }
-        let mut flushing = false;
-        for port in [&mut ports.client, &mut ports.backend] {
-            if port.link == Link::Live && port.sending && !port.broken {
-                flushing = true;
-                if !port.probing {
-                    port.probe(cx);
-                }
+        };
+        let codes = life.policy().close_codes;
+        for side in [Side::Client, Side::Backend] {
+            let Some(Direction { flow, ending, sink }) = self.closing_from(side, ports) else { continue };
+            if was == Phase::Peers {
+                flow.tell_or_cut(Notice::lost(side), ending, codes, sink, cx);
+                sink.fin = true;
+            } else if let Some(notice) = ending.instead.take() {
+                flow.tell(notice, ending, codes, sink, cx);
             }
         }
-        flushing
+        let wait = if was == Phase::Peers { life.waits().linger } else { life.waits().close };
+        life.deadline = cx.now + wait;
+        Step::Stay
     }
 
     /// What holds once all that has come has been taken in.
     pub fn is_consistent(&self) -> bool {
-        let endings = [&self.to_backend.ending, &self.to_client.ending];
-        endings.into_iter().all(|ending| if self.is_open() { ending.is_none() } else { ending.is_legal() })
+        let closing = self.closing.as_ref();
+        closing.is_none_or(|closing| closing.to_backend.is_legal() && closing.to_client.is_legal())
     }
 
     pub fn relayed(&self) -> Relayed {
         // RFC 6455, 7.1.5: "If this Close control frame contains no status code, _The WebSocket Connection Close Code_ is
         // considered to be 1005."
-        let close_code = |flow: &Flow| match flow.ending.heard {
+        let close_code = |side| match self.closing.as_ref()?.from(side).heard {
             Heard::Close(code) => Some(code.unwrap_or(1005)),
             _ => None,
         };
         Relayed {
-            client_close: close_code(&self.to_backend),
-            backend_close: close_code(&self.to_client),
+            client_close: close_code(Side::Client),
+            backend_close: close_code(Side::Backend),
             messages_in: self.to_backend.messages,
             messages_out: self.to_client.messages,
             bytes_in: self.to_backend.bytes,
             bytes_out: self.to_client.bytes,
         }
     }
+}
+
+impl Closing {
+    fn begin(phase: Phase, now: u64) -> Self {
+        Closing { to_backend: Ending::NONE, to_client: Ending::NONE, phase, since: now }
+    }
+
+    /// How far the end of the direction from this side has come.
+    fn from(&self, side: Side) -> &Ending {
+        match side {
+            Side::Client => &self.to_backend,
+            Side::Backend => &self.to_client,
+        }
+    }
+}
+
+/// A slow but living peer may still get what was read for it, as long as a stalled send would be waited for. A probe now makes
+/// sure that it lives: without progress the send has failed.
+fn is_flushing(since: u64, ports: &mut Ports, life: &Life, cx: &mut Context<'_>) -> bool {
+    if cx.now >= since.saturating_add(life.waits().send_stall) {
+        return false;
+    }
+    let mut flushing = false;
+    for port in [&mut ports.client, &mut ports.backend] {
+        if port.link == Link::Live && port.sending && !port.broken {
+            flushing = true;
+            if !port.probing {
+                port.probe(cx);
+            }
+        }
+    }
+    flushing
 }
