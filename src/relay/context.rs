@@ -8,7 +8,7 @@ use super::outbox::Spare;
 use super::timers::Timers;
 use crate::config::{Config, Plan};
 use crate::metrics::Metrics;
-use crate::op::{Lease, Op};
+use crate::op::{ConnId, Lease, Op};
 use crate::table::state::LogThrottle;
 
 #[derive(Debug)]
@@ -32,7 +32,10 @@ pub(super) struct Shared {
 }
 
 /// One batch's view: the shared part, the operations asked for, and the time in milliseconds since the start.
+/// What a session works with while something happens to it.
 pub(super) struct Context<'a> {
+    /// The session's client; its backend is the [peer](ConnId::peer).
+    pub client: ConnId,
     pub shared: &'a mut Shared,
     pub ops: &'a mut Vec<Op>,
     pub now: u64,

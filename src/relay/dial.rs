@@ -326,7 +326,7 @@ impl Dial {
         let address = backend.address.clone();
         life.chosen = Some(backend);
         life.booking = Some(booking);
-        ports.backend = Port::absent(ports.backend.conn());
+        ports.backend = Port::absent(Side::Backend);
         ports.backend.connect(address, cx);
         Step::Stay
     }
@@ -338,7 +338,7 @@ impl Dial {
         }
         let pool = life.policy().pool();
         let until = cx.now + millis(pool.config.admission.queue_timeout);
-        let who = Waiting { session: ports.client.conn().session(), retrying: !self.tried.is_empty() };
+        let who = Waiting { session: cx.client.session(), retrying: !self.tried.is_empty() };
         if !cx.shared.current.enqueue(pool.number(), who) {
             return Step::Refuse(refusal);
         }
@@ -356,7 +356,7 @@ impl Dial {
         if let Err(Denial::Busy(_, wait)) = chosen {
             return Err(wait);
         }
-        self.leave_queue(ports, life, cx);
+        self.leave_queue(life, cx);
         Ok(match chosen {
             Ok((number, booking)) => self.connect(number, booking, ports, life, cx),
             Err(denial) => self.deny(denial, life, cx),
@@ -370,9 +370,9 @@ impl Dial {
     }
 
     /// Also before the stage is left.
-    pub fn leave_queue(&mut self, ports: &Ports, life: &Life, cx: &mut Context<'_>) {
+    pub fn leave_queue(&mut self, life: &Life, cx: &mut Context<'_>) {
         if std::mem::take(&mut self.is_queued) {
-            cx.shared.current.dequeue(life.policy().pool().number(), ports.client.conn().session());
+            cx.shared.current.dequeue(life.policy().pool().number(), cx.client.session());
         }
     }
 

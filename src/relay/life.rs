@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::booking::{Booking, Probe};
 use super::context::Context;
-use super::notice::Notice;
 use super::outcome::{Cause, Outcome};
 use super::policy::{Policy, Waits};
 use crate::table::Backend;
@@ -27,8 +26,6 @@ pub(super) struct Life {
     pub booking: Option<Booking>,
     /// Exactly while the breaker of its pool waits for it.
     pub probe: Option<Probe>,
-    /// When an open session is to leave, and what both sides hear then. Boxed, as few ever do.
-    pub leave: Option<Box<(u64, Notice)>>,
     /// The answer may have no body: it is one to HEAD.
     pub is_head: bool,
     pub outcome: Outcome,
@@ -45,7 +42,6 @@ impl Life {
             chosen: None,
             booking: None,
             probe: None,
-            leave: None,
             is_head: false,
             outcome: Outcome::default(),
         }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 
-use super::context::Context;
 use super::outcome::{Cause, EndedBy};
 use super::refusal::Refusal;
 use super::session::Session;
@@ -126,17 +125,24 @@ impl Listeners {
     }
 
     /// Accept is not armed any more.
-    pub fn ended(&mut self, listener: u16, error: Option<io::Error>, slots: Slots, cx: &mut Context<'_>) {
+    pub fn ended(
+        &mut self,
+        listener: u16,
+        error: Option<io::Error>,
+        (slots, draining): (Slots, bool),
+        now: u64,
+        ops: &mut Vec<Op>,
+    ) {
         let slot = &mut self.slots[usize::from(listener)];
         slot.accepting = Accepting::Idle;
-        if cx.shared.draining || slot.removed {
+        if draining || slot.removed {
             slot.accepting = Accepting::Closed;
-            cx.ops.push(Op::CloseListener { listener });
+            ops.push(Op::CloseListener { listener });
         } else if let Some(error) = error {
-            self.retry_at = cx.now + RETRY_MS;
-            self.warn(&error, cx.now);
+            self.retry_at = now + RETRY_MS;
+            self.warn(&error, now);
         } else if slots == Slots::Free {
-            self.accept(cx.ops);
+            self.accept(ops);
         }
     }
 

@@ -257,8 +257,7 @@ impl Relay {
             }
             Completion::AcceptEnded { listener, error } => {
                 let slots = self.slots();
-                let mut cx = Context { shared: &mut self.shared, ops, now: self.now };
-                self.listeners.ended(listener, error, slots, &mut cx);
+                self.listeners.ended(listener, error, (slots, self.shared.draining), self.now, ops);
             }
             // Nobody has asked for that.
             Completion::Released { socket, .. } => ops.push(Op::Refuse { socket }),
@@ -410,7 +409,9 @@ impl Relay {
     }
 
     fn enter<'a>(&'a mut self, index: u32, ops: &'a mut Vec<Op>) -> (&'a mut Session, Context<'a>) {
-        (&mut self.sessions[index as usize], Context { shared: &mut self.shared, ops, now: self.now })
+        let session = &mut self.sessions[index as usize];
+        let client = session.client();
+        (session, Context { client, shared: &mut self.shared, ops, now: self.now })
     }
 
     fn enter_conn<'a>(&'a mut self, conn: ConnId, ops: &'a mut Vec<Op>) -> (&'a mut Session, Context<'a>) {

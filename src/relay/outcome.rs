@@ -128,12 +128,13 @@ pub(super) struct Relayed {
     pub bytes_out: u64,
 }
 
-/// Boxed, as most sessions have none for most of their time.
+/// How a session is to end, and has ended. Boxed, as most have nothing of that for most of their time.
 #[derive(Debug, Default)]
 pub(super) struct Outcome(Option<Box<End>>);
 
 #[derive(Debug, Default)]
 struct End {
+    leave: Option<(u64, Notice)>,
     /// The first cause counts.
     cause: Option<(EndedBy, Cause)>,
     relayed: Relayed,
@@ -146,6 +147,15 @@ impl Outcome {
 
     pub fn set(&mut self, by: impl Into<EndedBy>, cause: impl Into<Cause>) {
         self.end().cause.get_or_insert_with(|| (by.into(), cause.into()));
+    }
+
+    /// When an open session is to leave, and what both sides hear then.
+    pub fn leave(&self) -> Option<(u64, Notice)> {
+        self.0.as_ref()?.leave
+    }
+
+    pub fn set_leave(&mut self, leave: Option<(u64, Notice)>) {
+        self.end().leave = leave;
     }
 
     /// Of a tunnel that is over.

@@ -15,7 +15,7 @@ use crate::op::{Accepted, ConnId, Group, InFlight, Lease, Op, Piece, Side};
 
 #[derive(Debug)]
 pub(super) struct Port {
-    conn: ConnId,
+    side: Side,
     pub link: Link,
     pub receiving: Receiving,
     /// What is sent to it, or waits; `None` while there is nothing, as for an idle connection.
@@ -105,9 +105,8 @@ pub(super) enum Receiving {
 
 impl Ports {
     /// Of a slot that is free.
-    pub fn absent(session: u32, generation: u16) -> Self {
-        let absent = |side| Port::absent(ConnId::new(session, side, generation));
-        Ports { client: absent(Side::Client), backend: absent(Side::Backend) }
+    pub fn absent() -> Self {
+        Ports { client: Port::absent(Side::Client), backend: Port::absent(Side::Backend) }
     }
 
     pub fn of(&mut self, side: Side) -> &mut Port {
@@ -127,9 +126,9 @@ impl Ports {
 
 impl Port {
     /// Without a socket.
-    pub fn absent(conn: ConnId) -> Self {
+    pub fn absent(side: Side) -> Self {
         Port {
-            conn,
+            side,
             link: Link::Absent,
             receiving: Receiving::Idle,
             outbox: None,
@@ -148,19 +147,23 @@ impl Port {
         }
     }
 
-    pub fn conn(&self) -> ConnId {
-        self.conn
+    /// Its name at the seam: the session's, and the side.
+    fn conn(&self, cx: &Context<'_>) -> ConnId {
+        match self.side {
+            Side::Client => cx.client,
+            Side::Backend => cx.client.peer(),
+        }
     }
 
     pub fn adopt(&mut self, socket: Accepted, cx: &mut Context<'_>) {
         self.link = Link::Live;
-        cx.ops.push(Op::Adopt { conn: self.conn, socket });
+        cx.ops.push(Op::Adopt { conn: self.conn(cx), socket });
     }
 
     pub fn connect(&mut self, address: Arc<SockAddr>, cx: &mut Context<'_>) {
         debug_assert_eq!(self.link, Link::Absent);
         self.link = Link::Connecting;
-        cx.ops.push(Op::Connect { conn: self.conn, address });
+        cx.ops.push(Op::Connect { conn: self.conn(cx), address });
     }
 
     /// Queues `bytes`, the first of what came, in what they lie in.
@@ -194,15 +197,16 @@ impl Port {
         if self.link != Link::Live || self.sending {
             return false;
         }
+        let conn = self.conn(cx);
         if self.broken {
             self.discard(cx);
         } else if let Some(outbox) = &mut self.outbox {
             self.sending = true;
             outbox.sending_since = cx.now;
-            cx.ops.push(Op::Send { conn: self.conn, pieces: std::mem::take(&mut outbox.queue) });
+            cx.ops.push(Op::Send { conn, pieces: std::mem::take(&mut outbox.queue) });
         } else if self.fin && !self.shut && !self.abort {
             self.shut = true;
-            cx.ops.push(Op::Shutdown { conn: self.conn, how: Shutdown::Write });
+            cx.ops.push(Op::Shutdown { conn, how: Shutdown::Write });
             return true;
         }
         false
@@ -253,22 +257,23 @@ impl Port {
             outbox.sending_since = cx.now;
         }
         self.probing = true;
-        cx.ops.push(Op::Cancel { conn: self.conn, what: InFlight::Send });
+        cx.ops.push(Op::Cancel { conn: self.conn(cx), what: InFlight::Send });
     }
 
     /// It is slow, and others need the buffers that wait for it: they are to come back.
     pub fn reclaim(&mut self, cx: &mut Context<'_>) {
         self.reclaiming = true;
         self.sluggish = true;
-        cx.ops.push(Op::Cancel { conn: self.conn, what: InFlight::Send });
+        cx.ops.push(Op::Cancel { conn: self.conn(cx), what: InFlight::Send });
     }
 
     /// The cancelled send has come back: what it has left is copied out of its buffers.
     pub fn copy_out(&mut self, cx: &mut Context<'_>) {
+        let conn = self.conn(cx);
         let Some(outbox) = self.outbox.as_mut().filter(|outbox| outbox.held_buffers > 0) else { return };
         self.sending = true;
         self.reclaiming = true;
-        cx.ops.push(Op::Copy { conn: self.conn, pieces: std::mem::take(&mut outbox.queue) });
+        cx.ops.push(Op::Copy { conn, pieces: std::mem::take(&mut outbox.queue) });
     }
 
     /// The bytes of the pieces have been copied: their buffers go back.
@@ -308,7 +313,7 @@ impl Port {
             (Receiving::Idle, credit @ 1..) => {
                 self.group = if wants_bulk && cx.shared.loans.bulk_is_plentiful() { Group::BULK } else { Group::SMALL };
                 self.receiving = Receiving::Armed;
-                cx.ops.push(Op::Receive { conn: self.conn, group: self.group, credit });
+                cx.ops.push(Op::Receive { conn: self.conn(cx), group: self.group, credit });
             }
             (Receiving::Armed, 0) => self.cancel_receive(cx),
             (Receiving::Armed, _) if !wants_bulk && self.group == Group::BULK => self.cancel_receive(cx),
@@ -325,7 +330,7 @@ impl Port {
     pub fn starve(&mut self, cx: &mut Context<'_>) {
         if self.group == Group::SMALL && cx.shared.loans.small_is_out() {
             self.receiving = Receiving::Starved;
-            cx.shared.loans.starved.push_back(self.conn);
+            cx.shared.loans.starved.push_back(self.conn(cx));
         }
     }
 
@@ -356,18 +361,18 @@ impl Port {
 
     fn cancel_receive(&mut self, cx: &mut Context<'_>) {
         self.receiving = Receiving::Cancelling;
-        cx.ops.push(Op::Cancel { conn: self.conn, what: InFlight::Receive });
+        cx.ops.push(Op::Cancel { conn: self.conn(cx), what: InFlight::Receive });
     }
 
     /// Nothing more can go to it. Ends an armed receive too, and with it the session.
     pub fn break_off(&mut self, cx: &mut Context<'_>) {
         self.broken = true;
-        cx.ops.push(Op::Shutdown { conn: self.conn, how: Shutdown::Both });
+        cx.ops.push(Op::Shutdown { conn: self.conn(cx), how: Shutdown::Both });
     }
 
     /// Gives up the socket: its operations are made to end, and it is closed once they have.
     pub fn retire(&mut self, cx: &mut Context<'_>) {
-        let conn = self.conn;
+        let conn = self.conn(cx);
         self.finished = true;
         match self.link {
             Link::Absent | Link::Retiring { .. } => return,
@@ -403,8 +408,8 @@ impl Port {
         if is_ready {
             self.discard(cx);
             debug_assert!(self.is_flushed());
-            *self = Port::absent(self.conn);
-            cx.ops.push(Op::Close { conn: self.conn });
+            *self = Port::absent(self.side);
+            cx.ops.push(Op::Close { conn: self.conn(cx) });
         }
         is_ready
     }

@@ -38,10 +38,13 @@ use super::shortage::SLOW_MS;
 use super::stage::{Event, Step};
 use super::tunnel::Tunnel;
 use crate::config::millis;
-use crate::op::{Accepted, ListenerId, Piece, ReceiveEnd, Side};
+use crate::op::{Accepted, ConnId, ListenerId, Piece, ReceiveEnd, Side};
 
 #[derive(Debug)]
 pub(super) struct Session {
+    index: u32,
+    /// Of those that have had this slot.
+    generation: u16,
     state: State,
     pub ports: Ports,
     pub life: Life,
@@ -86,8 +89,10 @@ const ECANCELED: i32 = 125;
 impl Session {
     pub fn new(index: u32, generation: u16) -> Self {
         Session {
+            index,
+            generation,
             state: State::Free,
-            ports: Ports::absent(index, generation),
+            ports: Ports::absent(),
             life: Life::none(),
             timer_at: u64::MAX,
             moved: NOTHING,
@@ -103,7 +108,8 @@ impl Session {
         cx: &mut Context<'_>,
     ) {
         debug_assert!(matches!(self.state, State::Free));
-        *self = Session::new(self.index(), self.generation().wrapping_add(1));
+        *self = Session::new(self.index, self.generation.wrapping_add(1));
+        cx.client = self.client();
         self.life = Life::new(client_ip, entry, cx.now);
         self.life.deadline = cx.now + self.life.waits().head;
         self.state = State::Head(Head::new(listener));
@@ -111,12 +117,13 @@ impl Session {
         self.mark_dirty(cx);
     }
 
-    pub fn index(&self) -> u32 {
-        self.ports.client.conn().session()
+    /// The client's name at the seam.
+    pub fn client(&self) -> ConnId {
+        ConnId::new(self.index, Side::Client, self.generation)
     }
 
     pub fn generation(&self) -> u16 {
-        self.ports.client.conn().generation()
+        self.generation
     }
 
     /// A client that has not begun a request.
@@ -379,7 +386,7 @@ impl Session {
 
     fn mark(&mut self, moved: u8, cx: &mut Context<'_>) {
         if self.moved == NOTHING {
-            cx.shared.dirty.push(self.index());
+            cx.shared.dirty.push(self.index);
         }
         self.moved |= moved;
     }
@@ -448,7 +455,7 @@ impl Session {
 
     fn leave_stage(&mut self, cx: &mut Context<'_>) {
         match &mut self.state {
-            State::Dialing(dial) => dial.leave_queue(&self.ports, &self.life, cx),
+            State::Dialing(dial) => dial.leave_queue(&self.life, cx),
             State::Tunnel(tunnel) => self.life.outcome.set_relayed(tunnel.relayed()),
             _ => {}
         }
@@ -457,7 +464,7 @@ impl Session {
 
     fn free(&mut self, cx: &mut Context<'_>) {
         debug_assert!(self.ports.client.is_flushed() && self.ports.backend.is_flushed());
-        cx.shared.timers.clear(self.index());
+        cx.shared.timers.clear(self.index);
         self.timer_at = u64::MAX;
         self.life.end(cx);
         self.state = State::Free;
@@ -468,7 +475,7 @@ impl Session {
         let wanted = self.next_deadline();
         if wanted < self.timer_at {
             self.timer_at = wanted;
-            cx.shared.timers.set(self.index(), wanted);
+            cx.shared.timers.set(self.index, wanted);
         }
     }
 
@@ -497,7 +504,7 @@ impl Session {
             return self.on(Event::Deadline, cx);
         }
         if let State::Tunnel(tunnel) = &mut self.state
-            && self.life.leave.as_ref().is_some_and(|leave| leave.0 <= cx.now)
+            && tunnel.is_leaving(&self.life, cx.now)
         {
             return tunnel.expire(&mut self.ports, &mut self.life, cx);
         }
@@ -561,6 +568,6 @@ mod tests {
     /// There are millions of them, and nearly all are idle.
     #[test]
     fn a_session_is_small() {
-        assert!(size_of::<Session>() <= 368, "{} bytes", size_of::<Session>());
+        assert!(size_of::<Session>() <= 312, "{} bytes", size_of::<Session>());
     }
 }

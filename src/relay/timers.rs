@@ -20,13 +20,30 @@ pub(super) struct Timers {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    at: u64,
+    /// When it fires, and in the lowest byte at which level it is in a slot's list, or [`UNARMED`].
+    at_and_level: u64,
     previous: u32,
     next: u32,
-    /// True exactly when the entry is in a slot's list.
-    armed: bool,
-    level: u8,
-    slot: u8,
+}
+
+const LEVEL_BITS: u32 = u8::BITS;
+const UNARMED: u64 = u8::MAX as u64;
+/// Some two million years.
+const AT_MAX: u64 = u64::MAX >> LEVEL_BITS;
+
+impl Entry {
+    fn at(&self) -> u64 {
+        self.at_and_level >> LEVEL_BITS
+    }
+
+    fn level(&self) -> Option<usize> {
+        let level = self.at_and_level & UNARMED;
+        (level != UNARMED).then_some(level as usize)
+    }
+}
+
+fn slot(at: u64, level: usize) -> usize {
+    (at >> (SLOT_BITS * level as u32)) as usize & (SLOTS - 1)
 }
 
 impl Timers {
@@ -43,15 +60,13 @@ impl Timers {
     pub fn set(&mut self, session: u32, at: u64) {
         self.clear(session);
         while self.entries.len() <= session as usize {
-            self.entries.push(Entry { at: 0, previous: NONE, next: NONE, armed: false, level: 0, slot: 0 });
+            self.entries.push(Entry { at_and_level: UNARMED, previous: NONE, next: NONE });
         }
-        self.link(session, at.max(self.elapsed));
+        self.link(session, at.clamp(self.elapsed, AT_MAX));
     }
 
     pub fn clear(&mut self, session: u32) {
-        if self.entries.get(session as usize).is_some_and(|entry| entry.armed) {
-            self.unlink(session);
-        }
+        self.unlink(session);
     }
 
     /// When to look again: never later than the earliest deadline, sometimes earlier.
@@ -82,7 +97,7 @@ impl Timers {
         while self.heads[level][slot] != NONE {
             let session = self.heads[level][slot];
             self.unlink(session);
-            self.link(session, self.entries[session as usize].at);
+            self.link(session, self.entries[session as usize].at());
         }
     }
 
@@ -101,10 +116,10 @@ impl Timers {
         // The highest bit in which the deadline differs from now tells the level.
         let differing = (self.elapsed ^ at) | (SLOTS as u64 - 1);
         let level = (differing.ilog2() / SLOT_BITS) as usize;
-        let slot = (at >> (SLOT_BITS * level as u32)) as usize & (SLOTS - 1);
+        let slot = slot(at, level);
         let head = self.heads[level][slot];
-        self.entries[session as usize] =
-            Entry { at, previous: NONE, next: head, armed: true, level: level as u8, slot: slot as u8 };
+        let at_and_level = at << LEVEL_BITS | level as u64;
+        self.entries[session as usize] = Entry { at_and_level, previous: NONE, next: head };
         if head != NONE {
             self.entries[head as usize].previous = session;
         }
@@ -112,11 +127,13 @@ impl Timers {
         self.occupied[level] |= 1 << slot;
     }
 
+    /// If it is in a list.
     fn unlink(&mut self, session: u32) {
-        let entry = &mut self.entries[session as usize];
-        entry.armed = false;
-        let Entry { previous, next, level, slot, .. } = *entry;
-        let (level, slot) = (usize::from(level), usize::from(slot));
+        let Some(entry) = self.entries.get_mut(session as usize) else { return };
+        let Some(level) = entry.level() else { return };
+        let slot = slot(entry.at(), level);
+        entry.at_and_level |= UNARMED;
+        let Entry { previous, next, .. } = *entry;
         if next != NONE {
             self.entries[next as usize].previous = previous;
         }

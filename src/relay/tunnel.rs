@@ -193,19 +193,19 @@ impl Tunnel {
         }
         let spread = millis(cx.shared.config().timeouts.drain_spread);
         // Also if it was to leave its backend: that is over with the relay.
-        life.leave = None;
+        life.outcome.set_leave(None);
         self.leave(Notice::Draining, spread, ports, life, cx);
     }
 
     /// The session is to end, but not all at the same moment.
     pub fn leave(&mut self, notice: Notice, spread: u64, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
-        if !self.is_open() || life.leave.is_some() {
+        if !self.is_open() || life.outcome.leave().is_some() {
             return;
         }
         if spread == 0 {
             return self.go_away(notice, ports, life, cx);
         }
-        life.leave = Some(Box::new((cx.now + cx.shared.random() % spread, notice)));
+        life.outcome.set_leave(Some((cx.now + cx.shared.random() % spread, notice)));
     }
 
     /// Ringway ends the session: both sides hear why at their next frame boundary, and may answer.
@@ -272,13 +272,18 @@ impl Tunnel {
         }
     }
 
+    /// The time has come when it is to leave.
+    pub fn is_leaving(&self, life: &Life, now: u64) -> bool {
+        life.outcome.leave().is_some_and(|(at, _)| at <= now)
+    }
+
     /// When it ends without a word from anybody: it leaves, or it has been idle for too long. While something is being sent it
     /// is not idle; a send that stalls has its own deadline.
     pub fn next_deadline(&self, ports: &Ports, life: &Life) -> u64 {
         if !self.is_open() {
             return u64::MAX;
         }
-        let leave = life.leave.as_ref().map_or(u64::MAX, |leave| leave.0);
+        let leave = life.outcome.leave().map_or(u64::MAX, |(at, _)| at);
         let is_sending = ports.client.sending || ports.backend.sending;
         let idle = if is_sending { u64::MAX } else { life.active_at.saturating_add(life.waits().idle) };
         leave.min(idle)
@@ -286,8 +291,8 @@ impl Tunnel {
 
     /// That has come.
     pub fn expire(&mut self, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
-        let leave = life.leave.take_if(|leave| leave.0 <= cx.now);
-        self.go_away(leave.map_or(Notice::Idle, |leave| leave.1), ports, life, cx);
+        let leave = life.outcome.leave().filter(|(at, _)| *at <= cx.now);
+        self.go_away(leave.map_or(Notice::Idle, |(_, notice)| notice), ports, life, cx);
     }
 
     fn timed_out(&mut self, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Step<Infallible> {
