@@ -272,9 +272,9 @@ impl Tunnel {
         }
     }
 
-    /// The time has come when it is to leave.
+    /// It is open, and the time has come when it is to leave.
     pub fn is_leaving(&self, life: &Life, now: u64) -> bool {
-        life.outcome.leave().is_some_and(|(at, _)| at <= now)
+        self.is_open() && life.outcome.leave().is_some_and(|(at, _)| at <= now)
     }
 
     /// When it ends without a word from anybody: it leaves, or it has been idle for too long. While something is being sent it

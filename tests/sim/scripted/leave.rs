@@ -168,3 +168,21 @@ fn a_handshake_that_has_gone_on_to_another_backend_stays_there() {
     end(&mut stage, client);
     assert_over(&stage, [client, backend]);
 }
+
+/// One that was to leave later, and whose backend has closed before: its client reads nothing, which is found as ever.
+#[test]
+fn a_session_that_closes_by_itself_leaves_no_more() {
+    let mut config = config(1);
+    config.timeouts.send_stall = ms(1000);
+    config.timeouts.close = ms(60_000);
+    let mut stage = Stage::new(config, 4);
+    let (client, backend) = stage.open();
+    stage.stick(client, Some(0));
+    stage.give(backend, &s(TEXT, b"not read"));
+    stage.move_away(&backend_at(&stage, 1), OnLoss::Restart, ms(500));
+    stage.give(backend, &s(CLOSE, &close_of(1000)));
+    stage.pass(ms(2000));
+    assert!(!stage.receives(client), "it cannot be sent anything");
+    stage.pass(ms(120_000));
+    assert!(!stage.is_open(client) && !stage.is_open(backend));
+}
