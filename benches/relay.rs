@@ -3,7 +3,10 @@
 //! `cargo bench --bench relay`; with `--test` or RINGWAY_BENCH_SMOKE=1 it only shows that it runs.
 
 #[allow(dead_code)] // the simulation's scripts use the rest
-#[path = "../tests/sim/stage.rs"]
+#[path = "../tests/kernel/mod.rs"]
+mod kernel;
+#[allow(dead_code)]
+#[path = "../tests/kernel/stage.rs"]
 mod stage;
 
 use std::sync::Arc;

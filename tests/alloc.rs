@@ -2,7 +2,10 @@
 //! a time nor for many at once.
 
 #[allow(dead_code)] // the simulation's scripts use the rest
-#[path = "sim/stage.rs"]
+#[path = "kernel/mod.rs"]
+mod kernel;
+#[allow(dead_code)]
+#[path = "kernel/stage.rs"]
 mod stage;
 
 use allocation_counter::measure;

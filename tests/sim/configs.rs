@@ -7,8 +7,8 @@ use ringway::config::{
     Route, StickyValue,
 };
 
-use crate::dice::Dice;
 use crate::shadow;
+use crate::temper::Dice;
 
 /// What clients ask for. In a gentle run the last is always forwarded if it is plain HTTP.
 pub const PATHS: [&str; 4] = ["/chat", "/room", "/news", PAGE];

@@ -4,7 +4,8 @@
 //! operation (`->`), completion (`<-`) and jump of time.
 
 mod configs;
-mod dice;
+mod contract;
+#[path = "../kernel/mod.rs"]
 mod kernel;
 mod ledger;
 mod peer;
@@ -14,7 +15,10 @@ mod script;
 mod scripted;
 mod setup;
 mod shadow;
+#[path = "../kernel/stage.rs"]
 mod stage;
+#[path = "../kernel/temper/mod.rs"]
+mod temper;
 mod track;
 mod world;
 

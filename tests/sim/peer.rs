@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use ringway::op::Side;
 
-use crate::dice::Dice;
-use crate::kernel::Wire;
 use crate::plain;
 use crate::script::{self, Act, Answer, Ask};
+use crate::temper::Dice;
+use crate::temper::Wire;
 
 pub struct Peer {
     pub side: Side,

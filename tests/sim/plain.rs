@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::dice::Dice;
 use crate::script::{Act, Answer, FROM_BACKEND, split};
+use crate::temper::Dice;
 
 /// Queues a request, and returns the part of its body that may pass: all of it, unless that is too long or wrong.
 pub fn request(

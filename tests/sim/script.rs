@@ -8,8 +8,8 @@ use ringway::op::Side;
 use sha1::{Digest, Sha1};
 
 use crate::configs::COOKIE;
-use crate::dice::Dice;
 use crate::plain;
+use crate::temper::Dice;
 
 /// Tells a backend's own answer from a refusal by the relay.
 pub const FROM_BACKEND: &str = "X-Backend: yes\r\n";

@@ -4,8 +4,8 @@ use ringway::config::{Config, Plan};
 use ringway::op::Group;
 
 use crate::configs::{self, Frame};
-use crate::dice::Dice;
-use crate::kernel::{BufferPool, Temper};
+use crate::temper::Dice;
+use crate::temper::Temper;
 
 pub struct Setup {
     pub frame: Frame,
@@ -35,11 +35,10 @@ impl Setup {
         Setup { frame, config, plan, temper: temper(gentle, dice), steps, reloads: dice.pick(&[0, 3, 30]) }
     }
 
-    pub fn pools(&self) -> [BufferPool; 2] {
-        [
-            BufferPool::new(Group::SMALL, self.config.buffers.small_bytes, self.plan.small_count),
-            BufferPool::new(Group::BULK, self.config.buffers.bulk_bytes, self.plan.bulk_count),
-        ]
+    /// Of each group of buffers: how large, and how many.
+    pub fn buffers(&self) -> [(usize, usize); Group::COUNT] {
+        let buffers = &self.config.buffers;
+        [(buffers.small_bytes, self.plan.small_count), (buffers.bulk_bytes, self.plan.bulk_count)]
     }
 }
 

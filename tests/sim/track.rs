@@ -2,10 +2,10 @@
 
 use ringway::op::Side;
 
-use crate::kernel::Wire;
 use crate::peer::Peer;
 use crate::script::FROM_BACKEND;
 use crate::shadow::{Follower, Limits, Output};
+use crate::temper::Wire;
 
 pub struct Track {
     side: Side,

@@ -9,18 +9,17 @@ use ringway::relay::Relay;
 use ringway::table::Table;
 
 use crate::configs::{COOKIE, PAGE, PATHS};
-use crate::dice::Dice;
-use crate::kernel::{Kernel, LATE_MAX, UNHEARD_MAX, Wire, name};
 use crate::ledger::Ledger;
 use crate::peer::{Peer, View};
 use crate::script::Ask;
 use crate::setup::Setup;
+use crate::temper::{Dice, LATE_MAX, Tempered, UNHEARD_MAX, Wire, name};
 use crate::track::{Track, body_in, body_out};
 
 pub struct World {
     pub setup: Setup,
     pub dice: Dice,
-    pub kernel: Kernel,
+    pub kernel: Tempered,
     pub relay: Relay,
     pub ledger: Ledger,
     metrics: Arc<Metrics>,
@@ -53,7 +52,7 @@ impl World {
         let mut dice = Dice::new(seed);
         let setup = Setup::roll(&mut dice);
         let listeners = (0..setup.config.listeners.len() as u32).collect();
-        let kernel = Kernel::new(Dice::new(dice.next()), setup.temper.clone(), setup.pools(), trace);
+        let kernel = Tempered::new(Dice::new(dice.next()), setup.temper.clone(), setup.buffers(), trace);
         let metrics = Arc::new(Metrics::default());
         let now = Instant::now();
         let table = Table::first(Arc::new(setup.config.clone()), now);
@@ -217,8 +216,7 @@ impl World {
         }
         self.to_arrive -= 1;
         self.kernel.activity += 1;
-        let open: Vec<usize> =
-            (0..self.kernel.listeners.len()).filter(|at| !self.kernel.listeners[*at].closed).collect();
+        let open: Vec<usize> = (0..self.kernel.listeners.len()).filter(|at| !self.kernel.is_closed(*at)).collect();
         if open.is_empty() {
             return;
         }
@@ -245,7 +243,7 @@ impl World {
 
     /// The relay connects a session to this backend: rightly, by what its client has asked for.
     fn dialled(&mut self, conn: ConnId, port: u16) {
-        let client = self.kernel.sockets[conn.peer().index()].as_ref().expect("a session has a client").wire;
+        let client = self.kernel.wire_of(conn.peer()).expect("a session has a client");
         let wire = &self.kernel.wires[client];
         let request = String::from_utf8_lossy(&wire.to_relay.bytes[..wire.heard]);
         let path = request.split(' ').nth(1).expect("a whole request has come");
@@ -276,10 +274,7 @@ impl World {
 
     fn link_backends(&mut self) {
         for (conn, wire, port) in std::mem::take(&mut self.kernel.links) {
-            let client = self.kernel.sockets[conn.peer().index()].as_ref();
-            let Some(client) = client.filter(|socket| socket.conn == conn.peer()).map(|socket| socket.wire) else {
-                continue;
-            };
+            let Some(client) = self.kernel.wire_of(conn.peer()) else { continue };
             let deflate = self.dice.chance(700);
             let asking = self.peers[client].as_ref().expect("every client is a peer");
             let backend = Peer::backend(asking, self.setup.frame.gentle, deflate, &mut self.dice);
@@ -324,7 +319,7 @@ impl World {
     }
 
     fn check(&self) {
-        assert_eq!(self.relay.leases(), self.kernel.lent, "leases");
+        assert_eq!(self.relay.leases(), self.kernel.kernel.lent, "leases");
         let counted = self.metrics.accepted.get() - self.metrics.ended.get();
         assert_eq!(self.metrics.sessions.get(), counted, "sessions");
         assert!(counted as usize <= self.setup.plan.sessions_max + self.setup.plan.refusals_max, "too many sessions");
@@ -377,11 +372,8 @@ impl World {
 
     fn check_nothing_is_left(&self) {
         assert_eq!(self.relay.leases(), 0);
-        assert_eq!(self.kernel.lent, 0);
         assert_eq!(self.kernel.pending(), 0, "completions nobody waits for");
-        assert_eq!(self.kernel.open_sockets(), 0);
-        assert!(self.kernel.pools.iter().all(|pool| pool.are_all_home()));
-        assert!(self.kernel.listeners.iter().all(|listener| listener.closed));
+        self.kernel.kernel.assert_at_rest();
         assert_eq!(self.metrics.sessions.get(), 0);
         assert_eq!(self.metrics.accepted.get(), self.metrics.ended.get());
         let waiting = |at| self.kernel.listeners.iter().any(|listener| listener.backlog.contains(&at));

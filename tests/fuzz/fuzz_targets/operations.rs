@@ -2,22 +2,30 @@
 //! The kernel checks what it is asked; at the end everything must have been given back.
 #![no_main]
 
-#[path = "operations/kernel.rs"]
+#[allow(dead_code)] // the simulation uses the rest
+#[path = "../../kernel/mod.rs"]
 mod kernel;
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use ringway::config::{Address, Config, Plan, PoolConfig};
 use ringway::metrics::Metrics;
-use ringway::op::{Completion, Side};
+use ringway::op::{Completion, ConnId, Group, Op, ReceiveEnd, Side};
 use ringway::relay::Relay;
 use ringway::table::Table;
 
-use kernel::Kernel;
+use kernel::{Accepting, Kernel, Pool};
 
 const PLAN: Plan = Plan { sessions_max: 3, refusals_max: 1, small_count: 6, bulk_count: 2 };
+/// Linux, on every architecture that Ringway runs on.
+const EMFILE: i32 = 24;
+const EPIPE: i32 = 32;
+const ECONNREFUSED: i32 = 111;
+const SMALL_BYTES: usize = 128;
+const BULK_BYTES: usize = 1024;
 
 fn config() -> Config {
     let mut config = Config::default();
@@ -29,8 +37,8 @@ fn config() -> Config {
     config.limits.message_bytes_max = Some(4096);
     config.limits.response_body_bytes_max = 256;
     config.timeouts.idle = Some(Duration::from_secs(60));
-    config.buffers.small_bytes = kernel::SMALL_BYTES;
-    config.buffers.bulk_bytes = kernel::BULK_BYTES;
+    config.buffers.small_bytes = SMALL_BYTES;
+    config.buffers.bulk_bytes = BULK_BYTES;
     config
 }
 
@@ -47,6 +55,10 @@ struct World {
     relay: Relay,
     kernel: Kernel,
     now: Instant,
+    /// Of accepted sockets, each another.
+    token: i32,
+    /// The peer has sent FIN or RST: nothing more comes. By socket.
+    ended: Vec<Option<ConnId>>,
 }
 
 impl World {
@@ -54,11 +66,18 @@ impl World {
         let now = Instant::now();
         let table = Table::first(Arc::new(config()), now);
         let mut relay = Relay::new(table.clone(), PLAN, Arc::new(Metrics::default()), 1);
-        let mut kernel = Kernel::new(&PLAN);
+        let mut kernel = Kernel::new([
+            Pool::new(Group::SMALL, SMALL_BYTES, PLAN.small_count, None),
+            Pool::new(Group::BULK, BULK_BYTES, PLAN.bulk_count, None),
+        ]);
         let mut ops = Vec::new();
-        relay.adopt(table, &[1], now, &mut ops);
-        kernel.carry_out(ops);
-        World { relay, kernel, now }
+        for (_, slot) in relay.adopt(table, &[1], now, &mut ops) {
+            kernel.listen(slot);
+        }
+        let ended = vec![None; 2 * (PLAN.sessions_max + PLAN.refusals_max)];
+        let mut world = World { relay, kernel, now, token: 0, ended };
+        world.carry_out(ops);
+        world
     }
 
     /// One thing that happens: three bits say what, the others to which session and side, further bytes how.
@@ -69,12 +88,9 @@ impl World {
         match step & 7 {
             0 => self.accept(),
             1 => self.receive(socket, side, input),
-            2 => self.complete(|kernel| {
-                let sent = kernel.sent(socket, step & 0x40 != 0, step & 0x80 != 0);
-                sent.or_else(|| kernel.copied(socket))
-            }),
-            3 => self.complete(|kernel| kernel.receive_ended(socket, step >> 6)),
-            4 => self.complete(|kernel| kernel.connected(session * 2 + 1, step & 0x40 == 0)),
+            2 => self.end_send(socket, step & 0x40 != 0, step & 0x80 != 0),
+            3 => self.end_receive(socket, step >> 6),
+            4 => self.end_connect(session * 2 + 1, step & 0x40 == 0),
             5 => self.settle(Duration::from_millis(1 << (step >> 3 & 15))),
             6 => self.settle(Duration::ZERO),
             _ => self.rare(step >> 3),
@@ -82,9 +98,20 @@ impl World {
     }
 
     fn accept(&mut self) {
-        if let Some(socket) = self.kernel.accepted() {
-            self.handle(Completion::Accepted { listener: 0, socket, peer: Some(([192, 0, 2, 1], 4000).into()), local: None });
+        if matches!(self.kernel.listeners[0], Accepting::Armed | Accepting::Stopping) {
+            self.token += 1;
+            let peer = Some(([192, 0, 2, 1], 4000).into());
+            let accepted = self.kernel.accepted(0, self.token, peer);
+            self.with_ops(|relay, now, ops| relay.handle(accepted, now, ops));
         }
+    }
+
+    fn socket(&self, index: usize) -> Option<&kernel::Socket> {
+        self.kernel.sockets.get(index)?.as_ref()
+    }
+
+    fn has_ended(&self, conn: ConnId) -> bool {
+        self.ended[conn.index()] == Some(conn)
     }
 
     /// Something that a peer of that side might say, in whole or in part.
@@ -107,33 +134,105 @@ impl World {
         let cut = if what & 1 == 0 { said.len() } else { said.len() * usize::from(what >> 3) / 31 };
         for piece in [&said[..cut], &said[cut..]] {
             let mut rest = piece;
-            while let Some((lease, mut bytes, more)) = self.kernel.received(socket, rest) {
-                let conn = self.kernel.conn(socket);
-                rest = &rest[bytes.len()..];
-                let wire_bytes = bytes.len() as u32;
-                self.handle(Completion::Received { conn, lease: Some(lease), bytes: &mut bytes, wire_bytes, more });
+            while !rest.is_empty()
+                && let Some(conn) = self.receiving(socket)
+            {
+                let (lease, credit) = self.kernel.receive(conn, rest);
+                rest = &rest[lease.len()..];
+                let received = self.kernel.received(conn, lease, credit > 0);
+                let mut ops = Vec::new();
+                self.relay.handle(received, self.now, &mut ops);
+                self.carry_out(ops);
             }
         }
     }
 
-    fn rare(&mut self, what: u8) {
-        match what {
-            0 => self.complete(|kernel| kernel.accept_failed()),
-            1 => self.complete(|kernel| kernel.accept_stopped()),
-            2 => self.with_ops(|relay, now, ops| relay.drain(now, ops)),
-            3 => self.with_ops(|relay, now, ops| relay.stop(now, ops)),
-            _ => self.handle(Completion::Woken),
+    /// The socket, if it can receive something now.
+    fn receiving(&self, index: usize) -> Option<ConnId> {
+        let socket = self.socket(index).filter(|socket| !socket.shut_read && !self.has_ended(socket.conn))?;
+        let receive = socket.receive?;
+        (!self.kernel.pools[receive.group.index()].is_empty()).then_some(socket.conn)
+    }
+
+    fn end_receive(&mut self, index: usize, how: u8) {
+        let Some(socket) = self.socket(index) else { return };
+        let (conn, Some(receive)) = (socket.conn, socket.receive) else { return };
+        let out_of_buffers = self.kernel.pools[receive.group.index()].is_empty();
+        let why = match how {
+            _ if receive.cancelled => ReceiveEnd::Cancelled,
+            _ if socket.shut_read => ReceiveEnd::Eof,
+            0 | 1 if out_of_buffers && !self.has_ended(conn) => ReceiveEnd::NoBuffers,
+            0 | 3 => ReceiveEnd::Eof,
+            1 => return,
+            _ => ReceiveEnd::Failed(ErrorKind::ConnectionReset.into()),
+        };
+        if matches!(why, ReceiveEnd::Eof | ReceiveEnd::Failed(_)) {
+            self.ended[index] = Some(conn);
+        }
+        self.complete(|kernel| kernel.receive_ended(conn, why));
+    }
+
+    /// In whole; or in part, which only a cancelled send is; or not at all.
+    fn end_send(&mut self, index: usize, part: bool, fail: bool) {
+        let Some(socket) = self.socket(index) else { return };
+        let (conn, Some(send)) = (socket.conn, &socket.send) else { return };
+        let result = match (send.cancelled, part, fail) {
+            (_, _, true) => Err(EPIPE),
+            (true, true, _) => Ok(send.total / 2),
+            (_, _, _) => Ok(send.total),
+        };
+        match send.copies {
+            true => self.complete(|kernel| kernel.copied(conn)),
+            false => self.complete(|kernel| kernel.sent(conn, result)),
         }
     }
 
-    fn complete(&mut self, answer: impl FnOnce(&mut Kernel) -> Option<Completion<'static>>) {
-        if let Some(completion) = answer(&mut self.kernel) {
-            self.handle(completion);
+    fn end_connect(&mut self, index: usize, well: bool) {
+        let Some(socket) = self.socket(index).filter(|socket| socket.connect.is_some()) else { return };
+        let conn = socket.conn;
+        self.complete(|kernel| kernel.connected(conn, if well { Ok(()) } else { Err(ECONNREFUSED) }));
+    }
+
+    /// What the kernel cannot hold back: the ends of what was cancelled or shut down. False: there is nothing of that.
+    fn end_what_is_overdue(&mut self) -> bool {
+        if self.kernel.listeners[0] == Accepting::Stopping {
+            self.complete(|kernel| kernel.accept_ended(0, None));
+            return true;
+        }
+        for index in 0..self.kernel.sockets.len() {
+            let Some(socket) = self.socket(index) else { continue };
+            let shut = socket.shut_read && socket.shut_write;
+            if socket.connect.as_ref().is_some_and(|connect| connect.cancelled) {
+                self.end_connect(index, false);
+            } else if socket.receive.is_some_and(|receive| receive.cancelled || socket.shut_read) {
+                self.end_receive(index, 0);
+            } else if socket.send.as_ref().is_some_and(|send| send.cancelled || send.copies || shut) {
+                self.end_send(index, true, shut);
+            } else {
+                continue;
+            }
+            return true;
+        }
+        false
+    }
+
+    fn rare(&mut self, what: u8) {
+        match what {
+            0 if self.kernel.listeners[0] == Accepting::Armed => {
+                self.complete(|kernel| kernel.accept_ended(0, Some(EMFILE)))
+            }
+            1 if self.kernel.listeners[0] == Accepting::Stopping => {
+                self.complete(|kernel| kernel.accept_ended(0, None))
+            }
+            2 => self.with_ops(|relay, now, ops| relay.drain(now, ops)),
+            3 => self.with_ops(|relay, now, ops| relay.stop(now, ops)),
+            _ => self.with_ops(|relay, now, ops| relay.handle(Completion::Woken, now, ops)),
         }
     }
 
     /// The operations go to the kernel at once, as if each completion were a batch of its own.
-    fn handle(&mut self, completion: Completion<'_>) {
+    fn complete(&mut self, answer: impl FnOnce(&mut Kernel) -> Completion<'static>) {
+        let completion = answer(&mut self.kernel);
         self.with_ops(|relay, now, ops| relay.handle(completion, now, ops));
     }
 
@@ -142,10 +241,16 @@ impl World {
         self.with_ops(|relay, now, ops| relay.handle_timeout(now, ops));
     }
 
-    fn with_ops(&mut self, act: impl FnOnce(&mut Relay, Instant, &mut Vec<ringway::op::Op>)) {
+    fn with_ops(&mut self, act: impl FnOnce(&mut Relay, Instant, &mut Vec<Op>)) {
         let mut ops = Vec::new();
         act(&mut self.relay, self.now, &mut ops);
-        self.kernel.carry_out(ops);
+        self.carry_out(ops);
+    }
+
+    fn carry_out(&mut self, ops: Vec<Op>) {
+        for op in ops {
+            self.kernel.perform(op);
+        }
     }
 
     /// Peers go silent, the relay drains: whatever state it is in, it must come to an end in bounded time.
@@ -158,8 +263,7 @@ impl World {
                 break;
             }
             let mut answered = false;
-            while let Some(completion) = self.kernel.overdue() {
-                self.handle(completion);
+            while self.end_what_is_overdue() {
                 answered = true;
             }
             match self.relay.poll_timeout() {

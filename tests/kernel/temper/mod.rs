@@ -1,21 +1,20 @@
-//! A kernel of values only: it keeps the contract of `src/op.rs`, and within it is as nasty as the dice allow.
-//!
-//! It also is the first oracle: an operation that the contract forbids panics here.
+//! The fake kernel, as nasty as the dice and the contract allow: what is asked of it gets on when the dice agree, in parts, and
+//! is told to the relay in any order.
 
+mod dice;
 mod operate;
-mod pool;
 mod progress;
 mod wire;
 
 use std::io;
 use std::time::Instant;
 
-use ringway::op::{Accepted, Completion, ConnId, Lease, Op, Piece, ReceiveEnd};
+use ringway::op::{ConnId, Group, Lease, Op, ReceiveEnd};
 use ringway::relay::Relay;
 
-use crate::dice::Dice;
+use crate::kernel::{Accepting, Kernel, Pool};
 
-pub use pool::BufferPool;
+pub use dice::Dice;
 pub use wire::Wire;
 
 /// How likely each kind of trouble is, of 1000, and how large things are.
@@ -46,19 +45,24 @@ pub struct Temper {
     pub send_room: usize,
 }
 
-/// Received pieces of one socket that the relay has not heard of yet.
+/// Received pieces of one socket that the relay has not heard of yet, at most.
 pub const UNHEARD_MAX: usize = 4;
 /// Pieces that still come when a receive has been cancelled.
 pub const LATE_MAX: usize = 3;
 
-pub struct Kernel {
+/// What a buffer holds that nobody may read.
+const POISON: u8 = 0xDD;
+
+pub struct Tempered {
+    pub kernel: Kernel,
     pub dice: Dice,
     pub temper: Temper,
     pub wires: Vec<Wire>,
-    pub pools: [BufferPool; 2],
-    /// By [`ConnId::index`].
-    pub sockets: Vec<Option<Socket>>,
+    /// By [`ConnId::index`], of open sockets.
+    underway: Vec<Option<Underway>>,
     pub listeners: Vec<Listener>,
+    /// By group and buffer, of those on loan: the wire whose bytes it holds, and how many.
+    owners: [Vec<Option<(usize, usize)>>; Group::COUNT],
     /// Completions not yet handed over, oldest first.
     queue: Vec<Event>,
     /// Sockets in the order in which they were connected, to this port, or closed.
@@ -67,47 +71,26 @@ pub struct Kernel {
     pub links: Vec<(ConnId, usize, u16)>,
     /// Counts everything that happens.
     pub activity: u64,
-    /// Leases the relay has been told of and not given back.
-    pub lent: usize,
     /// NoBuffers in a row, without a buffer lent or come back between them.
     pub starving: usize,
     pub trace: bool,
 }
 
-pub struct Socket {
-    pub conn: ConnId,
-    pub wire: usize,
-    connect: Option<Connect>,
-    receive: Option<Receive>,
-    send: Option<Sending>,
-    /// In flight as far as the relay can know: from the operation to its last completion.
-    connect_busy: bool,
-    receive_busy: bool,
-    send_busy: bool,
-    shut_read: bool,
-    shut_write: bool,
-    unheard: usize,
-}
-
-struct Connect {
-    port: u16,
+/// How far what is in flight on a socket has come, which the relay may not have heard of yet.
+#[derive(Default)]
+struct Underway {
+    wire: usize,
+    /// Its connect never ends by itself.
     hangs: bool,
-    cancelled: bool,
-}
-
-struct Receive {
-    bulk: bool,
-    credit: usize,
-    cancelled: bool,
-    /// Pieces that came nevertheless.
+    connected: bool,
+    /// Received pieces that the relay has not heard of.
+    unheard: usize,
+    /// Pieces that came although the receive was cancelled.
     late: usize,
-}
-
-struct Sending {
-    pieces: Vec<Piece>,
-    total: usize,
-    done: usize,
-    cancelled: bool,
+    receive_ended: bool,
+    /// Bytes of the send that are on their way.
+    sent: usize,
+    send_ended: bool,
 }
 
 #[derive(Default)]
@@ -115,10 +98,8 @@ pub struct Listener {
     pub id: u32,
     /// Wires of clients that wait to be accepted.
     pub backlog: Vec<usize>,
-    armed: bool,
-    busy: bool,
-    stopping: bool,
-    pub closed: bool,
+    /// The relay has not heard yet that accept has ended.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -128,8 +109,8 @@ enum Event {
     Connected { conn: ConnId, result: Result<(), i32> },
     Received { conn: ConnId, lease: Lease, more: bool },
     ReceiveEnded { conn: ConnId, why: End },
-    Sent { conn: ConnId, result: Result<usize, i32>, pieces: Vec<Piece> },
-    Copied { conn: ConnId, bytes: Box<[u8]>, pieces: Vec<Piece> },
+    Sent { conn: ConnId, result: Result<usize, i32> },
+    Copied { conn: ConnId },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -147,20 +128,22 @@ enum Order {
     Socket(ConnId),
 }
 
-impl Kernel {
-    pub fn new(dice: Dice, temper: Temper, pools: [BufferPool; 2], trace: bool) -> Self {
-        Kernel {
+impl Tempered {
+    /// Buffers of each group: how large, and how many.
+    pub fn new(dice: Dice, temper: Temper, [small, bulk]: [(usize, usize); Group::COUNT], trace: bool) -> Self {
+        let pool = |group, (size, count)| Pool::new(group, size, count, Some(POISON));
+        Tempered {
+            kernel: Kernel::new([pool(Group::SMALL, small), pool(Group::BULK, bulk)]),
             dice,
             temper,
             wires: Vec::new(),
-            pools,
-            sockets: Vec::new(),
+            underway: Vec::new(),
             listeners: Vec::new(),
+            owners: [vec![None; small.1], vec![None; bulk.1]],
             queue: Vec::new(),
             log: Vec::new(),
             links: Vec::new(),
             activity: 0,
-            lent: 0,
             starving: 0,
             trace,
         }
@@ -168,15 +151,13 @@ impl Kernel {
 
     /// A listener that has been bound, in the slot that the relay has given it.
     pub fn listen(&mut self, slot: u16, id: u32) {
-        let slot = usize::from(slot);
-        assert!(slot <= self.listeners.len(), "slots are given in order");
-        let listener = Listener { id, ..Listener::default() };
-        if slot == self.listeners.len() {
-            self.listeners.push(listener);
-        } else {
-            assert!(self.listeners[slot].closed, "a slot is used again before its listener is closed");
-            self.listeners[slot] = listener;
-        }
+        self.kernel.listen(slot);
+        self.listeners.resize_with(self.kernel.listeners.len(), Listener::default);
+        self.listeners[usize::from(slot)] = Listener { id, ..Listener::default() };
+    }
+
+    pub fn is_closed(&self, listener: usize) -> bool {
+        self.kernel.listeners[listener] == Accepting::Closed
     }
 
     /// Completions that wait to be handed over.
@@ -184,8 +165,10 @@ impl Kernel {
         self.queue.len()
     }
 
-    pub fn open_sockets(&self) -> usize {
-        self.sockets.iter().flatten().count()
+    /// That of an open socket.
+    pub fn wire_of(&self, conn: ConnId) -> Option<usize> {
+        self.kernel.get(conn)?;
+        Some(self.underway[conn.index()].as_ref()?.wire)
     }
 
     /// Hands one completion to the relay: the oldest, or another that may overtake it.
@@ -201,73 +184,50 @@ impl Kernel {
         if self.trace {
             println!("      <- {}", event.show());
         }
-        match event {
+        let completion = match event {
             Event::Accepted { listener, wire } => {
                 let peer = Some(([192, 0, 2, wire as u8], 4000).into());
-                let socket = Accepted::fake(wire as i32);
-                relay.handle(Completion::Accepted { listener, socket, peer, local: None }, now, ops);
+                self.kernel.accepted(listener, wire as i32, peer)
             }
             Event::AcceptEnded { listener, error } => {
-                self.listeners[usize::from(listener)].busy = false;
-                let error = error.map(io::Error::from_raw_os_error);
-                relay.handle(Completion::AcceptEnded { listener, error }, now, ops);
+                self.listeners[usize::from(listener)].ended = false;
+                self.kernel.accept_ended(listener, error)
             }
-            Event::Connected { conn, result } => {
-                self.socket(conn).connect_busy = false;
-                let result = result.map_err(io::Error::from_raw_os_error);
-                relay.handle(Completion::Connected { conn, result }, now, ops);
+            Event::Connected { conn, result } => self.kernel.connected(conn, result),
+            Event::Received { conn, lease, more } => {
+                let underway = self.underway(conn);
+                underway.unheard -= 1;
+                underway.receive_ended &= more;
+                let wire = underway.wire;
+                self.wires[wire].heard += lease.len();
+                self.wires[wire].held += lease.len();
+                self.kernel.received(conn, lease, more)
             }
-            Event::Received { conn, lease, more } => self.hand_over_bytes(conn, lease, more, relay, now, ops),
             Event::ReceiveEnded { conn, why } => {
-                self.socket(conn).receive_busy = false;
-                relay.handle(Completion::ReceiveEnded { conn, why: why.into() }, now, ops);
+                self.underway(conn).receive_ended = false;
+                self.kernel.receive_ended(conn, why.into())
             }
-            Event::Sent { conn, result, pieces } => {
-                self.socket(conn).send_busy = false;
-                let result = result.map_err(io::Error::from_raw_os_error);
-                relay.handle(Completion::Sent { conn, result, pieces }, now, ops);
+            Event::Sent { conn, result } => {
+                let underway = self.underway(conn);
+                (underway.sent, underway.send_ended) = (0, false);
+                self.kernel.sent(conn, result)
             }
-            Event::Copied { conn, bytes, pieces } => {
-                self.socket(conn).send_busy = false;
-                relay.handle(Completion::Copied { conn, bytes, pieces }, now, ops);
+            Event::Copied { conn } => {
+                self.underway(conn).send_ended = false;
+                self.kernel.copied(conn)
             }
-        }
+        };
+        relay.handle(completion, now, ops);
     }
 
-    fn hand_over_bytes(
-        &mut self,
-        conn: ConnId,
-        mut lease: Lease,
-        more: bool,
-        relay: &mut Relay,
-        now: Instant,
-        ops: &mut Vec<Op>,
-    ) {
-        let socket = self.socket(conn);
-        socket.receive_busy = more;
-        socket.unheard -= 1;
-        let wire = socket.wire;
-        self.wires[wire].heard += lease.len();
-        self.wires[wire].held += lease.len();
-        self.lent += 1;
-        let bytes = self.pools[lease.group().index()].bytes_mut(&mut lease);
-        let wire_bytes = bytes.len() as u32;
-        relay.handle(Completion::Received { conn, lease: Some(lease), bytes, wire_bytes, more }, now, ops);
-    }
-
-    fn socket(&mut self, conn: ConnId) -> &mut Socket {
-        let socket = self.sockets.get_mut(conn.index()).and_then(Option::as_mut);
-        socket.filter(|socket| socket.conn == conn).unwrap_or_else(|| panic!("{conn:?} is not open"))
+    fn underway(&mut self, conn: ConnId) -> &mut Underway {
+        self.underway[conn.index()].as_mut().unwrap_or_else(|| panic!("{conn:?} is not open"))
     }
 
     fn post(&mut self, event: Event) {
         self.activity += 1;
         self.queue.push(event);
     }
-}
-
-fn bytes_of<'a>(pools: &'a [BufferPool; 2], piece: &'a Piece) -> &'a [u8] {
-    piece.bytes(|lease| pools[lease.group().index()].bytes(lease))
 }
 
 impl Event {
@@ -288,11 +248,8 @@ impl Event {
                 format!("{} received {} of {:?}, more: {more}", name(*conn), lease.len(), lease.group())
             }
             Event::ReceiveEnded { conn, why } => format!("{} receive ended: {why:?}", name(*conn)),
-            Event::Sent { conn, result, pieces } => {
-                let total: usize = pieces.iter().map(Piece::len).sum();
-                format!("{} sent {result:?} of {total}", name(*conn))
-            }
-            Event::Copied { conn, bytes, .. } => format!("{} copied {}", name(*conn), bytes.len()),
+            Event::Sent { conn, result } => format!("{} sent {result:?}", name(*conn)),
+            Event::Copied { conn } => format!("{} copied", name(*conn)),
             Event::Connected { conn, result } => format!("{} connected: {result:?}", name(*conn)),
             event => format!("{event:?}"),
         }
