@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringway::config::{
     Address, Backend, Balance, Config, HashKeep, HashKey, Limits, ListenerConfig, PathMatch, PlainHttp, PoolConfig,
-    Route, StickyValue,
+    Route, StickyValue, Timeouts,
 };
 
 use crate::shadow;
@@ -188,14 +188,14 @@ fn be_strict_with(limits: &mut Limits, dice: &mut Dice) {
     limits.informational_max = dice.pick(&[0, 10]);
 }
 
-/// The pool of a request, and its limits. `None`: no route takes it.
-pub fn routed<'a>(config: &'a Config, path: &str, listener: u32) -> Option<(usize, &'a Limits)> {
+/// The pool of a request, its limits and its timeouts. `None`: no route takes it.
+pub fn routed<'a>(config: &'a Config, path: &str, listener: u32) -> Option<(usize, &'a Limits, &'a Timeouts)> {
     let name = listener_name(listener);
     let takes = |route: &&Route| {
         route.path == PathMatch::Exact(path.into()) && (route.listeners.is_empty() || route.listeners.contains(&name))
     };
-    let route = config.routes.iter().find(takes).map(|route| (route.pool, &route.limits));
-    route.or_else(|| config.default_pool.map(|pool| (pool, &config.limits)))
+    let route = config.routes.iter().find(takes).map(|route| (route.pool, &route.limits, &route.timeouts));
+    route.or_else(|| config.default_pool.map(|pool| (pool, &config.limits, &config.timeouts)))
 }
 
 pub fn frame_limits(limits: &Limits) -> shadow::Limits {

@@ -8,6 +8,7 @@ use ringway::op::ConnId;
 use ringway::table::state::{BackendState, Checked, PoolState};
 use ringway::table::{Member, Pool, Table};
 
+use crate::causes::Rules;
 use crate::configs::{self, frame_limits};
 use crate::shadow::Limits;
 
@@ -22,6 +23,13 @@ pub struct Ledger {
     pools: Vec<Arc<PoolState>>,
     /// Since when somebody waits who need not, in milliseconds.
     neglected_since: Option<u64>,
+}
+
+/// What holds for a session that goes to a backend.
+pub struct Dialled {
+    pub limits: Limits,
+    pub rules: Rules,
+    pub backend: Arc<BackendState>,
 }
 
 struct Use {
@@ -67,9 +75,9 @@ impl Ledger {
         self.backends.iter().map(|(state, _)| state)
     }
 
-    /// A request for this path, come to this listener, goes to the backend at this port. Returns the limits of its route.
-    pub fn dialled(&mut self, conn: ConnId, port: u16, path: &str, listener: u32, is_handshake: bool) -> Limits {
-        let Some((number, limits)) = configs::routed(&self.table.config, path, listener) else {
+    /// A request for this path, come to this listener, goes to the backend at this port. Returns what holds for the session.
+    pub fn dialled(&mut self, conn: ConnId, port: u16, path: &str, listener: u32, is_handshake: bool) -> Dialled {
+        let Some((number, limits, timeouts)) = configs::routed(&self.table.config, path, listener) else {
             panic!("a request for {path} is relayed, which no route takes");
         };
         let pool = &self.table.pools[number];
@@ -83,7 +91,7 @@ impl Ledger {
         assert!(self.used.insert(conn, used).is_none(), "{conn:?} is connected twice");
         let sessions = self.sessions_of(&member.state);
         assert!(sessions <= member.connections_max, "backend {port} has {sessions} sessions");
-        frame_limits(limits)
+        Dialled { limits: frame_limits(limits), rules: Rules::of(limits, timeouts), backend: member.state.clone() }
     }
 
     pub fn closed(&mut self, conn: ConnId) {

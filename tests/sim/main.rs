@@ -3,6 +3,7 @@
 //! `RINGWAY_SIM_SEEDS=100000 cargo test --test sim` runs more seeds; `RINGWAY_SIM_SEED=42` runs one and prints each
 //! operation (`->`), completion (`<-`) and jump of time.
 
+mod causes;
 mod configs;
 mod contract;
 #[path = "../kernel/mod.rs"]

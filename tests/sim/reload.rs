@@ -9,6 +9,7 @@ use ringway::relay::Leave;
 use ringway::table::state::Checked;
 use ringway::table::{Found, Table};
 
+use crate::causes::Cause;
 use crate::configs;
 use crate::world::World;
 
@@ -43,6 +44,7 @@ impl World {
     }
 
     pub fn adopt(&mut self, table: Arc<Table>) {
+        self.note_config(&table.config);
         let limits = &table.config.limits;
         self.window_max = self.window_max.max(limits.window_bytes);
         self.head_max = self.head_max.max(limits.head_bytes_max + 1);
@@ -78,6 +80,11 @@ impl World {
         let on_loss = self.dice.pick(&[OnLoss::Keep, OnLoss::Restart, OnLoss::GoingAway]);
         let spread = Duration::from_millis(self.dice.pick(&[0, 1, 1000]));
         self.trace(&format!("the sessions of a backend leave over {spread:?}"));
+        match on_loss {
+            OnLoss::Keep => {}
+            OnLoss::Restart => self.left.push((backend.clone(), Cause::Restart)),
+            OnLoss::GoingAway => self.left.push((backend.clone(), Cause::GoingAway)),
+        }
         self.relay.move_away(&Leave { backend, on_loss, spread }, self.now, &mut self.ops);
         self.operate();
     }

@@ -23,6 +23,8 @@ pub struct Follower {
     /// The side's Close has been sent, and is valid.
     pub closed: bool,
     pub broken: bool,
+    /// Pings and pongs, whole or begun.
+    pub controls: usize,
     in_message: bool,
     message: u64,
     fragments: u32,
@@ -47,6 +49,7 @@ impl Follower {
             allowed: 0,
             closed: false,
             broken: false,
+            controls: 0,
             in_message: false,
             message: 0,
             fragments: 0,
@@ -62,6 +65,51 @@ impl Follower {
     pub fn boundary(&self, at: usize) -> usize {
         let behind = self.boundaries.partition_point(|boundary| *boundary <= at);
         self.boundaries[behind - 1]
+    }
+
+    /// The codes of what is wrong behind the last good frame, as far as it has come (RFC 6455, 5.2, 5.4, 5.5 and 7.4.1).
+    pub fn faults(&self) -> Vec<u16> {
+        let frame = &self.bytes[*self.boundaries.last().expect("the first boundary is 0")..];
+        let mut codes = Vec::new();
+        let Some(first) = frame.first().copied().filter(|_| !self.closed) else { return codes };
+        let (fin, rsv, opcode) = (first & 0x80 != 0, first & 0x70, first & 0x0F);
+        let rsv_ok = rsv == 0 || rsv == 0x40 && self.deflate && (opcode == 1 || opcode == 2);
+        let order_ok = match opcode {
+            0 => self.in_message,
+            1 | 2 => !self.in_message,
+            8..=10 => fin,
+            _ => false,
+        };
+        let second_ok = frame
+            .get(1)
+            .is_none_or(|second| (second & 0x80 != 0) == self.masked && (opcode < 8 || second & 0x7F <= 125));
+        let header = read_header(frame);
+        let length_ok = header.as_ref().is_none_or(|header| header.minimal && header.payload >> 63 == 0);
+        if !(rsv_ok && order_ok && second_ok && length_ok) {
+            codes.push(1002);
+        }
+        let Some(header) = header else { return codes };
+        let (message, fragments) = if opcode == 0 { (self.message, self.fragments) } else { (0, 0) };
+        if opcode < 8
+            && header.payload.max(message.saturating_add(header.payload)) > self.limits.frame.min(self.limits.message)
+        {
+            codes.push(1009);
+        }
+        if opcode < 8 && fragments >= self.limits.fragments {
+            codes.push(1008);
+        }
+        let end = header.len as u64 + header.payload;
+        if opcode == 8 && header.payload <= 125 && frame.len() as u64 >= end {
+            let frame = &frame[..end as usize];
+            if !is_good_close(frame, header.len, self.masked) {
+                let payload = close_payload(frame, header.len, self.masked);
+                let is_text = String::from_utf8(payload.get(2..).unwrap_or_default().to_vec()).is_ok();
+                codes.push(if is_text { 1002 } else { 1007 });
+                // The code may be wrong as well.
+                codes.push(1002);
+            }
+        }
+        codes
     }
 
     /// Takes in one whole frame. False: there is none.
@@ -119,6 +167,7 @@ impl Follower {
     fn count(&mut self, header: &Header) {
         let opcode = header.first & 0x0F;
         if opcode >= 8 {
+            self.controls += usize::from(opcode > 8);
             return;
         }
         if opcode != 0 {
@@ -169,9 +218,6 @@ fn close_payload(frame: &[u8], header_len: usize, masked: bool) -> Vec<u8> {
     }
     payload
 }
-
-/// What Ringway may say in a Close of its own.
-const OWN_CODES: [u16; 7] = [1001, 1002, 1007, 1008, 1009, 1011, 1012];
 
 /// What comes out of one direction, held against what went in.
 #[derive(Debug, Default)]
@@ -233,7 +279,7 @@ impl Output {
         }
         if own.len() == end {
             let code = close_code(own, masked).expect("there is a payload");
-            if !is_good_close(own, header.len, masked) || !OWN_CODES.contains(&code) {
+            if !is_good_close(own, header.len, masked) {
                 return wrong("a Close that Ringway may not send");
             }
             self.closed = Some(Some(code));

@@ -1,14 +1,19 @@
 //! What has been seen of one wire, in both directions.
 
-use ringway::op::Side;
+use std::sync::Arc;
+use std::time::Duration;
 
+use ringway::op::Side;
+use ringway::table::state::BackendState;
+
+use crate::causes::{Rules, Times};
 use crate::peer::Peer;
 use crate::script::FROM_BACKEND;
 use crate::shadow::{Follower, Limits, Output};
 use crate::temper::Wire;
 
 pub struct Track {
-    side: Side,
+    pub side: Side,
     /// The wire of the session's other side.
     pub partner: Option<usize>,
     /// The frames that the peer sends.
@@ -25,13 +30,19 @@ pub struct Track {
     pub is_page: bool,
     /// What its session's route forbids.
     pub limits: Limits,
+    pub rules: Option<Rules>,
+    pub backend: Option<Arc<BackendState>>,
+    pub times: Times,
+    pub began_at: Duration,
+    /// The Close, or the status, has been held against its causes.
+    pub is_judged: bool,
     pub output: Output,
     /// Where the Close ends that the relay has sent.
     pub close_end: Option<usize>,
 }
 
 impl Track {
-    pub fn new(side: Side) -> Self {
+    pub fn new(side: Side, now: Duration) -> Self {
         Track {
             side,
             partner: None,
@@ -43,6 +54,11 @@ impl Track {
             continued: 0,
             is_page: false,
             limits: Limits { frame: u64::MAX, message: u64::MAX, fragments: u32::MAX },
+            rules: None,
+            backend: None,
+            times: Times::begin(now),
+            began_at: now,
+            is_judged: false,
             output: Output::default(),
             close_end: None,
         }
@@ -69,17 +85,13 @@ pub fn judge(at: usize, tracks: &mut [Track], wires: &[Wire], peers: &[Option<Pe
     if tracks[at].side == Side::Client && tracks[at].status != 101 || from == bytes.len() && from > head_end {
         return Ok(());
     }
-    let answer = peers[backend].as_ref().and_then(|peer| peer.right_answer);
-    let is_open = answer.is_some_and(|end| wires[backend].heard >= end);
     if from == bytes.len() && tracks[at].side == Side::Backend {
         return Ok(());
     }
-    if !is_open {
+    if !is_open(backend, wires, peers) {
         return Err("bytes behind a head, or a 101, before a right 101 has come".into());
     }
-    let deflate = [client, backend].iter().all(|wire| peers[*wire].as_ref().is_some_and(|peer| peer.deflate));
-    follow(partner, tracks, wires, peers, deflate);
-    follow(at, tracks, wires, peers, deflate);
+    follow_both(at, tracks, wires, peers);
     let source = tracks[partner].source.take().expect("just followed");
     let verdict = tracks[at].output.judge(&bytes[from..], &source);
     tracks[partner].source = Some(source);
@@ -131,6 +143,24 @@ fn head_end(track: &mut Track, bytes: &[u8]) -> Option<usize> {
         track.is_page = head.contains(FROM_BACKEND);
     }
     track.head_end
+}
+
+/// The relay has got the right answer of this backend.
+fn is_open(backend: usize, wires: &[Wire], peers: &[Option<Peer>]) -> bool {
+    let answer = peers[backend].as_ref().and_then(|peer| peer.right_answer);
+    answer.is_some_and(|end| wires[backend].heard >= end)
+}
+
+/// Reads what both peers of an open session have sent since the last time.
+pub fn follow_both(at: usize, tracks: &mut [Track], wires: &[Wire], peers: &[Option<Peer>]) {
+    let Some(partner) = tracks[at].partner else { return };
+    let backend = if tracks[at].side == Side::Backend { at } else { partner };
+    if !is_open(backend, wires, peers) {
+        return;
+    }
+    let deflate = [at, partner].iter().all(|wire| peers[*wire].as_ref().is_some_and(|peer| peer.deflate));
+    follow(at, tracks, wires, peers, deflate);
+    follow(partner, tracks, wires, peers, deflate);
 }
 
 /// Reads what the peer of this wire has sent since the last time.

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringway::config::Config;
 use ringway::metrics::Metrics;
 use ringway::op::{Completion, ConnId, Op, Side};
 use ringway::relay::Relay;
 use ringway::table::Table;
+use ringway::table::state::BackendState;
 
+use crate::causes::{Asked, Cause, Shortest, judge_status};
 use crate::configs::{COOKIE, PAGE, PATHS};
-use crate::ledger::Ledger;
+use crate::ledger::{Dialled, Ledger};
 use crate::peer::{Peer, View};
 use crate::script::Ask;
 use crate::setup::Setup;
@@ -37,6 +40,15 @@ pub struct World {
     tracks: Vec<Track>,
     to_arrive: usize,
     pub draining: bool,
+    /// SIGTERM, and not an end at once.
+    drains: bool,
+    /// Backends that were to be left, and how their sessions hear of it.
+    pub left: Vec<(Arc<BackendState>, Cause)>,
+    /// Some pool brings its sessions home.
+    homes: bool,
+    /// All that there have been.
+    configs: Vec<Arc<Config>>,
+    shortest: Shortest,
     /// Steps in a row in which nothing happened.
     idle: u32,
     /// Batches in a row after which the next deadline had passed already.
@@ -80,6 +92,11 @@ impl World {
             tracks,
             to_arrive,
             draining: false,
+            drains: false,
+            left: Vec::new(),
+            homes: false,
+            configs: Vec::new(),
+            shortest: Shortest::NONE,
             idle: 0,
             overdue: 0,
             steps: 0,
@@ -145,6 +162,7 @@ impl World {
         self.draining = true;
         if self.dice.chance(700) {
             self.trace("drain");
+            self.drains = true;
             self.relay.drain(self.now, &mut self.ops);
         } else {
             self.trace("stop");
@@ -163,6 +181,7 @@ impl World {
         self.link_backends();
         self.judge();
         self.batch();
+        self.look_at_times();
         self.check();
         self.idle = if self.kernel.activity == before { self.idle + 1 } else { 0 };
         self.pass_time();
@@ -205,7 +224,7 @@ impl World {
         }
         while self.peers.len() < self.kernel.wires.len() {
             self.peers.push(None);
-            self.tracks.push(Track::new(Side::Backend));
+            self.tracks.push(Track::new(Side::Backend, self.now - self.epoch));
         }
     }
 
@@ -223,7 +242,7 @@ impl World {
         let deflate = self.dice.chance(300);
         let ask = self.ask();
         self.peers.push(Some(Peer::client(&ask, self.setup.frame.gentle, deflate, &mut self.dice)));
-        self.tracks.push(Track::new(Side::Client));
+        self.tracks.push(Track::new(Side::Client, self.now - self.epoch));
         let listener = &mut self.kernel.listeners[self.dice.pick(&open)];
         self.kernel.wires.push(Wire { listener: listener.id, ..Wire::default() });
         listener.backlog.push(self.kernel.wires.len() - 1);
@@ -248,7 +267,9 @@ impl World {
         let request = String::from_utf8_lossy(&wire.to_relay.bytes[..wire.heard]);
         let path = request.split(' ').nth(1).expect("a whole request has come");
         let is_handshake = request.contains("Sec-WebSocket-Key: ");
-        self.tracks[client].limits = self.ledger.dialled(conn, port, path, wire.listener, is_handshake);
+        let Dialled { limits, rules, backend } = self.ledger.dialled(conn, port, path, wire.listener, is_handshake);
+        let track = &mut self.tracks[client];
+        (track.limits, track.rules, track.backend) = (limits, Some(rules), Some(backend));
     }
 
     fn let_peers_act(&mut self) {
@@ -286,11 +307,122 @@ impl World {
         }
     }
 
+    /// There is another config.
+    pub fn note_config(&mut self, config: &Arc<Config>) {
+        use ringway::config::HashKeep;
+        self.homes |= config.pools.iter().any(|pool| pool.hash_keep == HashKeep::Home);
+        self.shortest.add(config);
+        self.configs.push(config.clone());
+    }
+
     /// Looks at all bytes that the relay has got rid of.
     fn judge(&mut self) {
         for at in 0..self.tracks.len() {
             if let Err(fault) = crate::track::judge(at, &mut self.tracks, &self.kernel.wires, &self.peers) {
                 panic!("wire {at}: {fault}");
+            }
+            self.judge_causes(at);
+        }
+    }
+
+    /// What Ringway has said by itself on this wire follows from what has happened.
+    fn judge_causes(&mut self, at: usize) {
+        let track = &self.tracks[at];
+        let own_close = track.output.closed.flatten().filter(|_| track.output.is_injected());
+        let own_status = Some(track.status).filter(|status| *status > 101 && !track.is_page);
+        if track.is_judged || own_close.is_none() && own_status.is_none() {
+            return;
+        }
+        if let Some(code) = own_close {
+            let side = track.side;
+            let causes = self.causes(at);
+            let allowed = causes.iter().any(|cause| cause.code(side) == Some(code));
+            assert!(allowed, "wire {at}: the {side:?} hears {code}, and what has happened is {causes:?}");
+        }
+        if let Some(status) = own_status {
+            let verdict = judge_status(status, &self.asked(at), &self.shortest);
+            assert!(verdict.is_ok(), "wire {at} is told {status}: {}\n{}", verdict.unwrap_err(), self.said(at));
+        }
+        self.tracks[at].is_judged = true;
+    }
+
+    /// All that has happened to an open session, or by itself may have.
+    fn causes(&self, at: usize) -> Vec<Cause> {
+        let now = self.now - self.epoch;
+        let partner = self.tracks[at].partner.expect("only an open session hears a Close");
+        let (client, backend) = if self.tracks[at].side == Side::Client { (at, partner) } else { (partner, at) };
+        let rules = self.tracks[client].rules.as_ref().expect("it has been routed");
+        let mut causes = Vec::new();
+        let mut add = |is: bool, cause: Cause| causes.extend(is.then_some(cause));
+        add(self.drains, Cause::Drain);
+        add(self.homes, Cause::Home);
+        add(rules.is_idle(&self.tracks[client].times, &self.tracks[backend].times), Cause::Idle);
+        let state = self.tracks[client].backend.as_ref().expect("it has a backend");
+        for (_, cause) in self.left.iter().filter(|(left, _)| Arc::ptr_eq(left, state)) {
+            add(true, *cause);
+        }
+        for (side, at) in [(Side::Client, client), (Side::Backend, backend)] {
+            let (wire, track) = (&self.kernel.wires[at], &self.tracks[at]);
+            add(wire.peer_fin || wire.peer_reset, Cause::Gone(side));
+            add(rules.is_stalled(&track.times), Cause::Stalled(side));
+            // Even if its Close is on the way.
+            add(rules.is_overdue(&track.times, now), Cause::Silent(side));
+            let Some(source) = &track.source else { continue };
+            for code in source.faults() {
+                add(true, Cause::Fault(side, code));
+            }
+            add(source.controls > rules.controls_max, Cause::Fault(side, 1008));
+        }
+        causes
+    }
+
+    fn asked(&self, at: usize) -> Asked {
+        let peer = self.peers[at].as_ref().expect("only clients are answered");
+        let wire = &self.kernel.wires[at];
+        let request = String::from_utf8_lossy(&wire.to_relay.bytes);
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        let lacks = |config: &Arc<Config>| crate::configs::routed(config, path, wire.listener).is_none();
+        Asked {
+            is_good: peer.well_behaved,
+            is_plain: peer.plain,
+            may_lack_route: self.configs.iter().any(lacks),
+            has_backend: self.tracks[at].partner.is_some(),
+            age: self.now - self.epoch - self.tracks[at].began_at,
+            hangs: self.setup.temper.connect_hangs > 0,
+            gentle: self.setup.frame.gentle,
+        }
+    }
+
+    /// On this wire, as text.
+    fn said(&self, at: usize) -> String {
+        let wire = &self.kernel.wires[at];
+        let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(500)]).into_owned();
+        format!("{}\n{}", text(&wire.to_relay.bytes), text(&wire.to_peer.bytes))
+    }
+
+    /// How time goes by for each wire.
+    fn look_at_times(&mut self) {
+        let now = self.now - self.epoch;
+        let mut sends = vec![false; self.tracks.len()];
+        for socket in self.kernel.kernel.sockets.iter().flatten().filter(|socket| socket.send.is_some()) {
+            if let Some(wire) = self.kernel.wire_of(socket.conn) {
+                sends[wire] = true;
+            }
+        }
+        for (at, wire) in self.kernel.wires.iter().enumerate() {
+            crate::track::follow_both(at, &mut self.tracks, &self.kernel.wires, &self.peers);
+            self.tracks[at].times.look(now, wire.heard + wire.to_peer.bytes.len(), sends[at]);
+            let track = &self.tracks[at];
+            let source = track.source.as_ref();
+            let ends = wire.peer_fin
+                || wire.peer_reset
+                || track.output.is_injected()
+                || track.rules.as_ref().is_some_and(|rules| rules.is_stalled(&track.times))
+                || source.is_some_and(|source| source.closed || source.broken || !source.faults().is_empty());
+            if ends {
+                for at in [Some(at), track.partner].into_iter().flatten() {
+                    self.tracks[at].times.closing_since.get_or_insert(now);
+                }
             }
         }
     }
