@@ -275,6 +275,12 @@ impl Kernel {
         Completion::Received { conn, lease: Some(lease), bytes, wire_bytes, more }
     }
 
+    /// The relay hears of bytes that lie in no buffer, as from a record layer; they are no part of the credit.
+    pub fn received_unlent<'a>(&mut self, conn: ConnId, bytes: &'a mut [u8], wire_bytes: u32) -> Completion<'a> {
+        assert!(self.socket(conn).receive.is_some(), "{conn:?} does not receive");
+        Completion::Received { conn, lease: None, bytes, wire_bytes, more: true }
+    }
+
     pub fn receive_ended(&mut self, conn: ConnId, why: ReceiveEnd) -> Completion<'static> {
         assert!(self.socket(conn).receive.take().is_some(), "{conn:?} does not receive");
         Completion::ReceiveEnded { conn, why }

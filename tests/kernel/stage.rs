@@ -212,6 +212,21 @@ impl Stage {
         }
     }
 
+    /// Bytes come that lie in no buffer; their memory is used again at once. So many came on the wire for them.
+    pub fn give_unlent(&mut self, conn: ConnId, bytes: &[u8], wire_bytes: u32) {
+        let mut memory = bytes.to_vec();
+        let received = self.kernel.received_unlent(conn, &mut memory, wire_bytes);
+        self.relay.handle(received, self.now, &mut self.ops);
+        memory.fill(0xDD);
+        self.end_batch();
+        self.flush();
+    }
+
+    /// The group that the armed receive takes its buffers from.
+    pub fn group(&self, conn: ConnId) -> Option<Group> {
+        self.kernel.get(conn)?.receive.map(|receive| receive.group)
+    }
+
     pub fn connected(&mut self, conn: ConnId, result: Result<(), i32>) {
         let connected = self.kernel.connected(conn, result);
         self.handle(connected);

@@ -12,6 +12,7 @@ mod pools;
 mod queues;
 mod reload;
 mod rooms;
+mod unlent;
 
 use std::time::Duration;
 
