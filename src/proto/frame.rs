@@ -132,6 +132,12 @@ impl Kept {
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+
+    fn extend(&mut self, rest: &[u8]) {
+        let from = usize::from(self.len);
+        self.bytes[from..from + rest.len()].copy_from_slice(rest);
+        self.len += rest.len() as u8;
+    }
 }
 
 /// Follows one direction of a session. Small, because every idle connection has two.
@@ -150,9 +156,16 @@ pub struct Scanner {
     in_message: bool,
     /// The current frame is the last one of a data message.
     last_of_message: bool,
-    kept: Kept,
+    partial: Partial,
+}
+
+/// What has come, and does not go out before the rest of it has.
+#[derive(Debug)]
+enum Partial {
+    Nothing,
+    Header(Kept),
     /// A Close frame whose header is right and whose payload has not all come.
-    close: Option<Box<PartialClose>>,
+    Close(Box<PartialClose>),
 }
 
 #[derive(Debug)]
@@ -187,8 +200,7 @@ impl Scanner {
             deflate,
             in_message: false,
             last_of_message: false,
-            kept: Kept::default(),
-            close: None,
+            partial: Partial::Nothing,
         }
     }
 
@@ -211,7 +223,7 @@ impl Scanner {
     pub fn scan(&mut self, bytes: &[u8], limits: &FrameLimits) -> Scan {
         let mut scan = Scan::default();
         let mut at = 0;
-        if self.kept.len > 0 || self.close.is_some() {
+        if !matches!(self.partial, Partial::Nothing) {
             match self.resume(bytes, limits, &mut scan) {
                 Some(next) => at = next,
                 None => return scan,
@@ -226,7 +238,7 @@ impl Scanner {
             }
             match self.header(rest) {
                 Ok(Some(header)) if header.opcode == CLOSE => {
-                    self.begin_close(rest, &header, &mut scan);
+                    self.begin_close(&header, [rest, &[]], &mut scan);
                     return scan;
                 }
                 Ok(Some(header)) => match self.enter(&header, limits, &mut scan) {
@@ -234,7 +246,9 @@ impl Scanner {
                     Err(fault) => return scan.ended(ScanEnd::Fault(fault)),
                 },
                 Ok(None) => {
-                    self.keep(rest);
+                    let mut kept = Kept::default();
+                    kept.extend(rest);
+                    self.partial = Partial::Header(kept);
                     return scan;
                 }
                 Err(fault) => return scan.ended(ScanEnd::Fault(fault)),
@@ -245,14 +259,17 @@ impl Scanner {
     /// Completes a header or Close frame that began in an earlier piece. Returns where the scan goes on.
     #[cold]
     fn resume(&mut self, bytes: &[u8], limits: &FrameLimits, scan: &mut Scan) -> Option<usize> {
-        if self.close.is_some() {
-            self.extend_close(bytes, scan);
-            return None;
-        }
-        let before = self.kept;
+        let before = match std::mem::replace(&mut self.partial, Partial::Nothing) {
+            Partial::Nothing => return Some(0),
+            Partial::Header(kept) => kept,
+            Partial::Close(close) => {
+                self.go_on_closing(close, bytes, scan);
+                return None;
+            }
+        };
+        let mut kept = before;
         for (i, &byte) in bytes.iter().enumerate() {
-            self.keep(&[byte]);
-            let kept = self.kept;
+            kept.extend(&[byte]);
             let header = match self.header(kept.as_slice()) {
                 Ok(None) => continue,
                 Ok(Some(header)) => header,
@@ -261,12 +278,8 @@ impl Scanner {
                     return None;
                 }
             };
-            self.kept = Kept::default();
             if header.opcode == CLOSE {
-                self.begin_close(kept.as_slice(), &header, scan);
-                if scan.end.is_none() {
-                    self.extend_close(&bytes[i + 1..], scan);
-                }
+                self.begin_close(&header, [kept.as_slice(), &bytes[i + 1..]], scan);
                 return None;
             }
             if let Err(fault) = self.enter(&header, limits, scan) {
@@ -276,13 +289,8 @@ impl Scanner {
             scan.head = before;
             return Some(i + 1);
         }
+        self.partial = Partial::Header(kept);
         None
-    }
-
-    fn keep(&mut self, rest: &[u8]) {
-        let from = usize::from(self.kept.len);
-        self.kept.bytes[from..from + rest.len()].copy_from_slice(rest);
-        self.kept.len += rest.len() as u8;
     }
 
     #[inline]
@@ -380,25 +388,24 @@ impl Scanner {
     }
 
     #[cold]
-    fn begin_close(&mut self, bytes: &[u8], header: &Header, scan: &mut Scan) {
-        self.close = Some(Box::new(PartialClose {
+    fn begin_close(&mut self, header: &Header, parts: [&[u8]; 2], scan: &mut Scan) {
+        let mut close = Box::new(PartialClose {
             bytes: [0; HEADER_MAX + CONTROL_PAYLOAD_MAX],
             len: 0,
             header_len: header.len,
             frame_len: header.len + header.payload as usize,
-        }));
-        self.extend_close(bytes, scan);
+        });
+        close.extend(parts[0]);
+        self.go_on_closing(close, parts[1], scan);
     }
 
     #[cold]
-    fn extend_close(&mut self, bytes: &[u8], scan: &mut Scan) {
-        let Some(partial) = &mut self.close else { return };
-        let taken = bytes.len().min(partial.frame_len - partial.len);
-        partial.bytes[partial.len..partial.len + taken].copy_from_slice(&bytes[..taken]);
-        partial.len += taken;
-        if partial.len == partial.frame_len {
-            scan.end = Some(partial.judge(self.masked));
-            self.close = None;
+    fn go_on_closing(&mut self, mut close: Box<PartialClose>, bytes: &[u8], scan: &mut Scan) {
+        close.extend(bytes);
+        if close.len == close.frame_len {
+            scan.end = Some(close.judge(self.masked));
+        } else {
+            self.partial = Partial::Close(close);
         }
     }
 }
@@ -408,6 +415,13 @@ fn big_endian(bytes: &[u8]) -> u64 {
 }
 
 impl PartialClose {
+    /// Takes in the first of `bytes`, up to the end of the frame.
+    fn extend(&mut self, bytes: &[u8]) {
+        let taken = bytes.len().min(self.frame_len - self.len);
+        self.bytes[self.len..self.len + taken].copy_from_slice(&bytes[..taken]);
+        self.len += taken;
+    }
+
     fn judge(&self, masked: bool) -> ScanEnd {
         let frame = &self.bytes[..self.frame_len];
         let (header, payload) = frame.split_at(self.header_len);
