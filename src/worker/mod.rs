@@ -79,17 +79,18 @@ impl<E: Engine> Worker<E> {
         let seed = std::hash::RandomState::new().build_hasher().finish();
         let mut relay = Relay::new(table, plan, metrics.clone(), seed);
         let mut ops: Vec<Op> = Vec::with_capacity(256);
-        let mut stops = Stops::new(Instant::now());
-        apply(&messages, &fds, &mut relay, &mut engine, Instant::now(), &mut ops);
+        let mut now = Instant::now();
+        let mut stops = Stops::new(now);
+        apply(&messages, &fds, &mut relay, &mut engine, now, &mut ops);
         serving();
         loop {
             engine.push(ops.drain(..)); // 1. what the relay wants, in one batch
             if relay.is_drained() {
                 break;
             }
-            let due = stops.due(relay.poll_timeout());
+            let due = stops.due(relay.poll_timeout(), now);
             engine.submit_and_wait(due)?; // 2. the system call of this turn
-            let mut now = Instant::now();
+            now = Instant::now();
             let mut woken = handle(&mut engine, &mut relay, now, &mut ops).woken; // 3. what the kernel answered, a bounded batch
             if stops.has_stopped(due, now) {
                 (now, woken) = catch_up(&mut engine, &mut relay, &mut ops, woken)?;

@@ -26,10 +26,9 @@ impl Stops {
     }
 
     /// When to wake up, where the relay wants this.
-    pub(super) fn due(&self, relay: Option<Instant>) -> Option<Instant> {
+    pub(super) fn due(&self, relay: Option<Instant>, now: Instant) -> Option<Instant> {
         // Those who wait for a buffer or a backend are looked at meanwhile.
         const TURN: Duration = Duration::from_millis(10);
-        let now = Instant::now();
         if self.has_expired || now >= self.held_until { relay } else { Some((now + TURN).min(self.held_until)) }
     }
 
