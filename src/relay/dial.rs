@@ -393,7 +393,6 @@ impl Dial {
     fn connect_failed(&mut self, error: &dyn std::fmt::Display, life: &mut Life, cx: &mut Context<'_>) {
         self.connect_ended(cx);
         life.backend_failed(error, cx);
-        life.end_handshake(cx);
     }
 
     /// That is nothing that the backend could have done better.
@@ -405,7 +404,6 @@ impl Dial {
         {
             tracing::warn!(backend = &*chosen.name, %error, "this machine lacks what a connect needs");
         }
-        life.end_handshake(cx);
     }
 
     fn connect_ended(&mut self, cx: &mut Context<'_>) {
