@@ -169,7 +169,13 @@ impl Kernel {
                 let socket = self.socket(conn);
                 match what {
                     InFlight::Connect => socket.connect.iter_mut().for_each(|connect| connect.cancelled = true),
-                    InFlight::Receive => socket.receive.iter_mut().for_each(|receive| receive.cancelled = true),
+                    InFlight::Receive => {
+                        if let Some(receive) = &mut socket.receive {
+                            // The kernel would bear it, but who asks twice has forgotten that it has asked.
+                            assert!(!receive.cancelled, "{conn:?} cancels its receive twice");
+                            receive.cancelled = true;
+                        }
+                    }
                     InFlight::Send => socket.send.iter_mut().for_each(|send| send.cancelled = true),
                 }
                 Effect::Moved(conn)
