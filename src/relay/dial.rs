@@ -378,6 +378,8 @@ impl Dial {
 
     fn connected(&mut self, result: io::Result<()>, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) -> Next {
         if let Err(error) = result {
+            // That may have passed in this very batch: then this is the failure that counts, and the only one.
+            life.deadline = u64::MAX;
             match local_exhaustion(&error) {
                 Some(what) => self.connect_exhausted(what, &error, life, cx),
                 None => self.connect_failed(&error, life, cx),

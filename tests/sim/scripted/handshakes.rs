@@ -208,3 +208,18 @@ fn a_request_that_is_cut_short_is_told_so_and_none_at_all_is_not() {
     assert!(stage.out(silent).is_empty());
     assert!(!stage.is_open(client) && !stage.is_open(silent));
 }
+
+/// The refusal comes in the batch in which the time for it has passed as well.
+#[test]
+fn a_connect_fails_once() {
+    let mut config = config(1);
+    config.timeouts.connect = ms(100);
+    let mut stage = Stage::new(config, 4);
+    let (client, backend) = stage.request();
+    stage.now += ms(200);
+    stage.connected(backend, Err(libc::ECONNREFUSED));
+    assert_eq!(stage.metrics.connect_failures.get(), 1);
+    assert!(stage.out(client).starts_with(b"HTTP/1.1 503 "), "refused, and not late");
+    stage.eof(client);
+    assert_over(&stage, [client, backend]);
+}
