@@ -103,8 +103,7 @@ impl Kernel {
     }
 
     pub fn socket(&mut self, conn: ConnId) -> &mut Socket {
-        let socket = self.sockets.get_mut(conn.index()).and_then(Option::as_mut);
-        socket.filter(|socket| socket.conn == conn).unwrap_or_else(|| panic!("{conn:?} is not open"))
+        open_one(&mut self.sockets, conn)
     }
 
     pub fn open_sockets(&self) -> usize {
@@ -157,7 +156,6 @@ impl Kernel {
             Op::Send { conn, pieces } => {
                 let socket = self.socket(conn);
                 assert!(!socket.shut_write, "{conn:?} sends behind its FIN");
-                assert!(pieces.iter().all(|piece| !piece.is_empty()), "{conn:?} sends an empty piece");
                 socket.begin_send(pieces, false)
             }
             Op::Copy { conn, pieces } => {
@@ -199,9 +197,10 @@ impl Kernel {
                 Effect::Released(conn)
             }
             Op::Recycle { lease } => {
-                self.lent -= 1;
                 let group = lease.group();
-                Effect::Recycled(group, self.pools[group.index()].recycle(lease))
+                let buffer = self.pools[group.index()].recycle(lease);
+                self.lent -= 1;
+                Effect::Recycled(group, buffer)
             }
         }
     }
@@ -259,11 +258,10 @@ impl Kernel {
 
     /// The first of these bytes are received, as many as go into a buffer. Returns the credit that is left.
     pub fn receive(&mut self, conn: ConnId, bytes: &[u8]) -> (Lease, usize) {
-        let receive = self.socket(conn).receive.as_mut().unwrap_or_else(|| panic!("{conn:?} does not receive"));
-        let group = receive.group;
-        let pool = &mut self.pools[group.index()];
+        let receive = &mut open_one(&mut self.sockets, conn).receive;
+        let receive = receive.as_mut().unwrap_or_else(|| panic!("{conn:?} does not receive"));
+        let pool = &mut self.pools[receive.group.index()];
         let lease = pool.lend(&bytes[..bytes.len().min(pool.size())]);
-        let receive = self.socket(conn).receive.as_mut().expect("just looked at");
         receive.credit = receive.credit.saturating_sub(lease.len());
         (lease, receive.credit)
     }
@@ -313,12 +311,27 @@ impl Kernel {
     }
 }
 
+/// That of this name: of no socket that had the number before.
+fn open_one(sockets: &mut [Option<Socket>], conn: ConnId) -> &mut Socket {
+    let socket = sockets.get_mut(conn.index()).and_then(Option::as_mut);
+    socket.filter(|socket| socket.conn == conn).unwrap_or_else(|| panic!("{conn:?} is not open"))
+}
+
 impl Socket {
+    /// Its peer has had FIN, or RST.
+    pub fn is_shut(&self) -> bool {
+        self.shut_read || self.shut_write
+    }
+
     fn begin_send(&mut self, pieces: Vec<Piece>, copies: bool) -> Effect {
         let conn = self.conn;
         assert!(self.connect.is_none(), "{conn:?} sends before it is connected");
         assert!(self.send.is_none(), "{conn:?} has two sends in flight, or copies while it sends");
-        let total = pieces.iter().map(Piece::len).sum();
+        let mut total = 0;
+        for piece in &pieces {
+            assert!(copies || !piece.is_empty(), "{conn:?} sends an empty piece");
+            total += piece.len();
+        }
         assert!(total > 0, "{conn:?} sends nothing");
         self.send = Some(Send { pieces, total, copies, cancelled: false });
         Effect::Moved(conn)

@@ -14,7 +14,7 @@ use ringway::table::state::BackendState;
 use ringway::table::{Found, Table};
 
 pub use crate::kernel::Accepting;
-use crate::kernel::{Effect, Kernel, Pool};
+use crate::kernel::{Effect, Kernel, Pool, Socket};
 
 pub struct Stage {
     pub relay: Relay,
@@ -46,7 +46,7 @@ struct Peer {
     /// Sends get nowhere by themselves; a cancelled one has got rid of so many bytes.
     stuck: Option<usize>,
     out: Vec<u8>,
-    /// Has had FIN, or RST.
+    /// When its socket was closed: it has had FIN, or RST.
     shut: bool,
     aborted: bool,
 }
@@ -321,7 +321,7 @@ impl Stage {
     }
 
     pub fn has_fin(&self, conn: ConnId) -> bool {
-        self.peers[conn.index()].shut
+        self.kernel.get(conn).map_or(self.peers[conn.index()].shut, Socket::is_shut)
     }
 
     /// Its connection ends in a reset: of one that is or was open.
@@ -347,9 +347,7 @@ impl Stage {
     pub fn flush(&mut self) {
         while !self.touched.is_empty() || self.kernel.listeners.contains(&Accepting::Stopping) {
             while let Some(conn) = self.touched.pop() {
-                if self.is_open(conn) {
-                    self.complete(conn);
-                }
+                self.complete(conn);
             }
             for listener in 0..self.kernel.listeners.len() {
                 if self.kernel.listeners[listener] == Accepting::Stopping {
@@ -362,8 +360,8 @@ impl Stage {
     }
 
     fn complete(&mut self, conn: ConnId) {
+        let Some(socket) = self.kernel.get(conn) else { return };
         let stuck = self.peers[conn.index()].stuck;
-        let socket = self.kernel.socket(conn);
         let ended = socket.shut_read && socket.shut_write;
         let connect_cancelled = socket.connect.as_ref().is_some_and(|connect| connect.cancelled);
         let receive_ended = socket.receive.as_ref().is_some_and(|receive| receive.cancelled || ended);
@@ -394,13 +392,12 @@ impl Stage {
         let mut ops = std::mem::take(&mut self.ops);
         for op in ops.drain(..) {
             match self.kernel.perform(op) {
-                Effect::Moved(conn) => {
-                    let socket = self.kernel.socket(conn);
-                    self.peers[conn.index()].shut = socket.shut_read || socket.shut_write;
-                    self.touched.push(conn);
-                }
+                Effect::Moved(conn) => self.touched.push(conn),
                 Effect::Opened(conn) => self.opened(conn),
-                Effect::Closed(socket) => self.peers[socket.conn.index()].aborted = socket.aborted,
+                Effect::Closed(socket) => {
+                    let peer = &mut self.peers[socket.conn.index()];
+                    (peer.shut, peer.aborted) = (socket.is_shut(), socket.aborted);
+                }
                 Effect::Released(conn) => panic!("{conn:?} is given away, which nothing asks for"),
                 Effect::None | Effect::Refused(_) | Effect::ListenerClosed(_) | Effect::Recycled(..) => {}
             }
