@@ -32,6 +32,13 @@ pub(super) enum Event {
     Fault(Notice),
 }
 
+/// One direction of a tunnel that closes: its frames, how far its end has come, and where they go.
+pub(super) struct Direction<'a> {
+    pub flow: &'a mut Flow,
+    pub ending: &'a mut Ending,
+    pub sink: &'a mut Port,
+}
+
 impl Flow {
     pub fn new(from: Side, deflate: bool) -> Self {
         Flow {
@@ -71,103 +78,6 @@ impl Flow {
         }
     }
 
-    /// The same once the tunnel closes.
-    pub fn absorb(
-        &mut self,
-        bytes: &[u8],
-        backing: Backing,
-        ending: &mut Ending,
-        sink: &mut Port,
-        policy: &Policy,
-        cx: &mut Context<'_>,
-    ) -> Event {
-        if ending.is_deaf() {
-            backing.release(cx);
-            return self.listen(bytes, ending, policy);
-        }
-        let Told::Due(notice) = ending.told else { return self.relay(bytes, backing, sink, policy, cx) };
-        // In the middle of a frame: the rest of it still passes.
-        let (rest_of_frame, behind) = bytes.split_at(self.scanner.payload_left().min(bytes.len() as u64) as usize);
-        let event = self.relay(rest_of_frame, backing, sink, policy, cx);
-        debug_assert!(matches!(event, Event::None), "a payload holds no faults");
-        self.tell(notice, ending, policy.close_codes, sink, cx);
-        self.listen(behind, ending, policy)
-    }
-
-    /// Relays nothing any more, but still wants to know whether the source answers with its Close.
-    fn listen(&mut self, bytes: &[u8], ending: &mut Ending, policy: &Policy) -> Event {
-        if ending.heard != Heard::No || bytes.is_empty() {
-            return Event::None;
-        }
-        match self.scanner.scan(bytes, policy.frame_limits(self.from())).end {
-            None => Event::None,
-            Some(ScanEnd::Fault(_)) => {
-                ending.heard = Heard::Fault;
-                Event::None
-            }
-            Some(ScanEnd::Close(close)) => Event::Close(close),
-        }
-    }
-
-    /// The source's Close has come: it goes on to the sink, unless that is to be told something else, or has been.
-    pub fn pass_close(
-        &mut self,
-        close: Close,
-        ending: &mut Ending,
-        codes: CloseCodes,
-        sink: &mut Port,
-        cx: &mut Context<'_>,
-    ) {
-        ending.heard = Heard::Close(close.code);
-        match ending.instead.take() {
-            Some(notice) => self.tell(notice, ending, codes, sink, cx),
-            None if ending.told.is_over() => {}
-            None => {
-                ending.told = Told::Close;
-                self.bytes += close.frame.len() as u64;
-                sink.push(Piece::owned(close.frame), cx);
-            }
-        }
-    }
-
-    /// Tells the sink why the session ends: now, if it is between two frames, else at the end of the current one.
-    pub fn tell(
-        &mut self,
-        notice: Notice,
-        ending: &mut Ending,
-        codes: CloseCodes,
-        sink: &mut Port,
-        cx: &mut Context<'_>,
-    ) {
-        if ending.told.is_over() {
-            return;
-        }
-        if !self.scanner.is_between_frames() {
-            ending.told = Told::Due(notice);
-            return;
-        }
-        let mask = (self.from() == Side::Client).then(|| (cx.shared.random() as u32).to_ne_bytes());
-        sink.push(Piece::owned(close::encode(notice.code(codes), notice.text(), mask)), cx);
-        ending.told = Told::Close;
-    }
-
-    /// Tells the sink for the last time: the source will not complete the frame it is in.
-    pub fn tell_or_cut(
-        &mut self,
-        notice: Notice,
-        ending: &mut Ending,
-        codes: CloseCodes,
-        sink: &mut Port,
-        cx: &mut Context<'_>,
-    ) {
-        if self.scanner.is_between_frames() {
-            self.tell(notice, ending, codes, sink, cx);
-        }
-        if !ending.told.is_over() {
-            ending.told = Told::Cut;
-        }
-    }
-
     fn count(&mut self, scan: &Scan, cx: &mut Context<'_>) {
         let bytes = (scan.head.as_slice().len() + scan.pass) as u64;
         self.messages += u64::from(scan.messages);
@@ -196,5 +106,76 @@ impl Flow {
         }
         self.controls = self.controls.saturating_add(controls);
         self.controls > budget
+    }
+}
+
+impl Direction<'_> {
+    /// Takes in what the source sent, as [`Flow::relay`] does, as far as anything is still relayed.
+    pub fn absorb(&mut self, bytes: &[u8], backing: Backing, policy: &Policy, cx: &mut Context<'_>) -> Event {
+        if self.ending.is_deaf() {
+            backing.release(cx);
+            return self.listen(bytes, policy);
+        }
+        let Told::Due(notice) = self.ending.told else { return self.flow.relay(bytes, backing, self.sink, policy, cx) };
+        // In the middle of a frame: the rest of it still passes.
+        let payload_left = self.flow.scanner.payload_left();
+        let (rest_of_frame, behind) = bytes.split_at(payload_left.min(bytes.len() as u64) as usize);
+        let event = self.flow.relay(rest_of_frame, backing, self.sink, policy, cx);
+        debug_assert!(matches!(event, Event::None), "a payload holds no faults");
+        self.tell(notice, policy.close_codes, cx);
+        self.listen(behind, policy)
+    }
+
+    /// Relays nothing any more, but still wants to know whether the source answers with its Close.
+    fn listen(&mut self, bytes: &[u8], policy: &Policy) -> Event {
+        if self.ending.heard != Heard::No || bytes.is_empty() {
+            return Event::None;
+        }
+        match self.flow.scanner.scan(bytes, policy.frame_limits(self.flow.from())).end {
+            None => Event::None,
+            Some(ScanEnd::Fault(_)) => {
+                self.ending.heard = Heard::Fault;
+                Event::None
+            }
+            Some(ScanEnd::Close(close)) => Event::Close(close),
+        }
+    }
+
+    /// The source's Close has come: it goes on to the sink, unless that is to be told something else, or has been.
+    pub fn pass_close(&mut self, close: Close, codes: CloseCodes, cx: &mut Context<'_>) {
+        self.ending.heard = Heard::Close(close.code);
+        match self.ending.instead.take() {
+            Some(notice) => self.tell(notice, codes, cx),
+            None if self.ending.told.is_over() => {}
+            None => {
+                self.ending.told = Told::Close;
+                self.flow.bytes += close.frame.len() as u64;
+                self.sink.push(Piece::owned(close.frame), cx);
+            }
+        }
+    }
+
+    /// Tells the sink why the session ends: now, if it is between two frames, else at the end of the current one.
+    pub fn tell(&mut self, notice: Notice, codes: CloseCodes, cx: &mut Context<'_>) {
+        if self.ending.told.is_over() {
+            return;
+        }
+        if !self.flow.scanner.is_between_frames() {
+            self.ending.told = Told::Due(notice);
+            return;
+        }
+        let mask = (self.flow.from() == Side::Client).then(|| (cx.shared.random() as u32).to_ne_bytes());
+        self.sink.push(Piece::owned(close::encode(notice.code(codes), notice.text(), mask)), cx);
+        self.ending.told = Told::Close;
+    }
+
+    /// Tells the sink for the last time: the source will not complete the frame it is in.
+    pub fn tell_or_cut(&mut self, notice: Notice, codes: CloseCodes, cx: &mut Context<'_>) {
+        if self.flow.scanner.is_between_frames() {
+            self.tell(notice, codes, cx);
+        }
+        if !self.ending.told.is_over() {
+            self.ending.told = Told::Cut;
+        }
     }
 }

@@ -4,11 +4,11 @@ use std::convert::Infallible;
 
 use super::close::{self, Ending, Heard, Told};
 use super::context::Context;
-use super::flow::{self, Flow};
+use super::flow::{self, Direction, Flow};
 use super::life::Life;
 use super::notice::Notice;
 use super::outcome::{Cause, EndedBy, Relayed};
-use super::port::{Backing, Link, Port, Ports, Receiving};
+use super::port::{Backing, Link, Ports, Receiving};
 use super::stage::{Event, Step};
 use crate::config::millis;
 use crate::op::Side;
@@ -45,13 +45,6 @@ enum Phase {
     Peers,
     /// Then it is over.
     Last,
-}
-
-/// One direction of a tunnel that closes.
-struct Direction<'a> {
-    flow: &'a mut Flow,
-    ending: &'a mut Ending,
-    sink: &'a mut Port,
 }
 
 impl Tunnel {
@@ -126,7 +119,7 @@ impl Tunnel {
     ) {
         let policy = life.policy();
         let event = match (self.closing_from(from, ports), from) {
-            (Some(Direction { flow, ending, sink }), _) => flow.absorb(bytes, backing, ending, sink, policy, cx),
+            (Some(mut direction), _) => direction.absorb(bytes, backing, policy, cx),
             // The way of nearly all bytes.
             (None, Side::Client) => self.to_backend.relay(bytes, backing, &mut ports.backend, policy, cx),
             (None, Side::Backend) => self.to_client.relay(bytes, backing, &mut ports.client, policy, cx),
@@ -142,8 +135,8 @@ impl Tunnel {
     fn closed_by(&mut self, side: Side, close: Close, ports: &mut Ports, life: &mut Life, cx: &mut Context<'_>) {
         life.outcome.set(side, Cause::Close);
         self.begin_close(Phase::Peers, life.waits().close, life, cx);
-        if let Some(Direction { flow, ending, sink }) = self.closing_from(side, ports) {
-            flow.pass_close(close, ending, life.policy().close_codes, sink, cx);
+        if let Some(mut direction) = self.closing_from(side, ports) {
+            direction.pass_close(close, life.policy().close_codes, cx);
         }
     }
 
@@ -173,13 +166,13 @@ impl Tunnel {
             true => self.begin_close(Phase::Peers, life.waits().close, life, cx),
             false => self.begin_close(Phase::Answers, FAIL_GRACE_MS.min(life.waits().close), life, cx),
         }
-        if let Some(Direction { flow, ending, sink }) = self.closing_from(side, ports) {
+        if let Some(mut to_other) = self.closing_from(side, ports) {
             if matches!(notice, Notice::Fault(_)) {
-                ending.heard = Heard::Fault;
+                to_other.ending.heard = Heard::Fault;
             }
             // If the other side has broken a rule before, it hears of that.
-            let told_other = ending.instead.take().unwrap_or(told_other);
-            flow.tell(told_other, ending, codes, sink, cx);
+            let told_other = to_other.ending.instead.take().unwrap_or(told_other);
+            to_other.tell(told_other, codes, cx);
         }
         if let Some(to_offender) = self.closing_from(side.other(), ports).filter(|_| !is_told) {
             to_offender.ending.instead = Some(notice);
@@ -213,8 +206,8 @@ impl Tunnel {
         life.outcome.set(EndedBy::Ringway, notice);
         self.begin_close(Phase::Peers, life.waits().close, life, cx);
         for side in [Side::Client, Side::Backend] {
-            if let Some(Direction { flow, ending, sink }) = self.closing_from(side, ports) {
-                flow.tell(notice, ending, life.policy().close_codes, sink, cx);
+            if let Some(mut direction) = self.closing_from(side, ports) {
+                direction.tell(notice, life.policy().close_codes, cx);
             }
         }
     }
@@ -246,8 +239,9 @@ impl Tunnel {
             let port = ports.of(side);
             let is_idle = matches!(port.receiving, Receiving::Idle | Receiving::Starved);
             let has_finished = port.finished || port.broken && is_idle;
-            let Some(Direction { flow, ending, sink }) = self.closing_from(side, ports) else { return Step::Stay };
+            let Some(mut direction) = self.closing_from(side, ports) else { return Step::Stay };
             if has_finished {
+                let ending = &mut *direction.ending;
                 if ending.heard == Heard::No {
                     ending.heard = Heard::Gone;
                 }
@@ -256,7 +250,7 @@ impl Tunnel {
                     _ => None,
                 };
                 let notice = ending.instead.take().or(due).unwrap_or(Notice::lost(side));
-                flow.tell_or_cut(notice, ending, codes, sink, cx);
+                direction.tell_or_cut(notice, codes, cx);
                 ports.of(side).finished = true;
             }
         }
@@ -309,12 +303,12 @@ impl Tunnel {
         };
         let codes = life.policy().close_codes;
         for side in [Side::Client, Side::Backend] {
-            let Some(Direction { flow, ending, sink }) = self.closing_from(side, ports) else { continue };
+            let Some(mut direction) = self.closing_from(side, ports) else { continue };
             if was == Phase::Peers {
-                flow.tell_or_cut(Notice::lost(side), ending, codes, sink, cx);
-                sink.fin = true;
-            } else if let Some(notice) = ending.instead.take() {
-                flow.tell(notice, ending, codes, sink, cx);
+                direction.tell_or_cut(Notice::lost(side), codes, cx);
+                direction.sink.fin = true;
+            } else if let Some(notice) = direction.ending.instead.take() {
+                direction.tell(notice, codes, cx);
             }
         }
         let wait = if was == Phase::Peers { life.waits().linger } else { life.waits().close };
