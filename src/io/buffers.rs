@@ -48,25 +48,18 @@ impl Layout {
     /// Small buffers begin at ever different offsets in a page: on page boundaries the first lines of all of them,
     /// which are all that a chat message touches, would compete for the same few cache sets.
     pub fn small(bytes: usize, count: usize) -> Self {
-        Layout {
-            bytes,
-            stride: bytes.next_multiple_of(64) + 2 * Lease::ROOM,
-            count,
-            offered_first: 64,
-            offered_max: 512,
-        }
+        Layout { bytes, stride: with_room(bytes.next_multiple_of(64)), count, offered_first: 64, offered_max: 512 }
     }
 
     /// Bulk buffers begin at the same place in a page, and are so large that few are ever needed at once.
     pub fn bulk(bytes: usize, count: usize) -> Self {
-        Layout {
-            bytes,
-            stride: (bytes + 2 * Lease::ROOM).next_multiple_of(4096),
-            count,
-            offered_first: 8,
-            offered_max: 32,
-        }
+        Layout { bytes, stride: with_room(bytes).next_multiple_of(4096), count, offered_first: 8, offered_max: 32 }
     }
+}
+
+/// What so many bytes take with [`Lease::ROOM`] in front of them and behind.
+fn with_room(bytes: usize) -> usize {
+    bytes + 2 * Lease::ROOM
 }
 
 /// Of all groups, by their numbers.
@@ -89,9 +82,7 @@ pub(super) struct BufferPool {
 impl BufferPool {
     pub fn new(group: Group, layout: Layout) -> io::Result<Self> {
         assert!((1..=1 << 15).contains(&layout.count), "buffer ids are 16 bits wide");
-        assert!(
-            layout.bytes > 0 && layout.bytes + 2 * Lease::ROOM <= layout.stride && layout.bytes <= u32::MAX as usize
-        );
+        assert!(layout.bytes > 0 && with_room(layout.bytes) <= layout.stride && layout.bytes <= u32::MAX as usize);
         Ok(BufferPool {
             group,
             layout,
@@ -127,10 +118,7 @@ impl BufferPool {
             return;
         }
         while self.offer.count < self.offer.target {
-            let Some(buffer) = self.take_free() else { break };
-            let place = &mut self.places[usize::from(buffer)];
-            debug_assert_eq!(*place, Place::Free);
-            *place = Place::Offered;
+            let Some(buffer) = self.take_free(Place::Offered) else { break };
             self.offer.write(self.address(buffer, Lease::ROOM), self.layout.bytes as u32, buffer);
         }
         self.offer.publish();
@@ -147,19 +135,13 @@ impl BufferPool {
     pub fn lend(&mut self, buffer: u16, len: u32) -> Lease {
         self.take_offered(buffer, Place::Lent);
         assert!(len as usize <= self.layout.bytes, "the kernel wrote past a buffer's end");
-        self.lent += 1;
-        Lease::lend(self.group, buffer, Lease::ROOM as u32..Lease::ROOM as u32 + len)
+        self.lease(buffer, len)
     }
 
     /// A free buffer, with room as if it had been received in; `None` if there is none.
     pub fn borrow(&mut self) -> Option<Lease> {
-        let buffer = self.take_free()?;
-        let place = &mut self.places[usize::from(buffer)];
-        debug_assert_eq!(*place, Place::Free);
-        *place = Place::Lent;
-        self.lent += 1;
-        let bytes = Lease::ROOM..Lease::ROOM + self.layout.bytes;
-        Some(Lease::lend(self.group, buffer, bytes.start as u32..bytes.end as u32))
+        let buffer = self.take_free(Place::Lent)?;
+        Some(self.lease(buffer, self.layout.bytes as u32))
     }
 
     /// The kernel took `buffer` and gave it back empty.
@@ -180,10 +162,7 @@ impl BufferPool {
     pub fn locate(&self, lease: &Lease) -> (*const u8, usize) {
         assert_eq!(self.places[usize::from(lease.buffer())], Place::Lent, "a lease of a buffer that is not lent");
         let range = lease.range();
-        assert!(
-            range.start <= range.end && range.end <= self.layout.bytes + 2 * Lease::ROOM,
-            "a lease past its buffer's end"
-        );
+        assert!(range.start <= range.end && range.end <= with_room(self.layout.bytes), "a lease past its buffer's end");
         // In bounds: the buffer's number was an index into `places`, whose length is the pool's, and the range lies
         // within the buffer.
         (self.address(lease.buffer(), range.start), range.len())
@@ -217,12 +196,23 @@ impl BufferPool {
         self.offer.count -= 1;
     }
 
-    fn take_free(&mut self) -> Option<u16> {
-        self.free.pop().or_else(|| {
+    fn take_free(&mut self, to: Place) -> Option<u16> {
+        let buffer = self.free.pop().or_else(|| {
             let fresh = (self.fresh < self.layout.count).then_some(self.fresh as u16)?;
             self.fresh += 1;
             Some(fresh)
-        })
+        })?;
+        let place = &mut self.places[usize::from(buffer)];
+        debug_assert_eq!(*place, Place::Free);
+        *place = to;
+        Some(buffer)
+    }
+
+    /// Of a buffer that has just become `Lent`: its first `len` bytes behind the room.
+    fn lease(&mut self, buffer: u16, len: u32) -> Lease {
+        self.lent += 1;
+        let start = Lease::ROOM as u32;
+        Lease::lend(self.group, buffer, start..start + len)
     }
 
     fn address(&self, buffer: u16, offset: usize) -> *mut u8 {

@@ -68,6 +68,28 @@ fn pieces_are_copied_out_of_their_buffers() {
     assert_eq!(&told, b"<23456yz>");
 }
 
+/// A free buffer holds what has none, with what a record layer puts around it.
+#[test]
+fn a_borrowed_buffer_is_written_to_and_sent() {
+    let Some(mut kit) = kit() else { return };
+    let (conn, mut peer) = kit.pair(1);
+    let mut lease = kit.ring.borrow(Group::SMALL).unwrap();
+    lease.truncate(5);
+    kit.ring.bytes_mut(&mut lease).copy_from_slice(b"bytes");
+    lease.widen(2, 1);
+    let whole = kit.ring.bytes_mut(&mut lease);
+    whole[..2].copy_from_slice(b"<<");
+    whole[7] = b'>';
+    assert_eq!(kit.ring.leases(), 1);
+    kit.push(Op::Send { conn, pieces: vec![Piece::Lease(lease)] });
+    let Heard::Sent { result: Ok(8), pieces, .. } = kit.hear_one() else { panic!() };
+    let mut told = [0; 8];
+    peer.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"<<bytes>");
+    recycle_all(&mut kit, pieces);
+    assert_eq!(kit.ring.leases(), 0);
+}
+
 /// Beyond 1024 pieces only the first 1024 are sent, and the count says so.
 #[test]
 fn too_many_pieces_are_sent_short() {
