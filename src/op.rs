@@ -233,7 +233,8 @@ impl Piece {
     }
 }
 
-/// A socket fresh from accept, or released by a session: owned by the engine until [`Op::Adopt`] or [`Op::Refuse`] says what becomes of it.
+/// A socket fresh from accept, or released by a session: owned by the engine until [`Op::Adopt`] or [`Op::Refuse`] says what
+/// becomes of it.
 #[derive(Debug)]
 #[must_use = "a socket must be adopted or refused"]
 pub struct Accepted(pub(crate) i32);

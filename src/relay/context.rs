@@ -31,8 +31,8 @@ pub(super) struct Shared {
     random_state: u64,
 }
 
-/// One batch's view: the shared part, the operations asked for, and the time in milliseconds since the start.
-/// What a session works with while something happens to it.
+/// What a session works with while something happens to it: the shared part, the operations asked for in this batch, and the
+/// time in milliseconds since the start.
 pub(super) struct Context<'a> {
     /// The session's client; its backend is the [peer](ConnId::peer).
     pub client: ConnId,

@@ -2,9 +2,9 @@
 //!
 //! A turn of the loop is one `io_uring_enter`. There are other system calls only
 //!
-//! - where a connection begins or ends: getpeername behind an accept; socket, setsockopt and on unix sockets fcntl and connect
-//!   for a connect, and again every few milliseconds while a unix socket's backlog is full; shutdown, setsockopt before a reset,
-//!   close;
+//! - where a connection begins or ends: getpeername and getsockname behind an accept; socket, setsockopt and on unix sockets
+//!   fcntl and connect for a connect, and again every few milliseconds while a unix socket's backlog is full; shutdown,
+//!   setsockopt before a reset, close;
 //! - when a batch is longer than the submission queue, or than the memory that its entries point to: a further enter for each
 //!   part of it;
 //! - when the kernel has no memory for a request (EAGAIN, EBUSY): a sleep of 100 µs;
