@@ -5,8 +5,8 @@
 //! |---|---|---|
 //! | SIGTERM; idle for too long; the backend leaves | 1001 | 1001 |
 //! | the backend restarts; home is elsewhere | 1012 | 1012 |
-//! | the client is gone, takes nothing, or owes an answer | - | 1001 |
-//! | the backend is, does, or does | 1011 | - |
+//! | the client is gone, takes nothing, or owes its Close | - | 1001 |
+//! | the backend is gone, takes nothing, or owes its Close | 1011 | - |
 //! | the client breaks a rule: 1002, 1007, 1008, 1009 | the same | the same |
 //! | the backend breaks one | 1011 | the same |
 
@@ -133,16 +133,18 @@ impl Rules {
 /// What may have led to a status that Ringway answers itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
-    /// The client keeps to the rules, and asks for no more than fits into every head and body.
+    /// The client keeps to the rules.
     pub is_good: bool,
     pub is_plain: bool,
-    /// For that path no config of the run has a route.
+    /// Some config of the run has no route for that path.
     pub may_lack_route: bool,
     /// A backend has been reached.
     pub has_backend: bool,
-    /// Nothing but these waits has been too long for anybody: all configs of the run.
+    /// Since it came.
     pub age: Duration,
+    /// Connects may never end by themselves.
     pub hangs: bool,
+    /// Nobody misbehaves and nothing breaks.
     pub gentle: bool,
 }
 

@@ -23,7 +23,7 @@ pub struct Follower {
     /// The side's Close has been sent, and is valid.
     pub closed: bool,
     pub broken: bool,
-    /// Pings and pongs, whole or begun.
+    /// Pings and pongs that have come whole.
     pub controls: usize,
     in_message: bool,
     message: u64,
@@ -67,11 +67,16 @@ impl Follower {
         self.boundaries[behind - 1]
     }
 
-    /// The codes of what is wrong behind the last good frame, as far as it has come (RFC 6455, 5.2, 5.4, 5.5 and 7.4.1).
+    /// The codes of what is wrong behind the last good frame, as far as that has come.
     pub fn faults(&self) -> Vec<u16> {
         let frame = &self.bytes[*self.boundaries.last().expect("the first boundary is 0")..];
+        if self.closed { Vec::new() } else { self.faults_of(frame) }
+    }
+
+    /// RFC 6455, 5.2, 5.4, 5.5 and 7.4.1; and what the config forbids.
+    fn faults_of(&self, frame: &[u8]) -> Vec<u16> {
         let mut codes = Vec::new();
-        let Some(first) = frame.first().copied().filter(|_| !self.closed) else { return codes };
+        let Some(first) = frame.first() else { return codes };
         let (fin, rsv, opcode) = (first & 0x80 != 0, first & 0x70, first & 0x0F);
         let rsv_ok = rsv == 0 || rsv == 0x40 && self.deflate && (opcode == 1 || opcode == 2);
         let order_ok = match opcode {
@@ -89,25 +94,19 @@ impl Follower {
             codes.push(1002);
         }
         let Some(header) = header else { return codes };
-        let (message, fragments) = if opcode == 0 { (self.message, self.fragments) } else { (0, 0) };
-        if opcode < 8
-            && header.payload.max(message.saturating_add(header.payload)) > self.limits.frame.min(self.limits.message)
-        {
-            codes.push(1009);
-        }
-        if opcode < 8 && fragments >= self.limits.fragments {
-            codes.push(1008);
+        if opcode < 8 {
+            let (message, fragments) = if opcode == 0 { (self.message, self.fragments) } else { (0, 0) };
+            let message = message.saturating_add(header.payload);
+            if header.payload > self.limits.frame || message > self.limits.message {
+                codes.push(1009);
+            }
+            if fragments >= self.limits.fragments {
+                codes.push(1008);
+            }
         }
         let end = header.len as u64 + header.payload;
-        if opcode == 8 && header.payload <= 125 && frame.len() as u64 >= end {
-            let frame = &frame[..end as usize];
-            if !is_good_close(frame, header.len, self.masked) {
-                let payload = close_payload(frame, header.len, self.masked);
-                let is_text = String::from_utf8(payload.get(2..).unwrap_or_default().to_vec()).is_ok();
-                codes.push(if is_text { 1002 } else { 1007 });
-                // The code may be wrong as well.
-                codes.push(1002);
-            }
+        if opcode == 8 && codes.is_empty() && frame.len() as u64 >= end {
+            codes = close_faults(&frame[..end as usize], header.len, self.masked);
         }
         codes
     }
@@ -117,8 +116,8 @@ impl Follower {
         let start = *self.boundaries.last().expect("the first boundary is 0");
         self.allowed = start;
         let Some(header) = read_header(&self.bytes[start..]) else { return false };
-        if !self.is_valid(&header) {
-            self.broken = true;
+        self.broken = !self.faults_of(&self.bytes[start..]).is_empty();
+        if self.broken {
             return false;
         }
         let here = self.bytes.len() - start - header.len;
@@ -131,37 +130,11 @@ impl Follower {
             return false;
         }
         let end = start + header.len + header.payload as usize;
-        if opcode == 8 {
-            if !is_good_close(&self.bytes[start..end], header.len, self.masked) {
-                self.broken = true;
-                return false;
-            }
-            self.closed = true;
-        }
+        self.closed = opcode == 8;
         self.count(&header);
         self.boundaries.push(end);
         self.allowed = end;
         true
-    }
-
-    fn is_valid(&self, header: &Header) -> bool {
-        let (fin, rsv, opcode) = (header.first & 0x80 != 0, header.first & 0x70, header.first & 0x0F);
-        let rsv_ok = rsv == 0 || rsv == 0x40 && self.deflate && (opcode == 1 || opcode == 2);
-        let order_ok = match opcode {
-            0 => self.in_message,
-            1 | 2 => !self.in_message,
-            8..=10 => fin && header.payload <= 125,
-            _ => false,
-        };
-        let sizes_ok = opcode >= 8 || self.fits(header, opcode);
-        rsv_ok && order_ok && sizes_ok && header.masked == self.masked && header.minimal && header.payload >> 63 == 0
-    }
-
-    fn fits(&self, header: &Header, opcode: u8) -> bool {
-        let (message, fragments) = if opcode == 0 { (self.message, self.fragments) } else { (0, 0) };
-        header.payload <= self.limits.frame
-            && message.saturating_add(header.payload) <= self.limits.message
-            && fragments < self.limits.fragments
     }
 
     fn count(&mut self, header: &Header) {
@@ -197,17 +170,24 @@ fn read_header(bytes: &[u8]) -> Option<Header> {
     (bytes.len() >= len).then_some(Header { first, masked, len, payload: payload?, minimal })
 }
 
-fn is_good_close(frame: &[u8], header_len: usize, masked: bool) -> bool {
+/// The codes of what is wrong with a whole Close.
+fn close_faults(frame: &[u8], header_len: usize, masked: bool) -> Vec<u16> {
     let payload = close_payload(frame, header_len, masked);
+    let mut codes = Vec::new();
     match payload.len() {
-        0 => true,
-        1 => false,
+        0 => {}
+        1 => codes.push(1002),
         _ => {
             let code = u16::from(payload[0]) << 8 | u16::from(payload[1]);
-            let legal = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
-            legal && String::from_utf8(payload[2..].to_vec()).is_ok()
+            if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+                codes.push(1002);
+            }
+            if String::from_utf8(payload[2..].to_vec()).is_err() {
+                codes.push(1007);
+            }
         }
     }
+    codes
 }
 
 fn close_payload(frame: &[u8], header_len: usize, masked: bool) -> Vec<u8> {
@@ -279,7 +259,7 @@ impl Output {
         }
         if own.len() == end {
             let code = close_code(own, masked).expect("there is a payload");
-            if !is_good_close(own, header.len, masked) {
+            if !close_faults(own, header.len, masked).is_empty() {
                 return wrong("a Close that Ringway may not send");
             }
             self.closed = Some(Some(code));

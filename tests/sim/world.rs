@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway::config::Config;
+use ringway::config::{Config, HashKeep};
 use ringway::metrics::Metrics;
 use ringway::op::{Completion, ConnId, Op, Side};
 use ringway::relay::Relay;
@@ -309,7 +309,6 @@ impl World {
 
     /// There is another config.
     pub fn note_config(&mut self, config: &Arc<Config>) {
-        use ringway::config::HashKeep;
         self.homes |= config.pools.iter().any(|pool| pool.hash_keep == HashKeep::Home);
         self.shortest.add(config);
         self.configs.push(config.clone());
